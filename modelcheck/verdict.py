@@ -1,0 +1,169 @@
+"""What is asked, and what comes back: obligations, verdicts with their evidence, traces.
+
+A verdict is `Proved`, `Violated` or `Undecided`, and each carries its evidence or its reason. Printing them is the work
+of `report`; finding them that of `engines`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+from modelcheck.diagnostics import Diagnostic
+from modelcheck.source import Span
+
+PASSIVE_LEVEL, APC_LEVEL, DISPATCH_LEVEL, HIGH_LEVEL = 0, 1, 2, 31
+NO_LEVEL = 32
+"""The value of a KIRQL that was never written."""
+
+
+class Property(StrEnum):
+    """The properties of docs/properties.md."""
+
+    B01 = "B01"
+    B02 = "B02"
+    B03 = "B03"
+    B04 = "B04"
+    B05 = "B05"
+    B06 = "B06"
+    B07 = "B07"
+    B08 = "B08"
+    I01 = "I01"
+    I02 = "I02"
+    I03 = "I03"
+    I04 = "I04"
+    I05 = "I05"
+    I06 = "I06"
+    I07 = "I07"
+    I08 = "I08"
+    R01 = "R01"
+    R02 = "R02"
+    T01 = "T01"
+    C01 = "C01"
+    C02 = "C02"
+    C03 = "C03"
+    C04 = "C04"
+
+
+@dataclass(frozen=True, slots=True)
+class Obligation:
+    """One place that could break one property.
+
+    `routine` is where it stands ("" for a declaration), `subject` the lock, variable or callee it is about, `why` what
+    must hold there in the words of the model. Two obligations are the same when code, place, subject and reason are.
+    """
+
+    code: Property
+    routine: str
+    span: Span
+    subject: str
+    why: str
+
+    @property
+    def id(self) -> str:
+        """Stable while the file is: `B03 Read:17:9 QueueLock`."""
+        return f"{self.code} {self.routine or '-'}:{self.span.line}:{self.span.column} {self.subject}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How something the model leaves open went: `*`, a try-acquire, what another routine wrote meanwhile.
+
+    Names: `*`, `try`, `uninit x`, `var x`, `result`, `out x`, `counter x`, `count L`. docs/language.md says where each arises.
+    """
+
+    name: str
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One executed statement or condition, and the state after it.
+
+    `depth` counts calls from the root (0). `held` lists locks as (name, mode, how often). `choices` are the open
+    choices it made, in order of evaluation. `taken` tells how a condition went, None where there is none.
+    """
+
+    routine: str
+    depth: int
+    span: Span
+    choices: tuple[Choice, ...] = ()
+    irql: int = 0
+    held: tuple[tuple[str, str, int], ...] = ()
+    taken: bool | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A run of one routine from its start to the failed obligation, which fails in the last step.
+
+    `start` gives what was open at the start: (`irql`, level), (`var x`, value), (`life L`, 0 uninitialised,
+    1 initialised, 2 freed), (`param p`, value).
+    """
+
+    root: str
+    start: tuple[Choice, ...]
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Proved:
+    """Holds on every path. `certificate` names the queries that show it; `unreachable` when no path comes here at all."""
+
+    certificate: str
+    unreachable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Violated:
+    trace: Trace
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """`reason` in the user's words, `reached` what is known all the same."""
+
+    reason: str
+    reached: str = ""
+
+
+Verdict: TypeAlias = Proved | Violated | Undecided
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    obligation: Obligation
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that was found about one driver. `results` has exactly one entry for each obligation of the model, in source
+    order; `warnings` are what a green run should still be looked at for; `unmodelled` names callees that no model knows."""
+
+    driver: str
+    path: str
+    results: tuple[Result, ...]
+    warnings: tuple[Diagnostic, ...] = ()
+    unmodelled: tuple[str, ...] = ()
+    certificate: Certificate | None = None
+
+    @property
+    def violated(self) -> tuple[Result, ...]:
+        return tuple(r for r in self.results if isinstance(r.verdict, Violated))
+
+    @property
+    def undecided(self) -> tuple[Result, ...]:
+        return tuple(r for r in self.results if isinstance(r.verdict, Undecided))
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What `--proofs` writes: SMT-LIB text whose every `check-sat` must answer unsat, and what each query is for."""
+
+    smt: str
+    manifest: str
+    """JSON: model hashes, obligations covered, the invariant tables the queries were made from."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -166,11 +166,22 @@ class _Recovery:
         self._add(Diagnostic(Code.SYNTAX, message, span, help=_near_keyword(token, expected)))
 
 
+def _flat(body: Iterable[Any]) -> tuple[s.Stmt, ...]:
+    """A declaration of several names is several statements, an empty statement none."""
+    flat: list[s.Stmt] = []
+    for stmt in body:
+        if isinstance(stmt, tuple):
+            flat.extend(stmt)
+        elif stmt is not None:
+            flat.append(stmt)
+    return tuple(flat)
+
+
 def _shorten(text: str) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-_READABLE = {"NAME": "a name", "INT": "a number", "STRING": "a text in quotes", "DURATION": "a time such as `3us`", "$END": "the end"}
+_READABLE = {"NAME": "a name", "OLD": "`old`", "INT": "a number", "STRING": "a text in quotes", "DURATION": "a time such as `3us`", "$END": "the end"}
 
 
 @cache
@@ -370,16 +381,8 @@ class _Build(Transformer[Any, s.Model]):
 
     # statements
 
-    def block(self, *body: Any) -> s.Block:
-        """A declaration of several names is several statements."""
-        flat: list[s.Stmt] = []
-        for stmt in body:
-            if isinstance(stmt, tuple):
-                flat.extend(stmt)
-            elif stmt is not None:
-                flat.append(stmt)
-        span = self._span(flat[0], flat[-1]) if flat else Span(self.source, 0, 0)
-        return s.Block(tuple(flat), span)
+    def block(self, opening: Token, *rest: Any) -> s.Block:
+        return s.Block(_flat(rest[:-1]), self._span(opening, rest[-1]))
 
     def empty(self) -> None:
         return None
@@ -425,8 +428,7 @@ class _Build(Transformer[Any, s.Model]):
     def case(self, *parts: Any) -> s.Case:
         word, *rest = parts
         value = rest.pop(0) if word.type == "CASE" else None
-        body = self.block(*rest)
-        return s.Case(value, body.body, self._span(word))
+        return s.Case(value, _flat(rest), self._span(word))
 
     def switch(self, word: Token, subject: s.Expr, *cases: s.Case) -> s.Switch:
         return s.Switch(subject, cases, self._span(word, subject))

@@ -1,0 +1,1 @@
+"""Engines: they propose; `evidence` checks what they propose with Z3."""

@@ -1,0 +1,151 @@
+"""How a graph's state is packed into two numbers: a *key* of exact values and a *set* of values for each other cell.
+
+The key holds the cells that are followed exactly and jointly: the IRQL, levels saved in variables, and the variables an
+alarm asked for. Each remaining cell has one bit for each value it may have, so that joining two states of the same key is
+one `|` for all locks together. Variables nobody asked for are in neither: they can have any value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from modelcheck.ir import Cell, Edge, Graph, Sort
+from modelcheck.lower import frames
+
+_EXACT = {Sort.IRQL, Sort.LEVEL, Sort.LOCKREF, Sort.TAINT}
+_SETS = {Sort.HOLD, Sort.LIFE, Sort.FIELD, Sort.GHOST, Sort.CONTEXT}
+MAX_SET = 128
+
+
+class Layout:
+    """Where each cell of a graph's frame is kept. Offsets are in bits."""
+
+    def __init__(self, graph: Graph, frame: Iterable[Cell], tracked: frozenset[Cell]) -> None:
+        self.graph = graph
+        self.keys: dict[Cell, tuple[int, int]] = {}
+        self.sets: dict[Cell, tuple[int, int]] = {}
+        cells = [*sorted(frame, key=lambda c: c.name), *graph.locals]
+        key_bits = set_bits = 0
+        for cell in cells:
+            size = cell.high - cell.low + 1
+            if cell.sort in _EXACT or cell in tracked:
+                width = max(1, (size - 1).bit_length())
+                self.keys[cell] = (key_bits, width)
+                key_bits += width
+            elif cell.sort in _SETS and size <= MAX_SET:
+                self.sets[cell] = (set_bits, size)
+                set_bits += size
+        self.live = _liveness(graph, self)
+        self.taint = next((1 << self.keys[c][0] for c in self.keys if c.sort is Sort.TAINT), 0)
+
+    def key_mask(self, cell: Cell) -> int:
+        offset, width = self.keys[cell]
+        return ((1 << width) - 1) << offset
+
+    def set_mask(self, cell: Cell) -> int:
+        offset, size = self.sets[cell]
+        return ((1 << size) - 1) << offset
+
+    def key_value(self, key: int, cell: Cell) -> int:
+        offset, width = self.keys[cell]
+        return (key >> offset & (1 << width) - 1) + cell.low
+
+    def key_bits(self, cell: Cell, value: int) -> int:
+        return value - cell.low << self.keys[cell][0]
+
+    def set_values(self, sets: int, cell: Cell) -> tuple[int, ...]:
+        offset, size = self.sets[cell]
+        bits = sets >> offset & (1 << size) - 1
+        return tuple(cell.low + i for i in range(size) if bits >> i & 1)
+
+    def set_bits(self, cell: Cell, values: Iterable[int]) -> int:
+        offset, size = self.sets[cell]
+        bits = 0
+        for value in values:
+            if 0 <= value - cell.low < size:
+                bits |= 1 << value - cell.low
+        return bits << offset
+
+
+def layouts(roots: list[Graph], tracked: frozenset[Cell]) -> dict[Graph, Layout]:
+    """A layout for every graph reachable from the roots. A graph that asks whether *any* lock is held sees all of them."""
+    touched = frames(roots)
+    demanding = _demanding(touched)
+    holds = frozenset(c for cells in touched.values() for c in cells if c.sort is Sort.HOLD)
+    return {
+        graph: Layout(graph, cells | holds if graph in demanding else cells, tracked) for graph, cells in touched.items()
+    }
+
+
+def _demanding(touched: dict[Graph, frozenset[Cell]]) -> set[Graph]:
+    found = {g for g in touched for e in g.edges if e.operation is not None and e.operation.demands_free}
+    changed = True
+    while changed:
+        more = {g for g in touched if g not in found and any(e.callee in found for e in g.edges)}
+        found |= more
+        changed = bool(more)
+    return found
+
+
+def used_cells(edge: Edge) -> Iterable[Cell]:
+    """Local cells whose value before the edge can matter."""
+    if edge.operation is not None:
+        for register in edge.operation.reads:
+            cell = edge.cells[register]
+            if cell is not None:
+                yield cell
+    for cell, _ in edge.copies_in:
+        yield cell
+    for check in edge.checks:
+        yield check.cell
+
+
+def killed_cells(edge: Edge) -> Iterable[Cell]:
+    if edge.operation is not None:
+        for register in edge.operation.kills:
+            cell = edge.cells[register]
+            if cell is not None:
+                yield cell
+    for _, cell in edge.copies_out:
+        yield cell
+
+
+def _liveness(graph: Graph, layout: Layout) -> list[int]:
+    """For each location the key bits whose value can still matter; global cells always can."""
+    everywhere = 0
+    for cell in layout.keys:
+        if cell.is_global:
+            everywhere |= layout.key_mask(cell)
+    live = [everywhere] * graph.size
+    for cell in graph.outputs:
+        if cell in layout.keys:
+            live[graph.exit] |= layout.key_mask(cell)
+    if all(cell.is_global for cell in layout.keys):
+        return live
+    effects: list[tuple[int, int, int, int]] = []
+    into: list[list[int]] = [[] for _ in range(graph.size)]
+    for edge in graph.edges:
+        gen = kill = 0
+        for cell in used_cells(edge):
+            if cell in layout.keys:
+                gen |= layout.key_mask(cell)
+        for cell in killed_cells(edge):
+            if cell in layout.keys:
+                kill |= layout.key_mask(cell)
+        into[edge.target].append(len(effects))
+        effects.append((edge.source, edge.target, gen, ~kill))
+    pending = list(range(graph.size))
+    queued = [True] * graph.size
+    while pending:
+        location = pending.pop()
+        queued[location] = False
+        after = live[location]
+        for index in into[location]:
+            source, _, gen, keep = effects[index]
+            before = live[source] | gen | after & keep
+            if before != live[source]:
+                live[source] = before
+                if not queued[source]:
+                    queued[source] = True
+                    pending.append(source)
+    return live

@@ -1,0 +1,327 @@
+"""What a driver becomes: cells that hold its state, operations on them, and graphs of operations.
+
+A *cell* is one variable of a context's state with a small range: the IRQL, how a lock is held, a lock's life, a saved
+level, a flag. An *operation* is what one statement does, written on *registers*, so that the same operation serves
+every lock and variable it is applied to: `KeAcquireSpinLock(&A, &x)` and `KeAcquireSpinLock(&B, &y)` are one operation
+on different cells. A *graph* has locations and edges; an edge applies an operation to cells, or calls another graph.
+
+How a lock is held is one number: 0 free, else `hold(mode, count, tag)`; counts stop at 3, "three or more".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TypeAlias
+
+from modelcheck.source import Span
+from modelcheck.syntax import BinaryOp
+
+FREE = 0
+MAX_COUNT = 3
+UNINITIALISED, INITIALISED, FREED = 0, 1, 2
+
+
+def hold(shared: bool, count: int, tag: int) -> int:
+    """The number for a hold of that mode, count 1..3 and tag index."""
+    return 1 + (tag * 2 + shared) * MAX_COUNT + count - 1
+
+
+def unhold(value: int) -> tuple[bool, int, int]:
+    """(shared, count, tag) of a hold that is not FREE."""
+    rest, count = divmod(value - 1, MAX_COUNT)
+    return bool(rest % 2), count + 1, rest // 2
+
+
+class Sort(Enum):
+    """What a cell is; decides how the fixpoint keeps it."""
+
+    IRQL = "irql"
+    HOLD = "hold"
+    LIFE = "life"
+    FIELD = "field"
+    GHOST = "ghost"
+    SHARED = "shared"
+    CONTEXT = "context"
+    LOCAL = "local"
+    LEVEL = "level"
+    LOCKREF = "lockref"
+    TAINT = "taint"
+
+
+@dataclass(slots=True, eq=False)
+class Cell:
+    """One variable with values low..high. `others` is what other contexts may write to it meanwhile, `start` what it may
+    hold when a root starts; `spins` and `level` belong to the lock of a HOLD cell."""
+
+    name: str
+    sort: Sort
+    low: int
+    high: int
+    others: Sequence[int] = ()
+    start: tuple[int, ...] = ()
+    spins: bool = False
+    level: int = 0
+    is_global: bool = True
+
+    @property
+    def signature(self) -> tuple[object, ...]:
+        """All that an operation's meaning depends on."""
+        return (self.low, self.high, self.others)
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+
+# ---- expressions on registers ----
+
+
+@dataclass(frozen=True, slots=True)
+class Const:
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reg:
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Star:
+    """Any value of low..high."""
+
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    operand: Term
+
+
+@dataclass(frozen=True, slots=True)
+class Arith:
+    op: BinaryOp
+    left: Term
+    right: Term
+
+
+@dataclass(frozen=True, slots=True)
+class IsHeld:
+    """1 when the hold in that register is not free (and of the mode asked for)."""
+
+    register: int
+    shared: bool | None
+
+
+Term: TypeAlias = Const | Reg | Star | Not | Arith | IsHeld
+
+# ---- instructions on registers; slots number the obligations of the operation ----
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """register := term. Outside low..high it takes the nearest bound and breaks `slot` (C04)."""
+
+    register: int
+    value: Term
+    low: int
+    high: int
+    slot: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """register := any value of low..high (`name` says why: `uninit x`, `result`, ...)."""
+
+    register: int
+    name: str
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class Interfere:
+    """register := its own value or one that others write meanwhile."""
+
+    register: int
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """Assume that the condition holds: the edge is not taken otherwise."""
+
+    condition: Term
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Obligation `slot`: the condition holds. What follows runs in any case."""
+
+    condition: Term
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class DemandFree:
+    """Obligation `slot`: no spin lock (or no lock at all) is held, of all locks there are."""
+
+    spin_only: bool
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Choose:
+    condition: Term
+    then: tuple[Instruction, ...]
+    otherwise: tuple[Instruction, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Acquire. `allowed` lists the (mode wanted, mode held) pairs that count up. Forbidden: breaks `slot`, the run ends.
+    With `result`, a try: 1 and taken, or 0; where it is forbidden always 0."""
+
+    register: int
+    shared: bool
+    tag: int
+    allowed: frozenset[tuple[bool, bool]]
+    slot: int | None
+    result: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Release once. `shared` None: either mode; `tag` None: any."""
+
+    register: int
+    shared: bool | None
+    tag: int | None
+    unheld: int
+    mismatch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Convert:
+    """Change the mode of a hold; with `result` a try."""
+
+    register: int
+    shared: bool
+    unheld: int
+    mismatch: int
+    result: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """irql := term (NO_LEVEL leaves it). `slot` I04: only up / only down; `drop` I05: not below the level of a held spin lock."""
+
+    register: int
+    level: Term
+    up: bool
+    slot: int
+    drop: int
+
+
+@dataclass(frozen=True, slots=True)
+class CounterStep:
+    """A counter up or down; its limit means "that many or more"; below 0 it stays 0."""
+
+    register: int
+    up: bool
+    limit: int
+
+
+Instruction: TypeAlias = (
+    Set | Pick | Interfere | Guess | Demand | DemandFree | Choose | Take | Drop | Convert | Change | CounterStep
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """Instructions on `size` registers. `reads`: registers whose value on entry can matter; `kills`: registers
+    certainly written before they are read; `writes`: all that can change. `holds`: (register, spins, level) of lock registers."""
+
+    code: tuple[Instruction, ...]
+    size: int
+    holds: tuple[tuple[int, bool, int], ...]
+    reads: frozenset[int] = field(compare=False)
+    writes: frozenset[int] = field(compare=False)
+    kills: frozenset[int] = field(compare=False)
+    demands_free: bool = field(compare=False)
+
+
+@dataclass(slots=True, eq=False)
+class Check:
+    """An obligation on one cell alone: its value is in `allowed`."""
+
+    obligation: int
+    cell: Cell
+    allowed: frozenset[int]
+
+
+@dataclass(slots=True, eq=False)
+class Edge:
+    """From one location to another. `operation` on `cells`, or a call: then `callee`, and values copied in and out.
+
+    `obligations[slot]` numbers the program's obligations. `step` False: part of the step before it (no source line of
+    its own). `taken`: how the condition went, on the two edges of one.
+    """
+
+    source: int
+    target: int
+    span: Span
+    operation: Operation | None = None
+    cells: tuple[Cell | None, ...] = ()
+    obligations: tuple[int, ...] = ()
+    callee: Graph | None = None
+    copies_in: tuple[tuple[Cell, Cell], ...] = ()
+    copies_out: tuple[tuple[Cell, Cell], ...] = ()
+    checks: tuple[Check, ...] = ()
+    step: bool = True
+    taken: bool | None = None
+    cost: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Graph:
+    """A routine for one binding of its lock parameters, or the harness that starts a root."""
+
+    name: str
+    routine: str
+    span: Span
+    size: int = 0
+    entry: int = 0
+    exit: int = 1
+    edges: list[Edge] = field(default_factory=list)
+    locals: list[Cell] = field(default_factory=list)
+    inputs: list[Cell] = field(default_factory=list)
+    outputs: list[Cell] = field(default_factory=list)
+    result: Cell | None = None
+
+    def location(self) -> int:
+        self.size += 1
+        return self.size - 1
+
+
+@dataclass(slots=True, eq=False)
+class Root:
+    """A routine the system starts: its harness, its phase (0 load .. 5 unload), the cells whose start values vary."""
+
+    routine: str
+    graph: Graph
+    phase: int
+    levels: tuple[int, ...]
+    environment: Environment
+    continues: Cell | None = None
+    starts: dict[str, Sequence[int]] = field(default_factory=dict)
+    given: list[Cell] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class Environment:
+    """The cells of the global state as one set of roots sees them."""
+
+    cells: dict[str, Cell] = field(default_factory=dict)
+    writes: dict[str, Sequence[int]] = field(default_factory=dict)

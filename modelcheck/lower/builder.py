@@ -1,0 +1,174 @@
+"""Builds one operation: registers for cells, instructions in order, obligations in slots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from modelcheck import ir
+from modelcheck.ir import Cell, Instruction, Sort, Term
+from modelcheck.syntax import BinaryOp
+
+Range = tuple[int, int]
+
+
+class Builder:
+    """Collects the instructions of one step. `scratch` registers stand for no cell: they live within the step."""
+
+    def __init__(self, operations: dict[ir.Operation, ir.Operation]) -> None:
+        self.operations = operations
+        self.cells: list[Cell | None] = []
+        self.registers: dict[Cell, int] = {}
+        self.ranges: list[Range] = []
+        self.code: list[Instruction] = []
+        self.slots: list[int] = []
+        self.changes_irql = False
+        self.cost = 0
+
+    def register(self, cell: Cell) -> int:
+        index = self.registers.get(cell)
+        if index is None:
+            index = self.registers[cell] = len(self.cells)
+            self.cells.append(cell)
+            self.ranges.append((cell.low, cell.high))
+        return index
+
+    def scratch(self, low: int, high: int) -> int:
+        self.cells.append(None)
+        self.ranges.append((low, high))
+        return len(self.cells) - 1
+
+    def slot(self, obligation: int) -> int:
+        self.slots.append(obligation)
+        return len(self.slots) - 1
+
+    def emit(self, instruction: Instruction) -> None:
+        self.code.append(instruction)
+
+    def branch(self) -> list[Instruction]:
+        """Start collecting a branch; give the list that was collected so far to `resume`."""
+        saved, self.code = self.code, []
+        return saved
+
+    def resume(self, saved: list[Instruction]) -> tuple[Instruction, ...]:
+        collected, self.code = tuple(self.code), saved
+        return collected
+
+    def range(self, term: Term) -> Range:
+        """An interval that holds every value of the term."""
+        match term:
+            case ir.Const(value):
+                return value, value
+            case ir.Reg(index):
+                return self.ranges[index]
+            case ir.Star(low, high):
+                return low, high
+            case ir.Arith(op, left, right):
+                return _interval(op, self.range(left), self.range(right))
+            case _:
+                return 0, 1
+
+    def assign(self, register: int, value: Term, low: int, high: int, obligation: int | None) -> None:
+        self.emit(ir.Set(register, value, low, high, None if obligation is None else self.slot(obligation)))
+
+    def finish(self, extra: Iterable[Instruction] = ()) -> ir.Operation:
+        """The operation, the same object for the same code."""
+        code = (*self.code, *extra)
+        holds = tuple(
+            (index, cell.spins, cell.level)
+            for index, cell in enumerate(self.cells)
+            if cell is not None and cell.sort is Sort.HOLD
+        )
+        effects = _Effects()
+        effects.sequence(code)
+        operation = ir.Operation(
+            code,
+            len(self.cells),
+            holds,
+            frozenset(effects.reads),
+            frozenset(effects.writes),
+            frozenset(effects.kills),
+            effects.demands_free,
+        )
+        return self.operations.setdefault(operation, operation)
+
+
+def _interval(op: BinaryOp, left: Range, right: Range) -> Range:
+    match op:
+        case BinaryOp.ADD:
+            return left[0] + right[0], left[1] + right[1]
+        case BinaryOp.SUB:
+            return left[0] - right[1], left[1] - right[0]
+        case BinaryOp.MUL:
+            products = [a * b for a in left for b in right]
+            return min(products), max(products)
+        case BinaryOp.MOD:
+            bound = max(abs(right[0]), abs(right[1]), 1)
+            return -bound, bound
+        case _:
+            return 0, 1
+
+
+def registers_of(term: Term) -> set[int]:
+    """The registers a term reads."""
+    match term:
+        case ir.Reg(index) | ir.IsHeld(index):
+            return {index}
+        case ir.Not(operand):
+            return registers_of(operand)
+        case ir.Arith(_, left, right):
+            return registers_of(left) | registers_of(right)
+        case _:
+            return set()
+
+
+class _Effects:
+    """Which registers an operation reads before it writes them, can write, and writes for certain."""
+
+    def __init__(self) -> None:
+        self.reads: set[int] = set()
+        self.writes: set[int] = set()
+        self.kills: set[int] = set()
+        self.demands_free = False
+
+    def read(self, registers: Iterable[int]) -> None:
+        self.reads.update(r for r in registers if r not in self.kills)
+
+    def write(self, register: int, certain: bool) -> None:
+        self.writes.add(register)
+        if certain and register not in self.reads:
+            self.kills.add(register)
+
+    def sequence(self, code: tuple[Instruction, ...], certain: bool = True) -> None:
+        for instruction in code:
+            self.one(instruction, certain)
+
+    def one(self, instruction: Instruction, certain: bool) -> None:
+        match instruction:
+            case ir.Set(register, value):
+                self.read(registers_of(value))
+                self.write(register, certain)
+            case ir.Pick(register):
+                self.write(register, certain)
+            case ir.Guess(condition) | ir.Demand(condition):
+                self.read(registers_of(condition))
+            case ir.DemandFree():
+                self.demands_free = True
+            case ir.Choose(condition, then, otherwise):
+                self.read(registers_of(condition))
+                self.sequence(then, False)
+                self.sequence(otherwise, False)
+            case ir.Interfere(register) | ir.CounterStep(register):
+                self.read({register})
+                self.write(register, False)
+            case ir.Take(register, result=result) | ir.Convert(register, result=result):
+                self.read({register})
+                self.write(register, False)
+                if result is not None:
+                    self.write(result, certain)
+            case ir.Drop(register):
+                self.read({register})
+                self.write(register, False)
+            case ir.Change(register, level):
+                self.read(registers_of(level) | {register})
+                self.write(register, False)
+                self.demands_free = True

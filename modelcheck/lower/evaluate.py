@@ -1,0 +1,642 @@
+"""Expressions and simple statements as instructions of the step that is being built.
+
+Order matters here: docs/language.md section 4 says in which order a statement makes its open choices, and a trace is
+replayed by that order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from modelcheck import ir
+from modelcheck import syntax as s
+from modelcheck.ir import Cell, Sort, Term
+from modelcheck.lower.builder import Builder
+from modelcheck.lower.scope import (
+    Frame,
+    Handle,
+    Ledger,
+    Lock,
+    Object,
+    Opaque,
+    State,
+    Value,
+    Variable,
+    is_kirql,
+)
+from modelcheck.resolve import Program, apply, qualified, type_range
+from modelcheck.source import Span
+from modelcheck.verdict import DISPATCH_LEVEL, NO_LEVEL, Property
+
+TRUE, FALSE = ir.Const(1), ir.Const(0)
+BOOL = s.BoolType(Span.__new__(Span))
+
+
+def negate(term: Term) -> Term:
+    match term:
+        case ir.Const(value):
+            return ir.Const(int(not value))
+        case ir.Not(inner) if isinstance(inner, ir.Not | ir.IsHeld):
+            return inner
+        case _:
+            return ir.Not(term)
+
+
+def both(left: Term, right: Term) -> Term:
+    return arithmetic(s.BinaryOp.AND, left, right)
+
+
+def arithmetic(op: s.BinaryOp, left: Term, right: Term) -> Term:
+    """The term, worked out where both sides are constants."""
+    if isinstance(left, ir.Const) and isinstance(right, ir.Const):
+        return ir.Const(apply(op, left.value, right.value) or 0)
+    if op is s.BinaryOp.AND:
+        for side, other in ((left, right), (right, left)):
+            if isinstance(side, ir.Const):
+                return _truth(other) if side.value else FALSE
+    if op is s.BinaryOp.OR:
+        for side, other in ((left, right), (right, left)):
+            if isinstance(side, ir.Const):
+                return TRUE if side.value else _truth(other)
+    return ir.Arith(op, left, right)
+
+
+def _truth(term: Term) -> Term:
+    return term if isinstance(term, ir.Not | ir.IsHeld) else negate(negate(term))
+
+
+class Evaluator:
+    """Turns expressions and simple statements into instructions of `builder`, which `step` replaces."""
+
+    def __init__(self, program: Program, state: State, ledger: Ledger, builder: Builder) -> None:
+        self.program = program
+        self.state = state
+        self.ledger = ledger
+        self.builder = builder
+        self.results: dict[int, Variable] = {}
+        """Values of routine calls inside the expression, by the identity of the call node."""
+
+    # ---- obligations ----
+
+    def obligation(self, code: Property, frame: Frame, span: Span, subject: str, why: str) -> int:
+        return self.ledger.number(code, frame.routine, frame.place(span), subject, why)
+
+    def demand(self, condition: Term, code: Property, frame: Frame, span: Span, subject: str, why: str) -> None:
+        slot = self.builder.slot(self.obligation(code, frame, span, subject, why))
+        self.builder.emit(ir.Demand(condition, slot))
+
+    # ---- names ----
+
+    def variable(self, ref: s.Ref, frame: Frame) -> Variable | None:
+        """The variable a reference stands for, None if it stands for something else."""
+        binding = frame.names.get(ref.name)
+        match binding, ref.selectors:
+            case Variable(), ():
+                return binding
+            case Handle(fields), (s.Member(name),):
+                return fields.get(name)
+            case Opaque(), (s.Member(name),) if name in self.program.context_variables:
+                return self._context(name)
+            case Lock(lock), (s.Member(name),):
+                return self._field(lock, name)
+            case Object(name), (s.Member("lock"), s.Member(field)):
+                return self._field(f"{name}.lock", field)
+            case None, ():
+                if ref.name in self.program.variables:
+                    declared = self.program.variables[ref.name]
+                    return Variable(self.state.shared(declared), declared.type)
+                if ref.name in self.program.context_variables:
+                    return self._context(ref.name)
+                return None
+            case None, _:
+                return self._qualified_variable(ref)
+            case Object(device), (s.Member(name),) if f"{device}.{name}" in self.program.variables:
+                declared = self.program.variables[f"{device}.{name}"]
+                return Variable(self.state.shared(declared), declared.type)
+            case _:
+                return None
+
+    def _qualified_variable(self, ref: s.Ref) -> Variable | None:
+        name = qualified(ref)
+        if name in self.program.variables:
+            declared = self.program.variables[name]
+            return Variable(self.state.shared(declared), declared.type)
+        if ref.name in self.program.locks and len(ref.selectors) == 1 and isinstance(ref.selectors[0], s.Member):
+            return self._field(ref.name, ref.selectors[0].name)
+        if name in self.program.locks and len(ref.selectors) == 2 and isinstance(ref.selectors[1], s.Member):
+            return self._field(name, ref.selectors[1].name)
+        return None
+
+    def _context(self, name: str) -> Variable:
+        declared = self.program.context_variables[name]
+        return Variable(self.state.context(declared), declared.type)
+
+    def _field(self, lock: str, name: str) -> Variable | None:
+        for field in self.state.kind(lock).fields:
+            if field.name == name:
+                return Variable(self.state.field(lock, field), field.type)
+        return None
+
+    def locks(self, ref: s.Ref, frame: Frame) -> list[tuple[Term, str]]:
+        """The locks a reference can stand for, each with the condition under which it does."""
+        binding = frame.names.get(ref.name)
+        match binding, ref.selectors:
+            case Lock(name), ():
+                return [(TRUE, name)]
+            case Lock(name), (s.Index(index),):
+                return self._members(name, index, frame)
+            case Handle(fields, candidates), (s.Member(field),):
+                target = self.term_of(fields[field])
+                return [(arithmetic(s.BinaryOp.EQ, target, ir.Const(i + 1)), c) for i, c in enumerate(candidates)]
+            case Object(name), (s.Member(member),):
+                return [(TRUE, f"{name}.{member}")]
+            case _:
+                name = qualified(ref)
+                if name not in self.program.locks:
+                    name = ref.name
+                for selector in ref.selectors:
+                    if isinstance(selector, s.Index):
+                        return self._members(name, selector.value, frame)
+                return [(TRUE, name)] if name in self.program.locks else []
+
+    def _members(self, family: str, index: s.Expr, frame: Frame) -> list[tuple[Term, str]]:
+        size = self.program.locks[family].size or 1
+        term = self.term(index, frame)
+        if isinstance(term, ir.Const):
+            return [(TRUE, f"{family}[{term.value}]")] if 0 <= term.value < size else []
+        register = self.builder.scratch(*self.builder.range(term))
+        self.builder.emit(ir.Set(register, term, *self.builder.ranges[register], None))
+        return [(ir.Arith(s.BinaryOp.EQ, ir.Reg(register), ir.Const(i)), f"{family}[{i}]") for i in range(size)]
+
+    def is_lock(self, expr: s.Expr, frame: Frame) -> bool:
+        ref = expr.ref if isinstance(expr, s.Address) else expr
+        if not isinstance(ref, s.Ref):
+            return False
+        match frame.names.get(ref.name), ref.selectors:
+            case Lock(), ((s.Index(),) | ()):
+                return True
+            case Object(name), (s.Member(member),):
+                return f"{name}.{member}" in self.program.locks
+            case Handle(), (s.Member(field),):
+                handle = frame.names[ref.name]
+                assert isinstance(handle, Handle)
+                return field in handle.fields and is_lock_reference(handle.fields[field])
+            case None, _:
+                return qualified(ref) in self.program.locks or ref.name in self.program.locks
+            case _:
+                return False
+
+    def each_lock(self, ref: s.Ref, frame: Frame, emit: Callable[[str], None]) -> None:
+        """Emits for every lock the reference can stand for, each behind its condition."""
+        self._choose(self.locks(ref, frame), emit)
+
+    def _choose(self, alternatives: list[tuple[Term, str]], emit: Callable[[str], None]) -> None:
+        if not alternatives:
+            return
+        (condition, name), *rest = alternatives
+        if condition == TRUE:
+            emit(name)
+            return
+        if condition == FALSE:
+            self._choose(rest, emit)
+            return
+        saved = self.builder.branch()
+        emit(name)
+        then = self.builder.resume(saved)
+        saved = self.builder.branch()
+        self._choose(rest, emit)
+        self.builder.emit(ir.Choose(condition, then, self.builder.resume(saved)))
+
+    # ---- expressions ----
+
+    def term_of(self, variable: Variable) -> Term:
+        place = variable.place
+        return ir.Reg(self.builder.register(place) if isinstance(place, Cell) else place)
+
+    def type_of(self, expr: s.Expr, frame: Frame) -> s.Type | None:
+        match expr:
+            case s.Ref():
+                variable = self.variable(expr, frame)
+                if variable is not None:
+                    return variable.type
+                binding = frame.names.get(expr.name)
+                return binding.type if isinstance(binding, Value) else None
+            case s.Call(name):
+                if id(expr) in self.results:
+                    return self.results[id(expr)].type
+                extern = self.program.externs.get(name)
+                return extern[0].result if extern else None
+            case _:
+                return None
+
+    def term(self, expr: s.Expr, frame: Frame, wanted: s.Type | None = None) -> Term:
+        """The value of an expression. `wanted` types `*`, enum constants and results nobody declared."""
+        match expr:
+            case s.Number(value):
+                return ir.Const(value)
+            case s.Truth(value):
+                return ir.Const(int(value))
+            case s.Unknown():
+                return ir.Star(*self._range(wanted))
+            case s.Irql():
+                return ir.Reg(self.builder.register(self.state.irql))
+            case s.Ref():
+                return self._ref(expr, frame, wanted)
+            case s.Unary(s.UnaryOp.NOT, operand):
+                return negate(self.term(operand, frame))
+            case s.Unary(_, operand):
+                return arithmetic(s.BinaryOp.SUB, FALSE, self.term(operand, frame, wanted))
+            case s.Binary(op, left, right):
+                return self._binary(op, left, right, frame, wanted)
+            case s.Held(lock, mode):
+                shared = None if mode is None else mode is s.Mode.SHARED
+                return self._any_held(self.locks(lock, frame), shared)
+            case s.TryAcquire(lock, mode, tag):
+                return self._try(lock, frame, expr, mode is s.Mode.SHARED, tag)
+            case s.TryConvert(lock):
+                return self._try_convert(lock, frame, expr)
+            case s.Call():
+                return self._call(expr, frame, wanted)
+            case s.Address(ref):
+                return self.term(ref, frame, wanted)
+            case s.Old(operand):
+                known = self.results.get(id(expr))
+                return self.term(operand, frame, wanted) if known is None else self.term_of(known)
+            case s.NoLocks(spin_only):
+                raise AssertionError(f"no_locks({spin_only}) stands outside require")
+
+    def _range(self, wanted: s.Type | None) -> tuple[int, int]:
+        if wanted is None:
+            return 0, 1
+        if is_kirql(wanted):
+            return 0, NO_LEVEL - 1
+        return type_range(self.program, wanted)
+
+    def _ref(self, ref: s.Ref, frame: Frame, wanted: s.Type | None) -> Term:
+        variable = self.variable(ref, frame)
+        if variable is not None:
+            return self.term_of(variable)
+        binding = frame.names.get(ref.name)
+        match binding, ref.selectors:
+            case Value(term), ():
+                return term
+            case Object(name), (s.Member("level"),) if name in self.program.interrupts:
+                return ir.Const(self.program.constant(self.program.interrupts[name].level) or 0)
+            case _:
+                pass
+        if ref.name == "none" and not ref.selectors:
+            return FALSE
+        value = self.program.constant(ref) if wanted is None else self.program.constant_of(wanted, ref)
+        return ir.Const(value or 0)
+
+    def _binary(self, op: s.BinaryOp, left: s.Expr, right: s.Expr, frame: Frame, wanted: s.Type | None) -> Term:
+        if op in (s.BinaryOp.EQ, s.BinaryOp.NE, s.BinaryOp.LE, s.BinaryOp.GE, s.BinaryOp.LT, s.BinaryOp.GT):
+            wanted = self.type_of(left, frame) or self.type_of(right, frame)
+        elif op in (s.BinaryOp.AND, s.BinaryOp.OR):
+            wanted = None
+        first = self.term(left, frame, wanted)
+        return arithmetic(op, first, self.term(right, frame, wanted))
+
+    def _any_held(self, alternatives: list[tuple[Term, str]], shared: bool | None) -> Term:
+        result: Term = FALSE
+        for condition, name in alternatives:
+            held = ir.IsHeld(self.builder.register(self.state.hold(name)), shared)
+            result = arithmetic(s.BinaryOp.OR, result, both(condition, held))
+        return result
+
+    def _try(self, ref: s.Ref, frame: Frame, expr: s.Expr, shared: bool, tag: str | None) -> Term:
+        result = self.builder.scratch(0, 1)
+        self.builder.emit(ir.Set(result, FALSE, 0, 1, None))
+        self.each_lock(ref, frame, lambda lock: self.take(lock, frame, expr.span, shared, tag, result))
+        return ir.Reg(result)
+
+    def _try_convert(self, ref: s.Ref, frame: Frame, expr: s.Expr) -> Term:
+        result = self.builder.scratch(0, 1)
+        self.builder.emit(ir.Set(result, FALSE, 0, 1, None))
+        self.each_lock(ref, frame, lambda lock: self.convert(lock, frame, expr.span, False, result))
+        return ir.Reg(result)
+
+    def _call(self, call: s.Call, frame: Frame, wanted: s.Type | None) -> Term:
+        known = self.results.get(id(call))
+        if known is not None:
+            return self.term_of(known)
+        return self.kernel_call(call, frame, wanted)
+
+    def kernel_call(self, call: s.Call, frame: Frame, wanted: s.Type | None) -> Term:
+        """A call of a kernel routine inside the step; `lower.kernel` gives it its meaning."""
+        raise NotImplementedError
+
+    # ---- interference ----
+
+    def settle(self, exprs: Iterator[s.Expr] | tuple[s.Expr, ...], frame: Frame) -> None:
+        """Lets others write to the shared variables the expressions read, and checks that their guards are held."""
+        seen: set[Cell] = set()
+        for expr in exprs:
+            for ref in references(expr):
+                variable = self.variable(ref, frame)
+                if variable is None or not isinstance(variable.place, Cell) or variable.place in seen:
+                    continue
+                cell = variable.place
+                if cell.sort is Sort.GHOST:
+                    seen.add(cell)
+                    self.builder.emit(ir.Interfere(self.builder.register(cell)))
+                elif cell.sort is Sort.SHARED:
+                    seen.add(cell)
+                    self._interfere(cell, frame, ref.span)
+
+    def _interfere(self, cell: Cell, frame: Frame, span: Span) -> None:
+        declared = self.program.variables[cell.name.removeprefix("var ")]
+        self.guarded(declared.guards, declared.name, False, frame, span)
+        if frame.quiet or not cell.others:
+            return
+        change = ir.Interfere(self.builder.register(cell))
+        held: Term = FALSE
+        for guard in declared.guards:
+            held = arithmetic(s.BinaryOp.OR, held, self._any_held(self.locks(guard, frame), None))
+        self.builder.emit(change if held == FALSE else ir.Choose(held, (), (change,)))
+
+    def guarded(self, guards: tuple[s.Ref, ...], name: str, write: bool, frame: Frame, span: Span) -> None:
+        """R01: every guard is held, exclusively for a write."""
+        for guard in guards:
+            held = self._any_held(self.locks(guard, Frame({}, frame.routine)), False if write else None)
+            lock = qualified(guard)
+            why = f"{lock} is held exclusively when {name} is written" if write else f"{lock} is held when {name} is read"
+            self.demand(held, Property.R01, frame, span, name, why)
+
+    # ---- statements of one step ----
+
+    def store(self, variable: Variable, value: Term, frame: Frame, span: Span, name: str) -> None:
+        """variable := value, with C04 where the value may leave the range."""
+        low, high = self._value_range(variable)
+        register = self.builder.register(variable.place) if isinstance(variable.place, Cell) else variable.place
+        bounds = self.builder.range(value)
+        obligation = None
+        if isinstance(variable.type, s.BoolType) and (bounds[0] < 0 or bounds[1] > 1):
+            value = arithmetic(s.BinaryOp.NE, value, FALSE)
+        elif bounds[0] < low or bounds[1] > high:
+            why = f"the value stays in {low}..{high}"
+            obligation = self.obligation(Property.C04, frame, span, name, why)
+        self.builder.assign(register, value, low, high, obligation)
+        if isinstance(variable.place, Cell) and variable.place.sort is Sort.SHARED:
+            declared = self.program.variables[variable.place.name.removeprefix("var ")]
+            self.guarded(declared.guards, declared.name, True, frame, span)
+
+    def _value_range(self, variable: Variable) -> tuple[int, int]:
+        if is_lock_reference(variable):
+            place = variable.place
+            return self.builder.ranges[place] if isinstance(place, int) else (place.low, place.high)
+        return type_range(self.program, variable.type)
+
+    def assign(self, stmt: s.Assign, frame: Frame) -> None:
+        binding = frame.names.get(stmt.target.name)
+        if isinstance(binding, Handle) and stmt.target.selectors:
+            selector = stmt.target.selectors[0]
+            assert isinstance(selector, s.Member)
+            field = binding.fields[selector.name]
+            if is_lock_reference(field):
+                self._refer(field, binding, stmt.value, frame)
+                return
+        variable = self.variable(stmt.target, frame)
+        assert variable is not None
+        if isinstance(variable.type, s.CounterType) and self._counter(stmt, variable, frame):
+            return
+        value = self.term(stmt.value, frame, variable.type)
+        self.store(variable, value, frame, stmt.span, stmt.target.span.text)
+
+    def _refer(self, field: Variable, handle: Handle, value: s.Expr, frame: Frame) -> None:
+        """H.lock := L, as the number of the lock among the handle's candidates."""
+        ref = value.ref if isinstance(value, s.Address) else value
+        register = self.builder.register(field.place) if isinstance(field.place, Cell) else field.place
+        low, high = 0, len(handle.candidates)
+        if isinstance(ref, s.Ref) and ref.name == "none":
+            self.builder.emit(ir.Set(register, FALSE, low, high, None))
+            return
+        assert isinstance(ref, s.Ref)
+
+        def emit(lock: str) -> None:
+            number = handle.candidates.index(lock) + 1 if lock in handle.candidates else 0
+            self.builder.emit(ir.Set(register, ir.Const(number), low, high, None))
+
+        self.each_lock(ref, frame, emit)
+
+    def _counter(self, stmt: s.Assign, variable: Variable, frame: Frame) -> bool:
+        """`c = c + 1` and `c = c - 1` on a counter, which never overflows."""
+        match stmt.value:
+            case s.Binary((s.BinaryOp.ADD | s.BinaryOp.SUB) as op, left, s.Number(1)) if left == stmt.target:
+                assert isinstance(variable.type, s.CounterType)
+                place = variable.place
+                register = self.builder.register(place) if isinstance(place, Cell) else place
+                self.builder.emit(ir.CounterStep(register, op is s.BinaryOp.ADD, variable.type.limit))
+                return True
+            case _:
+                return False
+
+    def take(
+        self, lock: str, frame: Frame, span: Span, shared: bool, tag: str | None, result: int | None = None
+    ) -> None:
+        kind, state = self.state.kind(lock), self.state
+        self.alive(lock, frame, span)
+        register = self.builder.register(state.hold(lock))
+        allowed = frozenset((r.mode is s.Mode.SHARED, r.under is s.Mode.SHARED) for r in kind.recursion)
+        slot = None
+        if result is None:
+            why = f"{lock} is not acquired by a context that holds it"
+            slot = self.builder.slot(self.obligation(Property.B01, frame, span, lock, why))
+        self.builder.emit(ir.Take(register, shared, state.tag(lock, tag), allowed, slot, result))
+        self._entered(lock, frame, result)
+
+    def _entered(self, lock: str, frame: Frame, result: int | None) -> None:
+        """What others wrote to the variables that the lock guards, up to now."""
+        changes: list[ir.Instruction] = []
+        for declared in self.program.variables.values():
+            if any(name == lock for guard in declared.guards for _, name in self.locks(guard, Frame({}, ""))):
+                cell = self.state.shared(declared)
+                if cell.others:
+                    changes.append(ir.Interfere(self.builder.register(cell)))
+        if changes and result is not None:
+            self.builder.emit(ir.Choose(ir.Reg(result), tuple(changes), ()))
+        else:
+            for change in changes:
+                self.builder.emit(change)
+
+    def alive(self, lock: str, frame: Frame, span: Span) -> None:
+        """B05, B06: initialised, and not freed."""
+        if not self.state.kind(lock).init_required:
+            return
+        life = ir.Reg(self.builder.register(self.state.life(lock)))
+        initialised = arithmetic(s.BinaryOp.NE, life, ir.Const(ir.UNINITIALISED))
+        self.demand(initialised, Property.B05, frame, span, lock, f"{lock} is initialised before it is used")
+        freed = arithmetic(s.BinaryOp.NE, life, ir.Const(ir.FREED))
+        self.demand(freed, Property.B06, frame, span, lock, f"{lock} is not used after it was freed")
+
+    def drop(self, lock: str, frame: Frame, span: Span, mode: s.Mode, tag: str | None) -> None:
+        self.alive(lock, frame, span)
+        register = self.builder.register(self.state.hold(lock))
+        either = mode is s.Mode.EITHER
+        number = None if either and tag is None else self.state.tag(lock, tag)
+        unheld, mismatch = self._release_slots(lock, frame, span)
+        shared = None if either else mode is s.Mode.SHARED
+        self.builder.emit(ir.Drop(register, shared, number, unheld, mismatch))
+
+    def _release_slots(self, lock: str, frame: Frame, span: Span) -> tuple[int, int]:
+        unheld = self.obligation(Property.B02, frame, span, lock, f"{lock} is held when it is released")
+        why = f"the release of {lock} belongs to the way it was acquired"
+        mismatch = self.obligation(Property.B04, frame, span, lock, why)
+        return self.builder.slot(unheld), self.builder.slot(mismatch)
+
+    def convert(self, lock: str, frame: Frame, span: Span, shared: bool, result: int | None) -> None:
+        self.alive(lock, frame, span)
+        register = self.builder.register(self.state.hold(lock))
+        unheld, mismatch = self._release_slots(lock, frame, span)
+        self.builder.emit(ir.Convert(register, shared, unheld, mismatch, result))
+
+    def begin_life(self, lock: str, frame: Frame, span: Span) -> None:
+        """`init L`"""
+        hold = self.builder.register(self.state.hold(lock))
+        life = self.builder.register(self.state.life(lock))
+        free = negate(ir.IsHeld(hold, None))
+        self.demand(free, Property.B05, frame, span, lock, f"{lock} is not initialised while it is held")
+        fresh = arithmetic(s.BinaryOp.NE, ir.Reg(life), ir.Const(ir.INITIALISED))
+        self.demand(fresh, Property.B05, frame, span, lock, f"{lock} is not initialised twice")
+        self.builder.emit(ir.Set(life, ir.Const(ir.INITIALISED), 0, 2, None))
+
+    def end_life(self, lock: str, frame: Frame, span: Span) -> None:
+        """`free L`"""
+        hold = self.builder.register(self.state.hold(lock))
+        life = self.builder.register(self.state.life(lock))
+        free = negate(ir.IsHeld(hold, None))
+        self.demand(free, Property.B06, frame, span, lock, f"{lock} is not freed while it is held")
+        if self.state.kind(lock).init_required:
+            alive = arithmetic(s.BinaryOp.EQ, ir.Reg(life), ir.Const(ir.INITIALISED))
+            self.demand(alive, Property.B06, frame, span, lock, f"{lock} is initialised when it is freed")
+        self.builder.emit(ir.Set(life, ir.Const(ir.FREED), 0, 2, None))
+
+    def change_level(self, expr: s.Expr, up: bool, frame: Frame, span: Span) -> None:
+        level = self.term(expr, frame)
+        subject = frame.subject("irql")
+        word = "raise only raises" if up else "lower only lowers"
+        slot = self.builder.slot(self.obligation(Property.I04, frame, span, subject, f"{word} the IRQL"))
+        why = "the IRQL does not drop below the level of a held spin lock"
+        drop = self.builder.slot(self.obligation(Property.I05, frame, span, subject, why))
+        self.builder.emit(ir.Change(self.builder.register(self.state.irql), level, up, slot, drop))
+        self.builder.changes_irql = True
+
+    def simple(self, stmt: s.Stmt, frame: Frame) -> None:
+        """A statement that is one step, after `settle`."""
+        match stmt:
+            case s.Assign():
+                self.assign(stmt, frame)
+            case s.CallStmt(call):
+                self._call(call, frame, None)
+            case s.Assume(condition):
+                self.builder.emit(ir.Guess(self.term(condition, frame)))
+            case s.Assert(condition):
+                self.demand(
+                    self.term(condition, frame), Property.C01, frame, stmt.span, frame.subject(""), condition.span.text
+                )
+            case s.Require(condition, code, why):
+                self._require(stmt, condition, Property(code), why, frame)
+            case s.Access():
+                self.access(stmt, frame)
+            case s.Init(lock):
+                self.each_lock(lock, frame, lambda name: self.begin_life(name, frame, stmt.span))
+            case s.Free(lock):
+                self.each_lock(lock, frame, lambda name: self.end_life(name, frame, stmt.span))
+            case s.Acquire(lock, mode, tag):
+                shared = mode is s.Mode.SHARED
+                self.each_lock(lock, frame, lambda name: self.take(name, frame, stmt.span, shared, tag))
+            case s.Release(lock, mode, tag):
+                self.each_lock(lock, frame, lambda name: self.drop(name, frame, stmt.span, mode, tag))
+            case s.Convert(lock, mode):
+                shared = mode is s.Mode.SHARED
+                self.each_lock(lock, frame, lambda name: self.convert(name, frame, stmt.span, shared, None))
+            case s.Raise(level):
+                self.change_level(level, True, frame, stmt.span)
+            case s.Lower(level):
+                self.change_level(level, False, frame, stmt.span)
+            case s.Blocks():
+                self._require_free(True, Property.I07, "no spin lock is held where the thread may block", frame, stmt.span)
+            case s.Cost(nanoseconds):
+                self.builder.cost += nanoseconds
+            case _:
+                pass  # signals, enable and reentry have no effect on one context alone
+
+    def _require(self, stmt: s.Require, condition: s.Expr, code: Property, why: str, frame: Frame) -> None:
+        if isinstance(condition, s.NoLocks):
+            self._require_free(condition.spin_only, code, why, frame, stmt.span)
+            return
+        self.demand(self.term(condition, frame), code, frame, stmt.span, frame.subject(""), why)
+
+    def _require_free(self, spin_only: bool, code: Property, why: str, frame: Frame, span: Span) -> None:
+        slot = self.builder.slot(self.obligation(code, frame, span, frame.subject(""), why))
+        self.builder.emit(ir.DemandFree(spin_only, slot))
+
+    def access(self, stmt: s.Access, frame: Frame) -> None:
+        binding = frame.names.get(stmt.data.name)
+        name = binding.name if isinstance(binding, Object) else qualified(stmt.data)
+        if isinstance(binding, Object) and stmt.data.selectors:
+            selector = stmt.data.selectors[0]
+            assert isinstance(selector, s.Member)
+            name = f"{binding.name}.{selector.name}"
+        declared = self.program.data.get(name)
+        if declared is None:
+            self._access_variable(name, stmt, frame)
+            return
+        self.guarded(declared.guards, name, stmt.write, frame, stmt.span)
+        if declared.paged:
+            below = arithmetic(s.BinaryOp.LT, self.term(s.Irql(stmt.span), frame), ir.Const(DISPATCH_LEVEL))
+            why = f"pageable {name} is touched below DISPATCH_LEVEL"
+            self.demand(below, Property.I06, frame, stmt.span, name, why)
+
+    def _access_variable(self, name: str, stmt: s.Access, frame: Frame) -> None:
+        declared = self.program.variables.get(name)
+        if declared is not None:
+            self.guarded(declared.guards, name, stmt.write, frame, stmt.span)
+
+
+def is_lock_reference(variable: Variable) -> bool:
+    return isinstance(variable.type, s.NamedType) and variable.type.name == "lock"
+
+
+def references(expr: s.Expr) -> Iterator[s.Ref]:
+    """The references an expression reads, left to right; what is passed by address is not read."""
+    match expr:
+        case s.Ref(_, selectors):
+            yield expr
+            for selector in selectors:
+                if isinstance(selector, s.Index):
+                    yield from references(selector.value)
+        case s.Unary(_, operand) | s.Old(operand):
+            yield from references(operand)
+        case s.Binary(_, left, right):
+            yield from references(left)
+            yield from references(right)
+        case s.Call(_, args):
+            for arg in args:
+                yield from references(arg)
+        case s.Address(ref):
+            for selector in ref.selectors:
+                if isinstance(selector, s.Index):
+                    yield from references(selector.value)
+        case _:
+            return
+
+
+def expressions(stmt: s.Stmt) -> tuple[s.Expr, ...]:
+    """The expressions a simple statement evaluates, in order; the index of an assigned reference counts."""
+    match stmt:
+        case s.Assign(target, value):
+            indexes = tuple(sel.value for sel in target.selectors if isinstance(sel, s.Index))
+            return (*indexes, value)
+        case s.CallStmt(call):
+            return (call,)
+        case s.Assume(condition) | s.Assert(condition) | s.Require(condition):
+            return (condition,)
+        case s.Raise(level) | s.Lower(level):
+            return (level,)
+        case s.Declare(value=value) | s.Return(value):
+            return () if value is None else (value,)
+        case s.Acquire(lock) | s.Release(lock) | s.Convert(lock) | s.Init(lock) | s.Free(lock):
+            return tuple(sel.value for sel in lock.selectors if isinstance(sel, s.Index))
+        case _:
+            return ()

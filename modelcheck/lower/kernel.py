@@ -1,0 +1,354 @@
+"""Calls of kernel routines: their models, written in the language, become instructions of the calling step."""
+
+from __future__ import annotations
+
+from modelcheck import documented, ir
+from modelcheck import syntax as s
+from modelcheck.ir import Cell, Sort, Term
+from modelcheck.lower.evaluate import FALSE, TRUE, Evaluator, arithmetic, both, expressions, is_lock_reference, negate
+from modelcheck.lower.scope import Binding, Frame, Handle, Lock, Object, Opaque, Value, Variable
+from modelcheck.resolve import qualified, type_range
+from modelcheck.source import Span
+from modelcheck.verdict import Property
+
+NO_WAIT, SOME_WAIT, WAIT_FOR_EVER = 0, 1, 2
+
+
+class KernelCalls(Evaluator):
+    """Adds calls of externs, of documented routines without a model, and of unknown ones."""
+
+    def select(self, call: s.Call, frame: Frame) -> s.Extern | None:
+        """The first overload that the arguments fit, None if no model knows the routine."""
+        overloads = self.program.externs.get(call.name, ())
+        for extern in overloads:
+            if self._fits(extern, call, frame):
+                return extern
+        return overloads[0] if overloads else None
+
+    def _fits(self, extern: s.Extern, call: s.Call, frame: Frame) -> bool:
+        open_ended = bool(extern.params) and isinstance(extern.params[-1], s.RestParam)
+        params = extern.params[:-1] if open_ended else extern.params
+        if len(call.args) < len(params) or (len(call.args) > len(params) and not open_ended):
+            return False
+        return all(self._fits_one(p, a, frame) for p, a in zip(params, call.args, strict=False))
+
+    def _fits_one(self, param: s.Param, arg: s.Expr, frame: Frame) -> bool:
+        ref = arg.ref if isinstance(arg, s.Address) else arg
+        binding = frame.names.get(ref.name) if isinstance(ref, s.Ref) else None
+        match param:
+            case s.LockParam(_, kind):
+                if not self.is_lock(arg, frame):
+                    return False
+                assert isinstance(ref, s.Ref)
+                return kind is None or all(self.state.kind(lock).name == kind for _, lock in self.locks(ref, frame))
+            case s.ValueParam(s.NamedType(name)) if name in self.program.handle_kinds:
+                return isinstance(binding, Handle)
+            case s.ValueParam():
+                return not self.is_lock(arg, frame) and not (isinstance(binding, Handle) and not ref.selectors)  # type: ignore[union-attr]
+            case s.ObjectParam(kind, _):
+                return self._is_object(kind, ref, binding)
+            case _:
+                return True
+
+    def _is_object(self, kind: s.ObjectKind, ref: s.Expr, binding: Binding | None) -> bool:
+        if kind in (s.ObjectKind.ANY, s.ObjectKind.TIMEOUT):
+            return True
+        if isinstance(binding, Object):
+            name = binding.name
+        elif isinstance(ref, s.Ref):
+            name = qualified(ref)
+        else:
+            return False
+        tables: dict[s.ObjectKind, tuple[dict[str, object], ...]] = {
+            s.ObjectKind.INTERRUPT: (self.program.interrupts,),  # type: ignore[dict-item]
+            s.ObjectKind.EVENT: (self.program.events,),  # type: ignore[dict-item]
+            s.ObjectKind.ROUTINE: (self.program.routines, self.program.deferred),  # type: ignore[dict-item]
+            s.ObjectKind.DATA: (self.program.data,),  # type: ignore[dict-item]
+        }
+        return any(name in table for table in tables[kind])
+
+    def kernel_call(self, call: s.Call, frame: Frame, wanted: s.Type | None) -> Term:
+        extern = self.select(call, frame)
+        if extern is None:
+            return self._without_model(call, frame, wanted)
+        result = None
+        kind = extern.result or wanted
+        if kind is not None:
+            low, high = type_range(self.program, kind)
+            result = self.builder.scratch(low, high)
+        site = frame.place(call.span)
+        inside = Frame({}, frame.routine, site, frame.callee or call.name, frame.quiet)
+        self._expand(extern, call, frame, inside, {}, result)
+        return TRUE if result is None else ir.Reg(result)
+
+    def _expand(
+        self,
+        extern: s.Extern,
+        call: s.Call,
+        frame: Frame,
+        inside: Frame,
+        chosen: dict[str, str],
+        result: int | None,
+    ) -> None:
+        """Once for each combination of locks that the lock arguments can stand for."""
+        for param, arg in zip(extern.params, call.args, strict=False):
+            if isinstance(param, s.LockParam) and param.name not in chosen:
+                ref = arg.ref if isinstance(arg, s.Address) else arg
+                assert isinstance(ref, s.Ref)
+                self.each_lock(
+                    ref,
+                    frame,
+                    lambda lock, name=param.name: self._expand(  # type: ignore[misc]
+                        extern, call, frame, inside, {**chosen, name: lock}, result
+                    ),
+                )
+                return
+        names = self.bind(extern.params, call.args, frame, chosen)
+        self._body(extern, Frame(names, inside.routine, inside.call, inside.callee, inside.quiet), call.span, result)
+
+    def bind(
+        self, params: tuple[s.Param, ...], args: tuple[s.Expr, ...], frame: Frame, chosen: dict[str, str]
+    ) -> dict[str, Binding]:
+        """What each parameter stands for inside the kernel routine."""
+        names: dict[str, Binding] = {}
+        by_reference = {a.ref.name for a in args if isinstance(a, s.Address)}
+        for param, arg in zip(params, args, strict=False):
+            ref = arg.ref if isinstance(arg, s.Address) else arg
+            match param:
+                case s.LockParam(name):
+                    names[name] = Lock(chosen[name])
+                case s.ValueParam(kind, name, by_ref):
+                    names[name] = self._value(kind, by_ref, arg, ref, frame, by_reference)
+                case s.ObjectParam(s.ObjectKind.TIMEOUT, name):
+                    names[name] = Value(self._timeout(arg, frame))
+                case s.ObjectParam(s.ObjectKind.ANY, name) | s.OpaqueParam(name):
+                    names[name] = Opaque()
+                case s.ObjectParam(_, name):
+                    assert isinstance(ref, s.Ref)
+                    binding = frame.names.get(ref.name)
+                    names[name] = binding if isinstance(binding, Object) else Object(qualified(ref))
+                case _:
+                    pass
+        return names
+
+    def _value(
+        self, kind: s.Type, by_ref: bool, arg: s.Expr, ref: s.Expr, frame: Frame, by_reference: set[str]
+    ) -> Binding:
+        if isinstance(ref, s.Ref):
+            binding = frame.names.get(ref.name)
+            if isinstance(binding, Handle) and not ref.selectors:
+                return binding
+            if by_ref:
+                variable = self.variable(ref, frame)
+                if variable is not None:
+                    return variable
+        low, high = self._range(kind)
+        if by_ref:
+            return Variable(self.builder.scratch(low, high), kind)
+        term = self.term(arg, frame, kind)
+        stable = isinstance(term, ir.Const) or (
+            isinstance(ref, s.Ref) and ref.name not in by_reference and self._is_stable(term)
+        )
+        if not stable:
+            register = self.builder.scratch(*self.builder.range(term))
+            self.builder.emit(ir.Set(register, term, *self.builder.ranges[register], None))
+            term = ir.Reg(register)
+        return Value(term, kind)
+
+    def _is_stable(self, term: Term) -> bool:
+        """A local variable that the kernel routine cannot change."""
+        if not isinstance(term, ir.Reg):
+            return False
+        cell = self.builder.cells[term.index]
+        return cell is not None and cell.sort in (Sort.LOCAL, Sort.LEVEL)
+
+    def _timeout(self, arg: s.Expr, frame: Frame) -> Term:
+        """NO_WAIT for 0, WAIT_FOR_EVER for NULL, SOME_WAIT for any other number."""
+        ref = arg.ref if isinstance(arg, s.Address) else arg
+        if isinstance(ref, s.Ref) and ref.name == "NULL":
+            return ir.Const(WAIT_FOR_EVER)
+        if isinstance(ref, s.Unknown):
+            return ir.Star(NO_WAIT, WAIT_FOR_EVER)
+        if isinstance(ref, s.Ref) and isinstance(frame.names.get(ref.name), Value) and not ref.selectors:
+            return self.term(ref, frame)
+        if isinstance(ref, s.Ref) and self.variable(ref, frame) is None and self.program.constant(ref) is None:
+            return ir.Star(NO_WAIT, WAIT_FOR_EVER)
+        zero = negate(self.term(arg, frame))
+        return arithmetic(s.BinaryOp.SUB, ir.Const(SOME_WAIT), zero)
+
+    def _body(self, extern: s.Extern, frame: Frame, span: Span, result: int | None) -> None:
+        self.required(extern.clauses, frame, span)
+        if extern.body is None:
+            self._effects(extern, frame, span, result)
+        else:
+            self._sequence(extern.body.body, frame, result)
+
+    def required(self, clauses: tuple[s.Clause, ...], frame: Frame, span: Span) -> None:
+        """The `requires` clauses: I01 where they speak of the IRQL, C03 otherwise."""
+        for clause in clauses:
+            if not isinstance(clause, s.ConditionClause) or clause.kind is not s.ClauseKind.REQUIRES:
+                continue
+            code = Property.I01 if mentions_irql(clause.condition) else Property.C03
+            condition = self.term(clause.condition, frame)
+            if condition != TRUE:
+                self.demand(condition, code, frame, span, frame.callee, clause.condition.span.text)
+
+    def _effects(self, extern: s.Extern, frame: Frame, span: Span, result: int | None) -> None:
+        """A kernel routine without a body does what its clauses say."""
+        for clause in extern.clauses:
+            match clause:
+                case s.LockClause(True, lock, mode, tag):
+                    shared = mode is s.Mode.SHARED
+                    self.each_lock(lock, frame, lambda name, shared=shared, tag=tag: self.take(name, frame, span, shared, tag))  # type: ignore[misc]
+                case s.LockClause(False, lock, mode, tag):
+                    self.each_lock(lock, frame, lambda name, mode=mode, tag=tag: self.drop(name, frame, span, mode, tag))  # type: ignore[misc]
+                case s.RaisesClause(level):
+                    self.change_level(level, True, frame, span)
+                case _:
+                    pass
+        for param in extern.params:
+            if isinstance(param, s.ValueParam) and param.by_ref:
+                variable = frame.names[param.name]
+                if isinstance(variable, Variable):
+                    place = variable.place
+                    register = self.builder.register(place) if isinstance(place, Cell) else place
+                    self.builder.emit(ir.Pick(register, f"out {param.name}", *self._range(param.type)))
+        if result is not None:
+            self.builder.emit(ir.Pick(result, "result", *self.builder.ranges[result]))
+
+    def _sequence(self, body: tuple[s.Stmt, ...], frame: Frame, result: int | None) -> None:
+        """Statements of a kernel routine; what follows an `if` that may return is done where it does not."""
+        for index, stmt in enumerate(body):
+            match stmt:
+                case s.If(arms, otherwise):
+                    rest = body[index + 1 :] if returns(stmt) else ()
+                    self._branches(arms, otherwise, rest, frame, result)
+                    if rest or returns(stmt):
+                        return
+                case s.Block(inner):
+                    self._sequence(inner, frame, result)
+                case s.Declare():
+                    self.declare_scratch(stmt, frame)
+                case s.Return(value):
+                    if value is not None and result is not None:
+                        self.settle((value,), frame)
+                        low, high = self.builder.ranges[result]
+                        self.builder.emit(ir.Set(result, self._returned(value, frame, low, high), low, high, None))
+                    return
+                case _:
+                    self.settle(expressions(stmt), frame)
+                    self.simple(stmt, frame)
+
+    def _returned(self, value: s.Expr, frame: Frame, low: int, high: int) -> Term:
+        if isinstance(value, s.Unknown):
+            return ir.Star(low, high)
+        extern = self.program.externs.get(frame.callee)
+        return self.term(value, frame, extern[0].result if extern else None)
+
+    def _branches(
+        self,
+        arms: tuple[s.Arm, ...],
+        otherwise: s.Block | None,
+        rest: tuple[s.Stmt, ...],
+        frame: Frame,
+        result: int | None,
+    ) -> None:
+        if not arms:
+            self._sequence((*(otherwise.body if otherwise else ()), *rest), frame, result)
+            return
+        arm = arms[0]
+        self.settle((arm.condition,), frame)
+        condition = self.term(arm.condition, frame)
+        then_body = arm.body.body if ends_with_return(arm.body.body) else (*arm.body.body, *rest)
+        if isinstance(condition, ir.Const):
+            if condition.value:
+                self._sequence(then_body, frame, result)
+            else:
+                self._branches(arms[1:], otherwise, rest, frame, result)
+            return
+        saved = self.builder.branch()
+        self._sequence(then_body, Frame(dict(frame.names), frame.routine, frame.call, frame.callee, frame.quiet), result)
+        then = self.builder.resume(saved)
+        saved = self.builder.branch()
+        self._branches(arms[1:], otherwise, rest, frame, result)
+        self.builder.emit(ir.Choose(condition, then, self.builder.resume(saved)))
+
+    def declare_scratch(self, stmt: s.Declare, frame: Frame) -> None:
+        """A local of a kernel routine lives within the step."""
+        low, high = type_range(self.program, stmt.type)
+        register = self.builder.scratch(low, high)
+        variable = Variable(register, stmt.type)
+        if stmt.value is not None:
+            self.settle((stmt.value,), frame)
+            self.store(variable, self.term(stmt.value, frame, stmt.type), frame, stmt.span, stmt.name)
+        elif isinstance(stmt.type, s.NamedType) and stmt.type.name == "KIRQL":
+            self.builder.emit(ir.Set(register, ir.Const(high), low, high, None))
+        else:
+            self.builder.emit(ir.Pick(register, f"uninit {stmt.name}", low, high))
+        frame.names[stmt.name] = variable
+
+    def _without_model(self, call: s.Call, frame: Frame, wanted: s.Type | None) -> Term:
+        """A documented routine is held to its IRQL bounds; anything else taints all that follows."""
+        known = documented.lookup(call.name)
+        if known is None or known.has_lock_effect:
+            self.ledger.unmodelled.setdefault(call.name, call.span)
+            self.builder.emit(ir.Set(self.builder.register(self.state.taint), TRUE, 0, 1, None))
+        else:
+            irql = ir.Reg(self.builder.register(self.state.irql))
+            least = arithmetic(s.BinaryOp.GE, irql, ir.Const(known.irql_min)) if known.irql_min else TRUE
+            most = arithmetic(s.BinaryOp.LE, irql, ir.Const(known.irql_max))
+            condition = most if least == TRUE else both(least, most)
+            why = f"{known.irql_min} <= irql <= {known.irql_max}"
+            self.demand(condition, Property.I01, frame, call.span, call.name, why)
+            if known.no_spin_lock:
+                inside = Frame({}, frame.routine, frame.place(call.span), frame.callee or call.name)
+                self._require_free(True, Property.I07, "no spin lock is held at this call", inside, call.span)
+        self._havoc_outputs(call, frame)
+        if wanted is None:
+            return ir.Star(0, 1)
+        register = self.builder.scratch(*self._range(wanted))
+        self.builder.emit(ir.Pick(register, "result", *self.builder.ranges[register]))
+        return ir.Reg(register)
+
+    def _havoc_outputs(self, call: s.Call, frame: Frame) -> None:
+        """Variables whose address is given may hold anything afterwards."""
+        for arg in call.args:
+            if isinstance(arg, s.Address):
+                variable = self.variable(arg.ref, frame)
+                if variable is not None and not is_lock_reference(variable):
+                    place = variable.place
+                    register = self.builder.register(place) if isinstance(place, Cell) else place
+                    self.builder.emit(ir.Pick(register, f"out {arg.ref.name}", *self._range(variable.type)))
+
+
+def mentions_irql(expr: s.Expr) -> bool:
+    match expr:
+        case s.Irql():
+            return True
+        case s.Unary(_, operand) | s.Old(operand):
+            return mentions_irql(operand)
+        case s.Binary(_, left, right):
+            return mentions_irql(left) or mentions_irql(right)
+        case _:
+            return False
+
+
+def returns(stmt: s.Stmt) -> bool:
+    """Whether a return stands anywhere inside."""
+    match stmt:
+        case s.Return():
+            return True
+        case s.If(arms, otherwise):
+            blocks = [arm.body for arm in arms] + ([otherwise] if otherwise else [])
+            return any(returns(inner) for block in blocks for inner in block.body)
+        case s.Block(body):
+            return any(map(returns, body))
+        case _:
+            return False
+
+
+def ends_with_return(body: tuple[s.Stmt, ...]) -> bool:
+    return bool(body) and isinstance(body[-1], s.Return)
+
+
+__all__ = ["FALSE", "KernelCalls", "mentions_irql"]

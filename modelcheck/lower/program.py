@@ -1,0 +1,617 @@
+"""A whole driver: its roots, what they see of each other, and a harness for each.
+
+A harness is the graph that starts a root: the role's `entry`, the routine, the role's `exit`, and what must hold at
+the end. Its start state is open: any level of the role, any value that shared variables and lock lives can have then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from modelcheck import ir
+from modelcheck import syntax as s
+from modelcheck.ir import Cell, Check, Edge, Environment, Graph, Root, Sort
+from modelcheck.lower.evaluate import TRUE, arithmetic
+from modelcheck.lower.kernel import KernelCalls
+from modelcheck.lower.routine import GraphLowerer, Unit, all_locks, every_call
+from modelcheck.lower.scope import Binding, Frame, Handle, Ledger, Lock, Object, Opaque, State, Variable
+from modelcheck.resolve import Program, find_role, substatements, type_range
+from modelcheck.source import Span
+from modelcheck.verdict import APC_LEVEL, DISPATCH_LEVEL, HIGH_LEVEL, PASSIVE_LEVEL, Obligation, Property
+
+PHASES = ("load", "add", "start", "run", "stop", "unload")
+START, RUN = PHASES.index("start"), PHASES.index("run")
+MAX_LISTED = 256
+_DEFERRED_ROLES = {
+    s.DeferredKind.DPC: "KDEFERRED_ROUTINE",
+    s.DeferredKind.TIMER: "KDEFERRED_ROUTINE",
+    s.DeferredKind.WORKITEM: "IO_WORKITEM_ROUTINE",
+}
+
+
+@dataclass(slots=True)
+class Lowered:
+    """A driver as graphs. `facts` are obligations that the declarations alone decide: whether each holds."""
+
+    program: Program
+    roots: list[Root] = field(default_factory=list)
+    obligations: list[Obligation] = field(default_factory=list)
+    facts: dict[int, bool] = field(default_factory=dict)
+    unmodelled: dict[str, Span] = field(default_factory=dict)
+    uncalled: list[s.Routine] = field(default_factory=list)
+    levels: tuple[int, ...] = ()
+    certain: dict[str, frozenset[int]] = field(default_factory=dict)
+    """For each shared variable the values that are certainly written by somebody, and its declared one."""
+
+
+def lower(program: Program) -> Lowered:
+    """The graphs of a checked program."""
+    return _ProgramLowerer(program).run()
+
+
+@dataclass(slots=True)
+class _Plan:
+    """A root before it is lowered."""
+
+    routine: s.Routine
+    role: s.Role | None
+    names: dict[str, Binding]
+    phase: int
+    single: bool
+    routines: frozenset[str]
+    bindings: dict[str, Binding] = field(default_factory=dict)
+
+
+class _ProgramLowerer:
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.ledger = Ledger()
+        self.lowered = Lowered(program, obligations=self.ledger.obligations, unmodelled=self.ledger.unmodelled)
+        self.operations: dict[ir.Operation, ir.Operation] = {}
+        self.tags: dict[str, dict[str | None, int]] = {}
+        self.callees = {name: _called(program, routine.body) for name, routine in program.routines.items()}
+
+    def run(self) -> Lowered:
+        self.lowered.levels = self._levels()
+        self._declarations()
+        plans = self._plans()
+        writes = {name: _writes(self.program, routine.body) for name, routine in self.program.routines.items()}
+        units: dict[object, Unit] = {}
+        for plan in plans:
+            environment = self._environment(plan, plans, writes)
+            key = tuple(sorted(environment.writes.items(), key=lambda item: item[0]))
+            unit = units.get(repr(key))
+            if unit is None:
+                state = State(self.program, environment, self.tags)
+                unit = units[repr(key)] = Unit(self.program, state, self.ledger, self.operations)
+            self._root(plan, unit, plans, writes)
+        self._finish(units.values())
+        return self.lowered
+
+    # ---- declarations ----
+
+    def _levels(self) -> tuple[int, ...]:
+        named = {PASSIVE_LEVEL, APC_LEVEL, DISPATCH_LEVEL, self.program.constants.get("DIRQL", 5), HIGH_LEVEL}
+        for interrupt in self.program.interrupts.values():
+            named.add(self.program.constant(interrupt.level) or 0)
+        for roles in self.program.roles.values():
+            for role in roles:
+                for bound in role.irql or ():
+                    named.add(self.program.constant(bound) or 0)
+        return tuple(sorted(level for level in named if 0 <= level <= HIGH_LEVEL))
+
+    def _fact(self, code: Property, span: Span, subject: str, why: str, holds: bool) -> None:
+        self.lowered.facts[self.ledger.number(code, "", span, subject, why)] = holds
+
+    def _declarations(self) -> None:
+        """B07 and R02 are decided by the declarations alone."""
+        for name, lock in self.program.locks.items():
+            kind = self.program.lock_kinds.get(lock.kind)
+            if kind is not None and kind.resident and lock.span.source in self.program.own:
+                self._fact(Property.B07, lock.span, name, f"the storage of {name} is resident", not lock.paged)
+        for name, data in self.program.data.items():
+            guards = [self._kind_of(guard) for guard in data.guards]
+            if any(kind is not None and kind.spins for kind in guards):
+                why = f"{name} is resident, as a spin lock guards it"
+                self._fact(Property.B07, data.span, name, why, not data.paged)
+            if data.guards:
+                self._fact(Property.R02, data.span, name, f"{name} has one guard", len(data.guards) == 1)
+
+    def _kind_of(self, guard: s.Ref) -> s.LockKind | None:
+        for name in (".".join((guard.name, *(m.name for m in guard.selectors if isinstance(m, s.Member)))), guard.name):
+            if name in self.program.locks:
+                return self.program.lock_kinds.get(self.program.locks[name].kind)
+        return None
+
+    # ---- roots ----
+
+    def _plans(self) -> list[_Plan]:
+        called = {name for names in self.callees.values() for name in names}
+        deferred = {d.routine: _DEFERRED_ROLES[d.kind] for d in self.program.deferred.values()}
+        plans: list[_Plan] = []
+        for name, routine in self.program.routines.items():
+            use = routine.role
+            if use is None and name in deferred and deferred[name] in self.program.roles:
+                use = s.RoleUse(deferred[name], (), routine.span)
+            if use is not None:
+                plans.append(self._role_plan(routine, use))
+            elif routine.clauses and name not in called:
+                plans += self._clause_plans(routine)
+            elif name not in called:
+                self.lowered.uncalled.append(routine)
+        return plans
+
+    def _role_plan(self, routine: s.Routine, use: s.RoleUse) -> _Plan:
+        role, arguments = find_role(self.program, use)
+        names: dict[str, Binding] = {}
+        for name, argument in arguments.items():
+            if isinstance(argument, s.Ref):
+                names[name] = self._role_argument(role, name, argument)
+        phase = PHASES.index(role.phase) if role.phase in PHASES else RUN
+        return _Plan(routine, role, names, phase, role.single, self._reach(routine.name))
+
+    def _role_argument(self, role: s.Role, name: str, argument: s.Ref) -> Binding:
+        param = next(p for p in role.params if not isinstance(p, s.RestParam) and p.name == name)
+        members = ".".join((argument.name, *(m.name for m in argument.selectors if isinstance(m, s.Member))))
+        return Lock(members) if isinstance(param, s.LockParam) else Object(members)
+
+    def _clause_plans(self, routine: s.Routine) -> list[_Plan]:
+        """A routine with clauses that nobody calls: once for each lock its lock parameters can be."""
+        bindings: list[dict[str, Binding]] = [{}]
+        for param in routine.params:
+            if isinstance(param, s.LockParam):
+                fitting = [n for n in all_locks(self.program) if self._fits(n, param.kind)]
+                bindings = [{**b, param.name: Lock(n)} for b in bindings for n in fitting]
+        reach = self._reach(routine.name)
+        return [_Plan(routine, None, {}, RUN, False, reach, b) for b in bindings]
+
+    def _fits(self, lock: str, kind: str | None) -> bool:
+        declared = self.program.locks[lock.partition("[")[0]]
+        return declared.span.source in self.program.own and kind in (None, declared.kind)
+
+    def _reach(self, name: str) -> frozenset[str]:
+        seen: set[str] = set()
+        pending = [name]
+        while pending:
+            routine = pending.pop()
+            if routine not in seen:
+                seen.add(routine)
+                pending += [callee for callee in self.callees.get(routine, ()) if callee in self.program.routines]
+        return frozenset(seen)
+
+    # ---- shared variables ----
+
+    def _environment(self, plan: _Plan, plans: list[_Plan], writes: dict[str, dict[str, _Written]]) -> Environment:
+        """What others may write while a root runs: all roots that can overlap with it."""
+        total: dict[str, _Written] = {}
+        for other in plans:
+            if plan.phase < START or other.phase < START or (other is plan and plan.single):
+                continue
+            for name, written in self._written(other, writes).items():
+                total.setdefault(name, _Written()).add(written)
+        return Environment(writes={name: written.all() for name, written in total.items()})
+
+    def _written(self, plan: _Plan, writes: dict[str, dict[str, _Written]]) -> dict[str, _Written]:
+        total: dict[str, _Written] = {}
+        for routine in sorted(plan.routines):
+            for name, written in writes.get(routine, {}).items():
+                total.setdefault(name, _Written()).add(written)
+        return total
+
+    def _starts(
+        self, plan: _Plan, plans: list[_Plan], writes: dict[str, dict[str, _Written]]
+    ) -> dict[str, Sequence[int]]:
+        """Values of shared variables when a root starts: declared, or written in its own or an earlier phase."""
+        starts: dict[str, _Written] = {}
+        for name, declared in self.program.variables.items():
+            low, high = type_range(self.program, declared.type)
+            start = starts[name] = _Written()
+            if declared.value is None:
+                start.anything(low, high)
+                start.certain.update(start.all() if start.wide is None else ())
+            else:
+                value = self.program.constant_of(declared.type, declared.value)
+                start.values.add(low if value is None else value)
+                start.certain.update(start.values)
+        for other in plans:
+            if other.phase <= plan.phase or (other.phase > RUN and plan.phase >= RUN):
+                for name, written in self._written(other, writes).items():
+                    if name in starts:
+                        starts[name].add(written)
+        for name, start in starts.items():
+            self.lowered.certain[name] = self.lowered.certain.get(name, frozenset()) | frozenset(start.certain)
+        return {name: start.all() for name, start in starts.items()}
+
+    # ---- harnesses ----
+
+    def _root(self, plan: _Plan, unit: Unit, plans: list[_Plan], writes: dict[str, dict[str, _Written]]) -> None:
+        graph = Graph(f"start {plan.routine.name}", plan.routine.name, plan.routine.span)
+        harness = _Harness(unit, graph, plan, self.lowered.levels)
+        levels = harness.lower()
+        root = Root(plan.routine.name, graph, plan.phase, levels, unit.state.environment, harness.goes_on)
+        root.given = harness.given_cells
+        root.starts = self._starts(plan, plans, writes)
+        self.lowered.roots.append(root)
+
+    def _finish(self, units: Iterable[Unit]) -> None:
+        """What is only known when everything is lowered: how many tags there are, who writes ghosts, B03 at the ends."""
+        for unit in units:
+            for cell in unit.state.environment.cells.values():
+                if cell.sort is Sort.HOLD:
+                    tags = self.tags.get(unit.state.kind(cell.name.removeprefix("hold ")).name, {None: 0})
+                    cell.high = ir.hold(True, ir.MAX_COUNT, len(tags) - 1)
+        ghosts = _ghost_writes(self.lowered.roots)
+        for root in self.lowered.roots:
+            for cell in root.environment.cells.values():
+                if cell.sort is Sort.GHOST:
+                    cell.others = tuple(sorted(ghosts.get(cell.name, ())))
+                    cell.start = tuple(sorted({*cell.start, *cell.others}))
+        for root in self.lowered.roots:
+            self._balance(root)
+
+    def _balance(self, root: Root) -> None:
+        """B03: every lock the root touches is free at its end."""
+        frame = frame_of(root.graph)
+        last = root.graph.edges[-1]
+        span = root.graph.span
+        checks = []
+        for cell in sorted((c for c in frame if c.sort is Sort.HOLD and c.is_global), key=lambda c: c.name):
+            lock = cell.name.removeprefix("hold ")
+            if cell in root.given:
+                continue
+            number = self.ledger.number(Property.B03, root.routine, span, lock, f"{lock} is held at exit as at entry")
+            checks.append(Check(number, cell, frozenset({ir.FREE})))
+        last.checks = tuple(checks)
+
+
+@dataclass(slots=True)
+class _Written:
+    """Values a routine may write to a variable, and those it certainly writes somewhere."""
+
+    values: set[int] = field(default_factory=set)
+    certain: set[int] = field(default_factory=set)
+    wide: range | None = None
+    """All of a range too wide to list, where anything may be written."""
+
+    def add(self, other: _Written) -> None:
+        self.values |= other.values
+        self.certain |= other.certain
+        self.wide = self.wide or other.wide
+
+    def anything(self, low: int, high: int) -> None:
+        if high - low < MAX_LISTED:
+            self.values.update(range(low, high + 1))
+        else:
+            self.wide = range(low, high + 1)
+
+    def all(self) -> Sequence[int]:
+        return self.wide if self.wide is not None else tuple(sorted(self.values))
+
+
+class _Harness(GraphLowerer):
+    """Starts a root: role entry, the routine, role exit, I02."""
+
+    def __init__(self, unit: Unit, graph: Graph, plan: _Plan, levels: tuple[int, ...]) -> None:
+        super().__init__(unit, graph)
+        self.plan = plan
+        self.levels = levels
+        self.goes_on: Cell | None = None
+        self.given_cells: list[Cell] = []
+
+    def lower(self) -> tuple[int, ...]:
+        """The graph; gives the levels the root can start at."""
+        plan, graph, program = self.plan, self.graph, self.program
+        routine = plan.routine
+        graph.entry, graph.exit = self.places.new(), self.places.new()
+        kirql = s.NamedType("KIRQL", routine.span)
+        before = self.local("irql at start", kirql)
+        role_name = routine.name if plan.role is None else plan.role.name
+        frame = Frame(dict(plan.names), routine.name, routine.span, role_name)
+
+        def start(evaluator: KernelCalls) -> None:
+            builder = evaluator.builder
+            irql = evaluator.term(s.Irql(routine.span), frame)
+            evaluator.store(before, irql, frame, routine.span, "irql at start")
+            for declared in program.context_variables.values():
+                cell = self.unit.state.context(declared)
+                builder.assign(builder.register(cell), ir.Const(cell.start[0]), cell.low, cell.high, None)
+
+        at = self.edge(graph.entry, routine.span, start)
+        if plan.role is not None and plan.role.entry is not None:
+            self.return_to = self.places.new()
+            at = self.sequence(plan.role.entry.body, at, frame)
+        at, names = self._arguments(at, frame)
+        at = self._required(at, names)
+        body = self.unit.graph(routine, names)
+        at, result = self._run(at, body, names)
+        if plan.role is not None and plan.role.exit is not None:
+            at = self.sequence(plan.role.exit.body, at, frame)
+        at = self._continues(at, frame, result)
+
+        def end(evaluator: KernelCalls) -> None:
+            irql = evaluator.term(s.Irql(routine.span), frame)
+            same = arithmetic(s.BinaryOp.EQ, irql, evaluator.term_of(before))
+            why = "the IRQL at exit is that at entry"
+            own = Frame({}, routine.name)
+            if not self._changes_irql():
+                evaluator.demand(same, Property.I02, own, routine.span, routine.name, why)
+
+        self.edge(at, routine.span, end, target=graph.exit)
+        self.places.settle()
+        return self._levels()
+
+    def _changes_irql(self) -> bool:
+        """A clause root may say that it ends at another level; then C02 speaks of that, not I02."""
+        return self.plan.role is None and any(isinstance(c, s.RaisesClause) for c in self.plan.routine.clauses)
+
+    def _levels(self) -> tuple[int, ...]:
+        role = self.plan.role
+        if role is None or role.irql is None:
+            return self.levels
+        low, high = (self.program.constant(bound) or 0 for bound in role.irql)
+        return tuple(level for level in self.levels if low <= level <= high)
+
+    def _arguments(self, at: int, frame: Frame) -> tuple[int, dict[str, Binding]]:
+        """Parameters of the root itself: values are open."""
+        names: dict[str, Binding] = {}
+        variables: list[Variable] = []
+        for param in self.plan.routine.params:
+            match param:
+                case s.RestParam():
+                    continue
+                case s.ValueParam(s.NamedType(kind), name) if kind in self.program.handle_kinds:
+                    handle = self.handle(name, self.program.handle_kinds[kind], tuple(all_locks(self.program)))
+                    names[name] = handle
+                    variables += list(handle.fields.values())
+                case s.ValueParam(s.NamedType(kind), name) if kind in self.program.devices:
+                    names[name] = Object(kind)
+                case s.ValueParam(kind, name):
+                    variable = self.local(name, kind)
+                    names[name] = variable
+                    variables.append(variable)
+                case _:
+                    names[param.name] = self.plan.bindings.get(param.name, Opaque())
+
+        def pick(evaluator: KernelCalls) -> None:
+            for variable in variables:
+                assert isinstance(variable.place, Cell)
+                register = evaluator.builder.register(variable.place)
+                if variable.place.sort is Sort.LOCKREF:
+                    evaluator.builder.assign(register, ir.Const(0), 0, variable.place.high, None)
+                else:
+                    low, high = evaluator._range(variable.type)
+                    evaluator.builder.emit(ir.Pick(register, f"param {variable.place.name}", low, high))
+
+        return (self.edge(at, self.plan.routine.span, pick, step=False) if variables else at), names
+
+    def _required(self, at: int, names: dict[str, Binding]) -> int:
+        """The routine's `requires`: assumed where there is no role, owed by the system where there is one."""
+        routine, role = self.plan.routine, self.plan.role
+        inside = Frame(names, routine.name)
+
+        def build(evaluator: KernelCalls) -> None:
+            if role is None:
+                self._given(evaluator, inside)
+            for clause in routine.clauses:
+                if isinstance(clause, s.ConditionClause) and clause.kind is s.ClauseKind.REQUIRES:
+                    condition = evaluator.term(clause.condition, inside)
+                    if condition == TRUE:
+                        continue
+                    if role is None:
+                        evaluator.builder.emit(ir.Guess(condition))
+                    else:
+                        why = clause.condition.span.text
+                        evaluator.demand(condition, Property.C03, inside, routine.span, routine.name, why)
+
+        return self.edge(at, routine.span, build, step=False)
+
+    def _given(self, evaluator: KernelCalls, frame: Frame) -> None:
+        """Locks that a clause root may find held: those its clauses speak of."""
+        refs: list[s.Ref] = []
+        for clause in self.plan.routine.clauses:
+            if isinstance(clause, s.LockClause):
+                refs.append(clause.lock)
+            elif isinstance(clause, s.ConditionClause):
+                refs += _held_refs(clause.condition)
+        state = self.unit.state
+        for ref in refs:
+            for _, lock in evaluator.locks(ref, frame):
+                cell = state.hold(lock)
+                self.given_cells.append(cell)
+                register = evaluator.builder.register(cell)
+                if any(isinstance(c, s.LockClause) and c.acquires and c.lock == ref for c in self.plan.routine.clauses):
+                    continue
+                evaluator.builder.emit(
+                    ir.Pick(register, f"held {lock}", ir.FREE, ir.hold(False, 1, 0))
+                )
+                releases = any(
+                    isinstance(c, s.LockClause) and not c.acquires and c.lock == ref for c in self.plan.routine.clauses
+                )
+                if releases:
+                    evaluator.builder.emit(ir.Guess(ir.IsHeld(register, None)))
+
+    def _run(self, at: int, body: Graph, names: dict[str, Binding]) -> tuple[int, Variable | None]:
+        routine = self.plan.routine
+        formals = {cell.name: cell for cell in body.inputs}
+        ins: list[tuple[Cell, Cell]] = []
+        for param in routine.params:
+            if isinstance(param, s.ValueParam):
+                ins += [(cell, formals[name]) for cell, name in self._copies(param, names.get(param.name))]
+        result = None if routine.result is None else self.local("result", routine.result)
+        outs: list[tuple[Cell, Cell]] = []
+        if result is not None and body.result is not None:
+            assert isinstance(result.place, Cell)
+            outs.append((body.result, result.place))
+        after = self.places.new()
+        self.graph.edges.append(
+            Edge(at, after, routine.span, callee=body, copies_in=tuple(ins), copies_out=tuple(outs), step=False)
+        )
+        return after, result
+
+    def _continues(self, at: int, frame: Frame, result: Variable | None) -> int:
+        role = self.plan.role
+        if role is None or role.continues is None or result is None:
+            return at
+        goes_on = self.local("goes on", s.BoolType(self.plan.routine.span))
+        assert isinstance(goes_on.place, Cell)
+        self.goes_on = goes_on.place
+        condition = role.continues
+        inside = Frame({**frame.names, "result": result}, frame.routine, frame.call, frame.callee)
+
+        def build(evaluator: KernelCalls) -> None:
+            evaluator.store(goes_on, evaluator.term(condition, inside), inside, self.plan.routine.span, "goes on")
+
+        return self.edge(at, self.plan.routine.span, build, step=False)
+
+
+def _held_refs(expr: s.Expr) -> list[s.Ref]:
+    match expr:
+        case s.Held(lock):
+            return [lock]
+        case s.Unary(_, operand) | s.Old(operand):
+            return _held_refs(operand)
+        case s.Binary(_, left, right):
+            return _held_refs(left) + _held_refs(right)
+        case _:
+            return []
+
+
+def frame_of(graph: Graph) -> frozenset[Cell]:
+    """Every global cell a graph or its callees touch."""
+    return frames([graph])[graph]
+
+
+def frames(roots: list[Graph]) -> dict[Graph, frozenset[Cell]]:
+    """For each graph reachable from the roots the global cells it or its callees touch."""
+    order: list[Graph] = []
+    seen: set[Graph] = set()
+    pending = list(roots)
+    while pending:
+        graph = pending.pop()
+        if graph in seen:
+            continue
+        seen.add(graph)
+        order.append(graph)
+        pending += [edge.callee for edge in graph.edges if edge.callee is not None]
+    own = {g: {c for e in g.edges for c in e.cells if c is not None and c.is_global} for g in order}
+    changed = True
+    while changed:
+        changed = False
+        for graph in reversed(order):
+            cells = own[graph]
+            size = len(cells)
+            for edge in graph.edges:
+                if edge.callee is not None:
+                    cells |= own[edge.callee]
+            changed |= len(cells) != size
+    return {graph: frozenset(cells) for graph, cells in own.items()}
+
+
+def _ghost_writes(roots: list[Root]) -> dict[str, set[int]]:
+    """What is written to each ghost field anywhere: constants, or its whole range."""
+    found: dict[str, set[int]] = {}
+    seen: set[Graph] = set()
+    pending = [root.graph for root in roots]
+    while pending:
+        graph = pending.pop()
+        if graph in seen:
+            continue
+        seen.add(graph)
+        for edge in graph.edges:
+            if edge.callee is not None:
+                pending.append(edge.callee)
+            elif edge.operation is not None:
+                for register in edge.operation.writes:
+                    cell = edge.cells[register]
+                    if cell is not None and cell.sort is Sort.GHOST:
+                        _constants(edge.operation.code, register, cell, found.setdefault(cell.name, set()))
+    return found
+
+
+def _constants(code: tuple[ir.Instruction, ...], register: int, cell: Cell, values: set[int]) -> None:
+    for instruction in code:
+        match instruction:
+            case ir.Set(target, ir.Const(value)) if target == register:
+                values.add(value)
+            case ir.Set(target) | ir.Pick(target) if target == register:
+                values.update(range(cell.low, cell.high + 1))
+            case ir.Choose(_, then, otherwise):
+                _constants(then, register, cell, values)
+                _constants(otherwise, register, cell, values)
+            case _:
+                pass
+
+
+def _called(program: Program, body: s.Block) -> frozenset[str]:
+    """Routines a body calls, and those it hands to kernel routines that call back."""
+    found: set[str] = set()
+
+    def visit_expr(expr: s.Expr) -> None:
+        for call in every_call(expr):
+            if call.name in program.routines:
+                found.add(call.name)
+            for extern in program.externs.get(call.name, ()):
+                for param, arg in zip(extern.params, call.args, strict=False):
+                    ref = arg.ref if isinstance(arg, s.Address) else arg
+                    if isinstance(param, s.ObjectParam) and param.kind is s.ObjectKind.ROUTINE and isinstance(ref, s.Ref):
+                        target = program.deferred[ref.name].routine if ref.name in program.deferred else ref.name
+                        found.add(target)
+
+    for expr in every_expression(body):
+        visit_expr(expr)
+    return frozenset(found)
+
+
+def every_expression(stmt: s.Stmt) -> Iterable[s.Expr]:
+    """All expressions of a statement and those inside it."""
+    from modelcheck.lower.evaluate import expressions
+    from modelcheck.lower.routine import _conditions
+
+    pending: list[s.Stmt] = [stmt]
+    while pending:
+        current = pending.pop()
+        yield from expressions(current)
+        yield from _conditions(current)
+        pending += substatements(current)
+        if isinstance(current, s.For):
+            pending += [part for part in (current.start, current.step) if part is not None]
+
+
+def _writes(program: Program, body: s.Block) -> dict[str, _Written]:
+    """What a routine's own statements write to shared variables."""
+    found: dict[str, _Written] = {}
+    pending: list[s.Stmt] = [body]
+    while pending:
+        stmt = pending.pop()
+        pending += substatements(stmt)
+        if isinstance(stmt, s.For):
+            pending += [part for part in (stmt.start, stmt.step) if part is not None]
+        if isinstance(stmt, s.Assign):
+            _assigned(program, stmt.target, stmt.value, found)
+    for expr in every_expression(body):
+        for call in every_call(expr):
+            for arg in call.args:
+                if isinstance(arg, s.Address):
+                    _assigned(program, arg.ref, None, found)
+    return found
+
+
+def _assigned(program: Program, target: s.Ref, value: s.Expr | None, found: dict[str, _Written]) -> None:
+    name = ".".join((target.name, *(m.name for m in target.selectors if isinstance(m, s.Member))))
+    declared = program.variables.get(name)
+    if declared is None:
+        return
+    written = found.setdefault(name, _Written())
+    constant = None if value is None else program.constant_of(declared.type, value)
+    low, high = type_range(program, declared.type)
+    if constant is not None:
+        written.values.add(constant)
+        written.certain.add(constant)
+    else:
+        written.anything(low, high)
+        if isinstance(value, s.Unknown) and written.wide is None:
+            written.certain.update(written.values)
+
+
+__all__ = ["Handle", "Lowered", "frame_of", "frames", "lower"]

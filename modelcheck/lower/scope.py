@@ -1,0 +1,172 @@
+"""What names mean while a routine is lowered, and the cells of the state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from modelcheck import ir
+from modelcheck import syntax as s
+from modelcheck.ir import Cell, Sort, Term
+from modelcheck.resolve import Program, enum_of, type_range
+from modelcheck.source import Span
+from modelcheck.verdict import NO_LEVEL, Obligation, Property
+
+MAX_TAGS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A variable in a cell, or in a scratch register of the step that is being built."""
+
+    place: Cell | int
+    type: s.Type
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A parameter by value: a term over the registers of the step."""
+
+    term: Term
+    type: s.Type | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """A handle variable: its fields, and the locks its lock field can refer to (value i + 1; 0 is none)."""
+
+    fields: dict[str, Variable]
+    candidates: tuple[str, ...]
+
+    def key(self) -> tuple[object, ...]:
+        return self.candidates
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """An interrupt, event, routine, data object, deferred object or device, by its declared name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """A parameter that is not looked at."""
+
+
+Binding: TypeAlias = Variable | Value | Lock | Handle | Object | Opaque
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Where a statement stands: the names it sees, the routine that is reported, and, inside a kernel routine, the call
+    that its obligations are placed at. `quiet`: nothing comes in between (`atomic`)."""
+
+    names: dict[str, Binding]
+    routine: str
+    call: Span | None = None
+    callee: str = ""
+    quiet: bool = False
+
+    def place(self, span: Span) -> Span:
+        return self.call or span
+
+    def subject(self, otherwise: str) -> str:
+        return self.callee or otherwise
+
+
+class State:
+    """The cells of one environment: made when first asked for."""
+
+    def __init__(self, program: Program, environment: ir.Environment, tags: dict[str, dict[str | None, int]]) -> None:
+        self.program = program
+        self.environment = environment
+        self.tags = tags
+
+    def _cell(self, key: str, sort: Sort, low: int, high: int, **more: object) -> Cell:
+        cell = self.environment.cells.get(key)
+        if cell is None:
+            cell = self.environment.cells[key] = Cell(key, sort, low, high, **more)  # type: ignore[arg-type]
+        return cell
+
+    @property
+    def irql(self) -> Cell:
+        return self._cell("irql", Sort.IRQL, 0, NO_LEVEL - 1)
+
+    @property
+    def taint(self) -> Cell:
+        return self._cell("unmodelled", Sort.TAINT, 0, 1)
+
+    def kind(self, lock: str) -> s.LockKind:
+        return self.program.lock_kinds[self.declaration(lock).kind]
+
+    def declaration(self, lock: str) -> s.LockDecl:
+        return self.program.locks[lock.partition("[")[0]]
+
+    def hold(self, lock: str) -> Cell:
+        kind = self.kind(lock)
+        level = 0 if kind.level is None else self.level(lock)
+        high = ir.hold(True, ir.MAX_COUNT, MAX_TAGS - 1)
+        return self._cell(f"hold {lock}", Sort.HOLD, 0, high, spins=kind.spins, level=level)
+
+    def level(self, lock: str) -> int:
+        """The level of a spin lock: its interrupt's for an interrupt lock, its kind's otherwise."""
+        owner = lock.partition(".")[0]
+        if owner in self.program.interrupts and lock == f"{owner}.lock":
+            return self.program.constant(self.program.interrupts[owner].level) or 0
+        level = self.kind(lock).level
+        return 0 if level is None else self.program.constant(level) or 0
+
+    def life(self, lock: str) -> Cell:
+        start = ir.INITIALISED if self.declaration(lock).initialised else ir.UNINITIALISED
+        return self._cell(f"life {lock}", Sort.LIFE, 0, 2, start=(start,))
+
+    def tag(self, lock: str, tag: str | None) -> int:
+        table = self.tags.setdefault(self.kind(lock).name, {None: 0})
+        return table.setdefault(tag, min(len(table), MAX_TAGS - 1))
+
+    def field(self, lock: str, field: s.Field) -> Cell:
+        low, high = type_range(self.program, field.type)
+        sort = Sort.GHOST if field.ghost else Sort.FIELD
+        first = 0 if field.value is None else self.program.constant_of(field.type, field.value) or 0
+        return self._cell(f"{lock}.{field.name}", sort, low, high, start=(first,))
+
+    def shared(self, variable: s.VarDecl) -> Cell:
+        low, high = type_range(self.program, variable.type)
+        written = self.environment.writes.get(variable.name, ())
+        return self._cell(f"var {variable.name}", Sort.SHARED, low, high, others=written)
+
+    def context(self, variable: s.ContextVar) -> Cell:
+        low, high = type_range(self.program, variable.type)
+        first = low if variable.value is None else self.program.constant_of(variable.type, variable.value) or 0
+        return self._cell(f"context {variable.name}", Sort.CONTEXT, low, high, start=(first,))
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The obligations of a program, each once, and the callees no model knows."""
+
+    obligations: list[Obligation] = field(default_factory=list)
+    numbers: dict[Obligation, int] = field(default_factory=dict)
+    unmodelled: dict[str, Span] = field(default_factory=dict)
+
+    def number(self, code: Property, routine: str, span: Span, subject: str, why: str) -> int:
+        obligation = Obligation(code, routine, span, subject, why)
+        found = self.numbers.get(obligation)
+        if found is None:
+            found = self.numbers[obligation] = len(self.obligations)
+            self.obligations.append(obligation)
+        return found
+
+
+def is_kirql(kind: s.Type) -> bool:
+    return isinstance(kind, s.NamedType) and kind.name == "KIRQL"
+
+
+def is_enum(program: Program, kind: s.Type | None) -> bool:
+    return kind is not None and bool(enum_of(program, kind))

@@ -1,0 +1,153 @@
+"""A report for programs: everything that was found, as docs/report.schema.json describes it.
+
+The same input gives the same bytes: source order, no times, paths as they were given.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, TypeAlias, assert_never
+
+from modelcheck.diagnostics import Diagnostic
+from modelcheck.report.explain import title
+from modelcheck.report.outcome import Exit, Outcome, Tally, status, tally, word
+from modelcheck.source import Span
+from modelcheck.verdict import Choice, Proved, Report, Result, Step, Trace, Undecided, Verdict, Violated
+
+Json: TypeAlias = dict[str, Any]
+
+FORMAT = 1
+"""Raised when a field changes its meaning or goes away; new fields do not raise it."""
+
+
+def dumps(outcomes: Sequence[Outcome], exit_status: Exit, version: str, undecided_is_error: bool = True) -> str:
+    """The whole run as JSON text, ending with a newline."""
+    total = sum((tally(o.report.results) for o in outcomes if o.report), Tally())
+    document = {
+        "format": FORMAT,
+        "tool": {"name": "modelcheck", "version": version},
+        "exit": int(exit_status),
+        "summary": {"files": len(outcomes), **_tally(total)},
+        "files": [_file(o, undecided_is_error) for o in outcomes],
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _tally(counts: Tally) -> Json:
+    return {
+        "proved": counts.proved,
+        "violated": counts.violated,
+        "unknown": counts.unknown,
+        "unreachable": counts.unreachable,
+    }
+
+
+def _file(outcome: Outcome, undecided_is_error: bool) -> Json:
+    report = outcome.report
+    return {
+        "path": outcome.path,
+        "status": "only imported" if outcome.only_imported else _STATUS[status(outcome, undecided_is_error)],
+        "diagnostics": [_diagnostic(d) for d in outcome.rejected],
+        "internal_error": outcome.crashed or None,
+        "report": _report(report) if report else None,
+    }
+
+
+_STATUS = {
+    Exit.PROVED: "proved",
+    Exit.VIOLATED: "violated",
+    Exit.WRONG_INPUT: "rejected",
+    Exit.UNKNOWN: "unknown",
+    Exit.INTERNAL_ERROR: "internal error",
+    Exit.NOTHING_CHECKED: "nothing checked",
+}
+
+
+def _report(report: Report) -> Json:
+    return {
+        "driver": report.driver,
+        "summary": _tally(tally(report.results)),
+        "results": [_result(r) for r in report.results],
+        "warnings": [_diagnostic(d) for d in report.warnings],
+        "unmodelled": list(report.unmodelled),
+    }
+
+
+def _result(result: Result) -> Json:
+    obligation = result.obligation
+    return {
+        "id": obligation.id,
+        "code": str(obligation.code),
+        "title": title(obligation.code),
+        "routine": obligation.routine,
+        "subject": obligation.subject,
+        "why": obligation.why,
+        "place": _place(obligation.span),
+        "verdict": word(result.verdict),
+        **_evidence(result.verdict),
+    }
+
+
+def _evidence(verdict: Verdict) -> Json:
+    match verdict:
+        case Proved():
+            return {"certificate": verdict.certificate, "unreachable": verdict.unreachable}
+        case Violated():
+            return {"replayed": verdict.replayed, "trace": _trace(verdict.trace)}
+        case Undecided():
+            return {"reason": verdict.reason, "reached": verdict.reached}
+        case _:
+            assert_never(verdict)
+
+
+def _trace(trace: Trace) -> Json:
+    return {
+        "root": trace.root,
+        "start": [_choice(c) for c in trace.start],
+        "steps": [_step(s) for s in trace.steps],
+    }
+
+
+def _step(step: Step) -> Json:
+    return {
+        "routine": step.routine,
+        "depth": step.depth,
+        "place": _place(step.span),
+        "text": first_line(step.span),
+        "taken": step.taken,
+        "irql": step.irql,
+        "held": [{"lock": name, "mode": mode, "count": count} for name, mode, count in step.held],
+        "choices": [_choice(c) for c in step.choices],
+        "note": step.note,
+    }
+
+
+def _choice(choice: Choice) -> Json:
+    return {"name": choice.name, "value": choice.value}
+
+
+def _place(span: Span) -> Json:
+    end_line, end_column = span.source.line_column(span.end)
+    return {
+        "path": span.source.name,
+        "line": span.line,
+        "column": span.column,
+        "end_line": end_line,
+        "end_column": end_column,
+    }
+
+
+def first_line(span: Span) -> str:
+    """What is written at a place: its first line."""
+    return span.text.splitlines()[0] if span.text else ""
+
+
+def _diagnostic(diagnostic: Diagnostic) -> Json:
+    return {
+        "code": str(diagnostic.code),
+        "message": diagnostic.message,
+        "place": _place(diagnostic.span) if diagnostic.span else None,
+        "notes": [{"message": n.message, "place": _place(n.span) if n.span else None} for n in diagnostic.notes],
+        "help": diagnostic.help,
+    }

@@ -1,0 +1,1 @@
+"""Cases with known answers: translated into driver models, verified, and compared."""

@@ -1,0 +1,141 @@
+"""`python -m tests.conformance FILE.json`: translates, verifies and compares the cases of a file.
+
+Prints a line for each property that comes out otherwise than the case says, one for each that is left to an analysis
+of several contexts, and last `N passed, M failed`, counting properties. Exit status 0 if none failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modelcheck import verify
+from modelcheck.diagnostics import Rejected
+from modelcheck.verdict import Report
+from tests.conformance.notation import Case, Claim, Malformed, read_case, read_claims
+from tests.conformance.operations import Inexpressible
+from tests.conformance.properties import Answer, Fails, Holds, NotKnown, answer
+from tests.conformance.translate import DriverModel, is_deferred, translate
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came out for one property; `answer` is None where the property is deferred."""
+
+    case: str
+    claim: Claim
+    answer: Answer | None
+
+    @property
+    def deferred(self) -> bool:
+        return self.answer is None
+
+    @property
+    def passed(self) -> bool:
+        return isinstance(self.answer, Holds if self.claim.verdict else Fails)
+
+    def __str__(self) -> str:
+        expected = "holds" if self.claim.verdict else "fails"
+        match self.answer:
+            case None:
+                return f"{self.case}: {self.claim}: deferred, it concerns several contexts at once"
+            case Holds():
+                return f"{self.case}: {self.claim}: expected {expected}, got holds: every obligation is proved"
+            case Fails(where):
+                return f"{self.case}: {self.claim}: expected {expected}, got fails: {where}"
+            case NotKnown(reason):
+                return f"{self.case}: {self.claim}: expected {expected}, got unknown: {reason}"
+
+
+def run_case(source: Mapping[str, Any]) -> tuple[Outcome, ...]:
+    """The outcome of every property of one case, in its order."""
+    name = str(source.get("id", "?"))
+    claims = read_claims(source)
+    if all(map(is_deferred, claims)):
+        return tuple(Outcome(name, claim, None) for claim in claims)
+    try:
+        case = read_case(source)
+        model = translate(case)
+        report = verify_text(model.text)
+    except (Malformed, Inexpressible) as trouble:
+        return _without_model(name, claims, f"cannot be expressed: {trouble}")
+    except Rejected as rejected:
+        return _without_model(name, claims, f"the model is rejected: {rejected}")
+    return tuple(_outcome(case, claim, model, report) for claim in case.claims)
+
+
+def _outcome(case: Case, claim: Claim, model: DriverModel, report: Report) -> Outcome:
+    return Outcome(case.id, claim, None if is_deferred(claim) else answer(claim, model, report))
+
+
+def _without_model(name: str, claims: tuple[Claim, ...], reason: str) -> tuple[Outcome, ...]:
+    return tuple(Outcome(name, c, None if is_deferred(c) else NotKnown(reason)) for c in claims)
+
+
+def verify_text(text: str) -> Report:
+    """The report on a model that is given as text. Raises Rejected."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "case.drvm"
+        path.write_text(text, encoding="utf-8")
+        return verify(path)
+
+
+def run_guarded(source: Mapping[str, Any]) -> tuple[Outcome, ...]:
+    """`run_case`; what goes wrong inside is the reason why nothing is known."""
+    try:
+        return run_case(source)
+    except Exception as trouble:
+        reason = f"{type(trouble).__name__}: {trouble}"
+        return _without_model(str(source.get("id", "?")), read_claims(source), reason)
+
+
+def run_file(path: Path, jobs: int) -> list[Outcome]:
+    """The outcomes of all cases of a file, in its order."""
+    cases = json.loads(path.read_text(encoding="utf-8"))
+    if isinstance(cases, dict):
+        cases = cases.get("cases", [cases])
+    if jobs == 1:
+        return [outcome for case in cases for outcome in run_guarded(case)]
+    with ProcessPoolExecutor(jobs) as pool:
+        return [outcome for found in pool.map(run_guarded, cases) for outcome in found]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the files; 0 if no property failed, else 1."""
+    parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.json")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a processor)")
+    parser.add_argument("--model", metavar="ID", help="print the driver model of one case and stop")
+    options = parser.parse_args(arguments)
+    if options.model:
+        return _print_model(options.files, options.model)
+    outcomes = [outcome for path in options.files for outcome in run_file(path, options.jobs)]
+    for outcome in outcomes:
+        if outcome.deferred or not outcome.passed:
+            print(outcome)
+    decided = [o for o in outcomes if not o.deferred]
+    failed = sum(not o.passed for o in decided)
+    print(f"{len(decided) - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+def _print_model(files: list[Path], name: str) -> int:
+    for path in files:
+        for source in json.loads(path.read_text(encoding="utf-8")):
+            if source.get("id") == name:
+                print(translate(read_case(source)).text, end="")
+                return 0
+    print(f"no case `{name}`", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,593 @@
+"""From a case to a driver model: one file with a root for each context, and what each line stands for.
+
+Every context is a root of a role of its own: started once, at exactly its level. Variables and saved levels are locals
+of the root and reach called routines by reference: a property that one routine at a time decides does not depend on
+what other contexts write. Properties without an obligation of their own are watched by clauses of the roots or by
+`assert` statements at the places in question; these add obligations and change nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from tests.conformance.notation import (
+    Atomic,
+    Body,
+    Case,
+    Check,
+    Claim,
+    Condition,
+    Context,
+    If,
+    Loop,
+    Op,
+    Try,
+    operations,
+    statements,
+)
+from tests.conformance.operations import (
+    BOUNDS,
+    CALLOUTS,
+    INITIALISERS,
+    KINDS,
+    LEVELS,
+    LOCAL,
+    OPERATIONS,
+    SIGNALS,
+    TRIES,
+    TRY_SPELLINGS,
+    ZERO_INITIALISED,
+    Inexpressible,
+    Template,
+    is_level,
+    is_named_level,
+    level,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a line of the model is for. `sort`: acquire, try, release, init, callout, level, require, assert, watch.
+
+    `claim` names the property that a watching line belongs to, `lock` the lock of the case, `polarity` tells
+    `ensures held(L)` from `ensures not held(L)`.
+    """
+
+    sort: str
+    lock: str = ""
+    claim: str = ""
+    context: str = ""
+    polarity: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class DriverModel:
+    """The text of a model file; `marks` by line, counted from 1; `roots` by context name."""
+
+    text: str
+    marks: dict[int, tuple[Mark, ...]]
+    roots: dict[str, str]
+    taking: tuple[str, ...]
+    """Roots that acquire a lock, themselves or in a routine they call."""
+
+
+def lock_name(lock: str) -> str:
+    """The model's name of a lock of the case."""
+    return _name("lk_", lock)
+
+
+CONCURRENT = ("no_deadlock", "lock_order_acyclic", "no_race")
+
+
+def is_deferred(claim: Claim) -> bool:
+    """Whether the claim is about several contexts at once."""
+    return claim.needs in ("b", "a-union") or claim.name in CONCURRENT
+
+
+# ---- names and types ----
+
+
+def _name(prefix: str, text: str) -> str:
+    """A name of the language that no other name of the case, the shipped model or the language can be."""
+    return prefix + re.sub(r"\W", lambda m: f"_{ord(m.group()):x}_", text)
+
+
+def saved_name(variable: str) -> str:
+    """The model's name of a variable that keeps a level."""
+    implicit, _, lock = variable.partition("old:")
+    return _name("old_", lock) if lock and not implicit else _name("o_", variable)
+
+
+def _saved(op: Op) -> str:
+    """The variable that keeps the old level: named in the case, or the lock's own."""
+    if op.name in ("raise", "lower", "release_to"):
+        return op.args[-1]
+    return op.args[1] if len(op.args) > 1 else f"old:{op.args[0]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A variable of the case: `type` in the language; `initial` is its first value, None when unknown."""
+
+    name: str
+    type: str
+    initial: str | None
+
+    def literal(self, value: int) -> str:
+        return ("true" if value else "false") if self.type == "bool" else str(value)
+
+
+def _conditions(bodies: list[Body]) -> Iterator[Condition]:
+    for body in bodies:
+        for stmt in statements(body):
+            match stmt:
+                case If(condition) | Loop(condition) | Check(_, condition):
+                    if condition.variable is not None:
+                        yield condition
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise Inexpressible(f"`{text}` is not a number") from None
+
+
+def variables_of(case: Case) -> dict[str, Variable]:
+    """Every variable that the operations of the case mention, with the smallest type that tells apart what they test.
+
+    Counting has room for every `inc` and `dec` once beyond the named constants, and for two more rounds of a loop.
+    """
+    bodies = [c.body for c in case.contexts] + list(case.routines.values())
+    values: dict[str, set[int]] = {}
+    exact: set[str] = set()
+    steps: dict[str, int] = {}
+    for condition in _conditions(bodies):
+        assert condition.variable is not None
+        values.setdefault(condition.variable, {0}).add(condition.value or 0)
+        if condition.value:
+            exact.add(condition.variable)
+    for op in (o for body in bodies for o in operations(body)):
+        if op.name in ("assign", "choose") and op.args:
+            wanted = values.setdefault(op.args[0], {0})
+            wanted.update(_integer(a) for a in op.args[1:] if a != "*" and not is_named_level(a))
+        elif op.name in ("inc", "dec") and op.args:
+            values.setdefault(op.args[0], {0})
+            steps[op.args[0]] = steps.get(op.args[0], 2) + 1
+    found = {}
+    for name, wanted in values.items():
+        initial = case.variables.get(name)
+        if initial is not None:
+            wanted.add(initial)
+        margin = steps.get(name, 0)
+        counts = name in exact or margin
+        kind = f"int {min(wanted) - margin}..{max(wanted) + margin + 1}" if counts else "bool"
+        variable = Variable(_name("v_", name), kind, None)
+        first = None if initial is None else variable.literal(initial)
+        found[name] = Variable(variable.name, kind, first)
+    return found
+
+
+# ---- writing ----
+
+
+@dataclass(slots=True)
+class _Text:
+    """Lines with their marks."""
+
+    lines: list[str] = field(default_factory=list)
+    marks: dict[int, tuple[Mark, ...]] = field(default_factory=dict)
+
+    def add(self, line: str, *marks: Mark) -> None:
+        self.lines.append(line)
+        if marks:
+            self.marks[len(self.lines)] = marks
+
+
+class _Translator:
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.claims = tuple(c for c in case.claims if not is_deferred(c))
+        self.watched = {c.name for c in self.claims}
+        self.checks_life = "init_before_use" in self.watched
+        self.saves = {_saved(op) for op in self.all_operations() if self._saves(op)}
+        self.variables = {n: v for n, v in variables_of(case).items() if n not in self.saves}
+        for lock, kind in case.locks.items():
+            if self.checks_life and kind in ZERO_INITIALISED:
+                first = "true" if case.variables.get(f"init:{lock}") else "false"
+                self.variables[f"init:{lock}"] = Variable(_name("v_", f"init:{lock}"), "bool", first)
+        self.externs: dict[str, str] = {}
+        self.text = _Text()
+        self.used = self._used()
+
+    def all_operations(self) -> Iterator[Op]:
+        for context in self.case.contexts:
+            yield from operations(context.body)
+        for body in self.case.routines.values():
+            yield from operations(body)
+
+    def _saves(self, op: Op) -> bool:
+        template = OPERATIONS.get(op.name)
+        if template is not None and "{s}" in template.statement + template.local:
+            self._lock_of(op)
+            return True
+        return op.name in ("raise", "lower", "release_to") and len(op.args) > 0 and not is_level(op.args[-1])
+
+    # what a body needs to be handed
+
+    def _mentions(self, body: Body) -> set[str]:
+        names = set()
+        for op in operations(body):
+            if self._saves(op):
+                names |= {_saved(op)} | ({f"old:{op.args[0]}"} & self.saves)
+            if op.name in ("assign", "choose", "inc", "dec") and op.args:
+                names.add(op.args[0])
+            lock = op.args[0] if op.args else ""
+            if f"init:{lock}" in self.variables and self._touches(op):
+                names.add(f"init:{lock}")
+        names.update(c.variable for c in _conditions([body]) if c.variable is not None)
+        return names
+
+    def _touches(self, op: Op) -> bool:
+        template = OPERATIONS.get(op.name) or self._try_template(op)
+        return op.name == "init" or (template is not None and template.sort == "acquire")
+
+    def _try_template(self, op: Op) -> Template | None:
+        return TRIES.get(TRY_SPELLINGS.get(op.name, op.name))
+
+    def _callees(self, body: Body) -> set[str]:
+        return {op.args[0] for op in operations(body) if op.name == "call" and op.args}
+
+    def _used(self) -> dict[str, set[str]]:
+        """For each routine, the variables that it or a routine it calls mentions."""
+        used = {name: self._mentions(body) for name, body in self.case.routines.items()}
+        changed = True
+        while changed:
+            changed = False
+            for name, body in self.case.routines.items():
+                for callee in self._callees(body):
+                    if callee in used and not used[callee] <= used[name]:
+                        used[name] |= used[callee]
+                        changed = True
+        return used
+
+    def _needs(self, body: Body) -> list[str]:
+        names = self._mentions(body)
+        for callee in self._callees(body):
+            names |= self.used.get(callee, set())
+        return sorted(names)
+
+    # declarations
+
+    def model(self) -> DriverModel:
+        text = self.text
+        roots: dict[str, str] = {}
+        bodies = _Text()
+        self.text = bodies
+        for position, context in enumerate(self.case.contexts):
+            roots[context.name] = self._root(context, position)
+        for name in sorted(self._reached(*(c.body for c in self.case.contexts))):
+            self._routine(name)
+        self.text = text
+        text.add("driver case;")
+        text.add("import wdm;")
+        text.add("setting at_dpc_above_dispatch = true;")
+        for lock, kind in self.case.locks.items():
+            self._declare_lock(lock, kind)
+        for event in sorted({op.args[0] for op in self.all_operations() if op.name in SIGNALS and op.args}):
+            text.add(f"event {_name('ev_', event)};")
+        for datum in sorted({op.args[0] for op in self.all_operations() if op.name in ("read", "write") and op.args}):
+            text.add(f"data {_name('d_', datum)};")
+        for name, body in sorted(self.externs.items()):
+            for line in f"extern {name}{body}".splitlines():
+                text.add(line)
+        shift = len(text.lines)
+        text.lines += bodies.lines
+        text.marks.update({line + shift: marks for line, marks in bodies.marks.items()})
+        taking = tuple(roots[c.name] for c in self.case.contexts if self._takes(c.body))
+        return DriverModel("\n".join(text.lines) + "\n", text.marks, roots, taking)
+
+    def _takes(self, body: Body) -> bool:
+        bodies = [body, *(self.case.routines[name] for name in self._reached(body))]
+        names = {op.name for b in bodies for op in operations(b)}
+        return any(n in OPERATIONS and OPERATIONS[n].sort == "acquire" for n in names)
+
+    def _declare_lock(self, lock: str, kind: str) -> None:
+        if kind not in KINDS:
+            raise Inexpressible(f"the lock kind `{kind}` of `{lock}`")
+        if kind == "interrupt":
+            self.text.add(f"interrupt {_name('lk_', lock)} at {LEVELS['DIRQL']};")
+            return
+        initialised = not self.checks_life or kind in ZERO_INITIALISED or self.case.variables.get(f"init:{lock}")
+        self.text.add(f"lock {_name('lk_', lock)} : {KINDS[kind]}{' initialised' if initialised else ''};")
+
+    def _reached(self, *bodies: Body) -> set[str]:
+        """The routines of the case that the bodies call, directly or not."""
+        found: set[str] = set()
+        todo = [callee for body in bodies for callee in self._callees(body)]
+        while todo:
+            name = todo.pop()
+            if name in self.case.routines and name not in found:
+                found.add(name)
+                todo += self._callees(self.case.routines[name])
+        return found
+
+    def _root(self, context: Context, position: int) -> str:
+        kind = context.kind if context.kind in ("thread", "dpc", "isr") else "thread"
+        root, role = _name(f"cx{position}_", context.name), f"CASE_ROLE_{position}"
+        self.text.add(f"role {role} {{ irql {level(context.irql)}; {kind}; single; }}")
+        self.text.add(f"routine {root}() as {role}")
+        for clause, mark in self._clauses(context):
+            self.text.add(f"    {clause}", mark)
+        self.text.add("{")
+        for name in self._needs(context.body):
+            self.text.add(f"    {self._declaration(name)}")
+        self._body(context.body, 1, in_root=True)
+        self.text.add("}")
+        return root
+
+    def _clauses(self, context: Context) -> Iterator[tuple[str, Mark]]:
+        touched = sorted(self._locks_touched(context.body))
+        for claim in self.claims:
+            mark = Mark("watch", claim=str(claim), context=context.name, lock=claim.subject)
+            match claim.name:
+                case "held_at_exit":
+                    yield f"ensures held({self._lock(claim.subject)})", mark
+                case "exits_at":
+                    yield f"ensures irql == {level(claim.subject)}", mark
+                case "irql_never_above":
+                    yield f"always irql <= {level(claim.subject)}", mark
+                case "irql_never_below":
+                    yield f"always irql >= {level(claim.subject)}", mark
+                case "consistent_lock_state_at_exit":
+                    for lock in touched:
+                        for polarity in (True, False):
+                            condition = f"held({self._lock(lock)})"
+                            yield (
+                                f"ensures {condition if polarity else 'not ' + condition}",
+                                Mark("watch", lock, str(claim), context.name, polarity),
+                            )
+
+    def _locks_touched(self, body: Body) -> set[str]:
+        bodies = [body, *(self.case.routines[name] for name in self._reached(body))]
+        return {op.args[0] for b in bodies for op in operations(b) if op.args and op.args[0] in self.case.locks}
+
+    def _declaration(self, name: str) -> str:
+        if name in self.saves:
+            first = self.case.variables.get(name)
+            return f"KIRQL {saved_name(name)}{'' if first is None else f' = {first}'};"
+        variable = self._variable(name)
+        start = "" if variable.initial is None else f" = {variable.initial}"
+        return f"{variable.type} {variable.name}{start};"
+
+    def _variable(self, name: str) -> Variable:
+        variable = self.variables.get(name)
+        if variable is None:
+            raise Inexpressible(f"the variable `{name}`")
+        return variable
+
+    def _routine(self, name: str) -> None:
+        params = []
+        for used in sorted(self.used[name]):
+            if used in self.saves:
+                params.append(f"KIRQL &{saved_name(used)}")
+            else:
+                variable = self._variable(used)
+                params.append(f"{variable.type} &{variable.name}")
+        self.text.add(f"routine {_name('rt_', name)}({', '.join(params)})")
+        self.text.add("{")
+        self._body(self.case.routines[name], 1, in_root=False)
+        self.text.add("}")
+
+    # statements
+
+    def _body(self, body: Body, depth: int, in_root: bool) -> None:
+        pad = "    " * depth
+        for stmt in body:
+            match stmt:
+                case Op():
+                    self._operation(stmt, pad)
+                    self._watch_level(stmt, pad, in_root)
+                case If(condition, then, otherwise):
+                    self.text.add(f"{pad}if ({self._condition(condition)}) {{")
+                    self._body(then, depth + 1, in_root)
+                    if otherwise:
+                        self.text.add(f"{pad}}} else {{")
+                        self._body(otherwise, depth + 1, in_root)
+                    self.text.add(f"{pad}}}")
+                case Loop(condition, inner):
+                    self.text.add(f"{pad}while ({self._condition(condition)}) {{")
+                    self._body(inner, depth + 1, in_root)
+                    self.text.add(f"{pad}}}")
+                case Try(op, then, otherwise):
+                    self._try(op, pad)
+                    self._watch_level(op, pad + "    ", in_root)
+                    self._body(then, depth + 1, in_root)
+                    if otherwise:
+                        self.text.add(f"{pad}}} else {{")
+                        self._body(otherwise, depth + 1, in_root)
+                    self.text.add(f"{pad}}}")
+                case Atomic(inner):
+                    self.text.add(f"{pad}atomic {{")
+                    self._body(inner, depth + 1, in_root)
+                    self.text.add(f"{pad}}}")
+                case Check(assertion, condition):
+                    marks = (Mark("assert"),) if assertion else ()
+                    word = "assert" if assertion else "assume"
+                    self.text.add(f"{pad}{word} {self._condition(condition)};", *marks)
+
+    def _condition(self, condition: Condition) -> str:
+        if condition.variable is None:
+            return "*" if condition.value is None else ("true" if condition.value else "false")
+        if condition.variable in self.saves:
+            return f"{saved_name(condition.variable)} {condition.relation} {condition.value}"
+        variable = self._variable(condition.variable)
+        if variable.type == "bool":
+            return variable.name if condition.relation == "!=" else f"!{variable.name}"
+        return f"{variable.name} {condition.relation} {condition.value}"
+
+    def _lock(self, lock: str) -> str:
+        kind = self.case.locks.get(lock)
+        if kind is None:
+            raise Inexpressible(f"`{lock}` is not a lock of the case")
+        return lock_name(lock) + (".lock" if kind == "interrupt" else "")
+
+    def _lock_of(self, op: Op) -> str:
+        if not op.args:
+            raise Inexpressible(f"`{op}` names no lock")
+        return op.args[0]
+
+    def _extern(self, call: str) -> str:
+        """The call, with the declaration of the extern it calls noted."""
+        name = call.split("(")[0].split("=")[-1].strip()
+        if name in LOCAL:
+            self.externs[name] = LOCAL[name]
+        return call
+
+    def _fill(self, template: Template, op: Op, saved: str) -> str:
+        lock = self._lock_of(op)
+        reference = self._lock(lock)
+        fits = self.case.locks[lock] in template.kinds and not (
+            self.case.locks[lock] == "interrupt" and "{L}" in template.statement
+        )
+        pattern = template.statement if fits else template.local
+        if not fits and "Acquire" in template.local:
+            saved = f"&{saved}"
+        return self._extern(pattern.format(L=reference if fits else f"&{reference}", I=lock_name(lock), s=saved))
+
+    def _watch_acquire(self, op: Op, template: Template, pad: str, attempt: bool = False) -> None:
+        lock = op.args[0]
+        for claim in self.claims:
+            mark = Mark("watch", lock, str(claim), polarity=True)
+            if claim.name == "no_shared_to_exclusive_upgrade" and template.exclusive and not attempt:
+                self.text.add(f"{pad}assert not held({self._lock(lock)}, shared);", mark)
+            if claim.name == "no_recursive_try_acquire" and attempt:
+                self.text.add(f"{pad}assert not held({self._lock(lock)});", mark)
+            if claim.name == "init_before_use" and f"init:{lock}" in self.variables:
+                self.text.add(f"{pad}assert {self._variable(f'init:{lock}').name};", mark)
+
+    def _watch_level(self, op: Op, pad: str, in_root: bool) -> None:
+        """In a called routine: the bound that the root's `always` states, after each change of level."""
+        if in_root or op.name in ("return", "call", "nop", "assign", "choose", "inc", "dec", "read", "write"):
+            return
+        for claim in self.claims:
+            if claim.name in ("irql_never_above", "irql_never_below"):
+                relation = "<=" if claim.name == "irql_never_above" else ">="
+                self.text.add(f"{pad}assert irql {relation} {level(claim.subject)};", Mark("watch", "", str(claim)))
+
+    def _try(self, op: Op, pad: str) -> None:
+        template = self._try_template(op)
+        if template is None:
+            raise Inexpressible(f"`{op}`")
+        self._watch_acquire(op, template, pad, attempt=True)
+        call = self._fill(template, op, "")
+        self.text.add(f"{pad}if ({call}) {{", Mark("try", op.args[0]))
+
+    def _operation(self, op: Op, pad: str) -> None:
+        template = OPERATIONS.get(op.name)
+        if template is not None:
+            if template.sort == "acquire":
+                self._watch_acquire(op, template, pad)
+            saved = saved_name(_saved(op)) if self._saves(op) else ""
+            self.text.add(pad + self._fill(template, op, saved), Mark(template.sort, self._lock_of(op)))
+            implicit = f"old:{op.args[0]}"
+            if saved and template.sort == "acquire" and implicit in self.saves and _saved(op) != implicit:
+                self.text.add(f"{pad}{saved_name(implicit)} = {saved};")
+            return
+        if op.name in SIGNALS and op.args:
+            self.text.add(pad + SIGNALS[op.name].format(E=_name("ev_", op.args[0])))
+        elif op.name in CALLOUTS:
+            if "no_callout_with_spinlock" in self.watched:
+                self.text.add(pad + self._extern("CaseCallout();"), Mark("callout"))
+            self.text.add(pad + CALLOUTS[op.name])
+        elif op.name in BOUNDS and op.args:
+            self._bound(op, pad)
+        elif op.name in ("raise", "lower") and op.args:
+            self._level(op, pad)
+        elif op.name == "release_to" and len(op.args) == 2:
+            saved = saved_name(op.args[1]) if self._saves(op) else str(level(op.args[1]))
+            template = OPERATIONS[self._release_of(op.args[0])]
+            self.text.add(pad + self._fill(template, op, saved), Mark("release", op.args[0]))
+        elif op.name == "init" and op.args:
+            self._init(op, pad)
+        elif op.name in ("read", "write") and op.args:
+            self.text.add(f"{pad}{op.name} {_name('d_', op.args[0])};")
+        elif op.name in ("assign", "choose", "inc", "dec") and op.args:
+            self._assign(op, pad)
+        elif op.name == "call" and op.args:
+            self._call(op, pad)
+        elif op.name == "return":
+            self.text.add(f"{pad}return;")
+        elif op.name != "nop":
+            raise Inexpressible(f"`{op}`")
+
+    def _release_of(self, lock: str) -> str:
+        """The release with a level that fits how the case takes the lock."""
+        taken = {op.name for op in self.all_operations() if op.args and op.args[0] == lock}
+        match self.case.locks.get(lock):
+            case "rwspin":
+                return "read_release" if "write_acquire" not in taken else "write_release"
+            case "interrupt":
+                return "release_irq"
+        return "release_irq" if "acquire_irq" in taken and "acquire" not in taken else "release"
+
+    def _bound(self, op: Op, pad: str) -> None:
+        bound = level(op.args[0])
+        name = {"<=": "CaseRequireMax", ">=": "CaseRequireMin", "==": "CaseRequireEq"}[BOUNDS[op.name]] + str(bound)
+        self.externs[name] = f"() requires irql {BOUNDS[op.name]} {bound} {{ }}"
+        self.text.add(f"{pad}{name}();", Mark("require"))
+
+    def _level(self, op: Op, pad: str) -> None:
+        """`raise(l)`, `lower(l)`; `raise(l,s)` keeps the old level in s, which `lower(s)` goes back to."""
+        target, keeps = op.args[0], len(op.args) > 1
+        if keeps:
+            self.text.add(f"{pad}{saved_name(op.args[1])} = irql;")
+        value = str(level(target)) if is_level(target) else saved_name(target)
+        name = "CaseRaise" if op.name == "raise" else "CaseLower"
+        self.text.add(pad + self._extern(f"{name}({value});"), Mark("level"))
+
+    def _init(self, op: Op, pad: str) -> None:
+        lock = op.args[0]
+        for claim in self.claims:
+            if claim.name == "no_reinit_while_held":
+                self.text.add(f"{pad}assert not held({self._lock(lock)});", Mark("watch", lock, str(claim)))
+        pattern = INITIALISERS.get(self.case.locks.get(lock, ""), "CaseInit(&{L});")
+        self.text.add(pad + self._extern(pattern.format(L=self._lock(lock))), Mark("init", lock))
+        if f"init:{lock}" in self.variables:
+            self.text.add(f"{pad}{self._variable(f'init:{lock}').name} = true;")
+
+    def _assign(self, op: Op, pad: str) -> None:
+        name = op.args[0]
+        if name in self.saves:
+            self.text.add(f"{pad}{saved_name(name)} = {'*' if op.args[1:] == ('*',) else level(op.args[1])};")
+            return
+        if name.startswith("init:") and op.args[1:] not in ((), ("0",), ("*",)):
+            self._init(Op("init", (name.removeprefix("init:"),)), pad)
+            return
+        variable = self._variable(name)
+        values = [a if a == "*" else variable.literal(_integer(a)) for a in op.args[1:]]
+        match op.name:
+            case "inc":
+                self.text.add(f"{pad}{variable.name}++;")
+            case "dec":
+                self.text.add(f"{pad}{variable.name}--;")
+            case _ if len(values) == 1:
+                self.text.add(f"{pad}{variable.name} = {values[0]};")
+            case _:
+                for value in values[:-1]:
+                    self.text.add(f"{pad}if (*) {{ {variable.name} = {value}; }} else {{")
+                self.text.add(f"{pad}{variable.name} = {values[-1]}; {'}' * (len(values) - 1)}")
+
+    def _call(self, op: Op, pad: str) -> None:
+        name = op.args[0]
+        if name not in self.case.routines:
+            raise Inexpressible(f"the routine `{name}` is not in the case")
+        args = [saved_name(n) if n in self.saves else self._variable(n).name for n in sorted(self.used[name])]
+        self.text.add(f"{pad}{_name('rt_', name)}({', '.join('&' + a for a in args)});")
+
+
+def translate(case: Case) -> DriverModel:
+    """The driver model of a case. Raises Inexpressible."""
+    return _Translator(case).model()

@@ -1,0 +1,53 @@
+"""Cases with known answers come out as they say."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conformance.__main__ import main, run_case
+
+FOLDER = Path(__file__).parent / "conformance"
+CASES = [case for name in ("cases.json", "extra.json") for case in json.loads((FOLDER / name).read_text("utf-8"))]
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
+def test_every_property_of_one_routine_comes_out_as_the_case_says(case: dict[str, Any]) -> None:
+    wrong = [str(outcome) for outcome in run_case(case) if not outcome.deferred and not outcome.passed]
+    assert wrong == []
+
+
+def test_a_wrong_expectation_is_reported_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    leak = {
+        "id": "leak",
+        "locks": {"L": "spin"},
+        "contexts": [{"name": "t", "kind": "thread", "text": "acquire(L)"}],
+        "properties": [
+            {"name": "no_lock_held_at_exit", "verdict": True, "needs": "a"},
+            {"name": "no_recursive_acquire", "verdict": True, "needs": "a"},
+            {"name": "no_deadlock", "verdict": True, "needs": "b"},
+        ],
+    }
+    file = tmp_path / "cases.json"
+    file.write_text(json.dumps([leak]), "utf-8")
+    assert main([str(file), "--jobs", "1"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("leak: no_lock_held_at_exit: expected holds, got fails: B03")
+    assert lines[1].startswith("leak: no_deadlock: deferred")
+    assert lines[-1] == "1 passed, 1 failed"
+
+
+def test_what_cannot_be_expressed_counts_as_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = {
+        "id": "odd",
+        "locks": {"L": "semaphore"},
+        "contexts": [{"name": "t", "kind": "thread", "text": "acquire(L)"}],
+        "properties": [{"name": "no_lock_held_at_exit", "verdict": False, "needs": "a"}],
+    }
+    file = tmp_path / "cases.json"
+    file.write_text(json.dumps([odd]), "utf-8")
+    assert main([str(file), "--jobs", "1"]) == 1
+    output = capsys.readouterr().out
+    assert "cannot be expressed: the lock kind `semaphore` of `L`" in output
+    assert output.splitlines()[-1] == "0 passed, 1 failed"

@@ -1,0 +1,311 @@
+"""What a report says, from made-up results: text, JSON, exit status."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelcheck.diagnostics import Code, Diagnostic, Note
+from modelcheck.report.json import dumps
+from modelcheck.report.outcome import Exit, Outcome, overall, status, tally, worst
+from modelcheck.report.text import Style, clean, file_report, run_total
+from modelcheck.source import Source, Span
+from modelcheck.verdict import (
+    Choice,
+    Obligation,
+    Property,
+    Proved,
+    Report,
+    Result,
+    Step,
+    Trace,
+    Undecided,
+    Verdict,
+    Violated,
+)
+
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "report.schema.json").read_text(encoding="utf-8"))
+
+TEXT = """\
+driver toaster;
+import wdm;
+lock QueueLock : KSPIN_LOCK;
+var removed : bool = false;
+routine Read(Irp) as DRIVER_DISPATCH {
+    KeAcquireSpinLock(&QueueLock, &old);
+    if (removed) {
+        return;
+    }
+    KeReleaseSpinLock(&QueueLock, old);
+}
+"""
+SOURCE = Source("examples/toaster.drvm", TEXT)
+HELD = (("QueueLock", "exclusive", 1),)
+
+
+def at(text: str, source: Source = SOURCE) -> Span:
+    start = source.text.index(text)
+    return Span(source, start, start + len(text))
+
+
+def result(code: str, place: str, verdict: Verdict, subject: str = "QueueLock") -> Result:
+    return Result(Obligation(Property(code), "Read", at(place), subject, "what must hold"), verdict)
+
+
+TRACE = Trace(
+    "Read",
+    (Choice("irql", 0), Choice("var removed", 0), Choice("life QueueLock", 1)),
+    (
+        Step("Read", 0, at("KeAcquireSpinLock(&QueueLock, &old);"), (), 2, HELD),
+        Step("Read", 0, at("removed)"), (Choice("var removed", 1),), 2, HELD, True, "Remove writes `removed`"),
+        Step("Read", 0, at("return;"), (), 2, HELD),
+    ),
+)
+PROVED = result("B01", "KeAcquireSpinLock", Proved("q1"))
+DEAD = result("I02", "return;", Proved("q2", unreachable=True), "")
+VIOLATED = result("B03", "return;", Violated(TRACE, True))
+UNKNOWN = result("I03", "KeReleaseSpinLock", Undecided("`FooDo` is not modelled", "up to line 9"))
+WARNING = Diagnostic(Code.UNUSED, "unused", at("removed"), (Note("here", at("driver")),), "remove it")
+
+
+def report(*results: Result, **more: Any) -> Report:
+    return Report("toaster", "examples/toaster.drvm", results, **more)
+
+
+def text(of: Report, style: Style = Style(), quiet: bool = False) -> str:  # noqa: B008
+    return file_report(of, style, lambda d: f"<{d.code}>", quiet)
+
+
+FULL = report(PROVED, VIOLATED, UNKNOWN, DEAD, warnings=(WARNING,), unmodelled=("FooDo",))
+
+
+def test_a_violation_shows_its_trace() -> None:
+    shown = text(report(VIOLATED))
+    assert shown.startswith(
+        "B03 violated: the locks held at exit are not those held at entry\n"
+        "  --> examples/toaster.drvm:8:9 in Read: QueueLock\n"
+        "  must hold: what must hold\n"
+        "\n"
+        "  start: IRQL is PASSIVE; removed is 0; QueueLock is initialised\n"
+        "\n"
+        "   routine  line  source                                     IRQL      held\n"
+        "   Read        6  KeAcquireSpinLock(&QueueLock, &old);       DISPATCH  QueueLock\n"
+        "               7  if (removed) {  (true)                     DISPATCH  QueueLock\n"
+        "                    - removed is 1\n"
+        "                    - Remove writes `removed`\n"
+        " >             8  return;                                    DISPATCH  QueueLock\n"
+        "  note: QueueLock was acquired at examples/toaster.drvm:6\n"
+    )
+
+
+def test_unknown_says_why_and_what_would_help() -> None:
+    shown = text(report(UNKNOWN, unmodelled=("FooDo",)))
+    assert "why: `FooDo` is not modelled" in shown
+    assert "known: up to line 9" in shown
+    assert "`extern FooDo(..)`" in shown
+    assert "--timeout" in text(report(UNKNOWN))
+
+
+def test_what_is_proved_is_counted_and_what_is_unreachable_is_a_warning() -> None:
+    shown = text(FULL)
+    assert re.search(r"^B01 .* 1 +- +-$", shown, re.MULTILINE)
+    assert (
+        "warning: 1 obligation holds only because no path comes here:\n  examples/toaster.drvm:8 in Read: I02" in shown
+    )
+    assert "<W0505>" in shown
+    assert "no model knows FooDo" in shown
+    assert shown.endswith("\ntoaster: 2 proved, 1 violated, 1 unknown (1 unreachable)\n")
+
+
+def test_quiet_leaves_findings_and_the_last_line() -> None:
+    assert text(report(PROVED, warnings=(WARNING,)), quiet=True) == "toaster: 1 proved, 0 violated, 0 unknown\n"
+    assert text(FULL, quiet=True).startswith("B03 violated")
+
+
+def test_no_obligations_are_not_a_success() -> None:
+    assert "nothing to check" in text(report())
+    assert "nothing to check" in text(report(), quiet=True)
+
+
+def test_a_trace_that_does_not_replay_is_our_error() -> None:
+    wrong = report(replace(VIOLATED, verdict=Violated(TRACE, False)))
+    assert "internal error" in text(wrong)
+    assert status(Outcome("a", wrong)) is Exit.INTERNAL_ERROR
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_every_line_fits_the_width(width: int) -> None:
+    long = Source("a/rather/deep/folder/with_a_model.drvm", "x" * 300 + " " + "word " * 60)
+    steps = tuple(
+        Step(
+            "ARoutineWithQuiteALongName" * (d + 1),
+            d,
+            Span(long, 0, len(long.text)),
+            (),
+            31,
+            (("L" * 50, "shared", 3),) * 3,
+        )
+        for d in range(6)
+    )
+    wide = report(replace(VIOLATED, verdict=Violated(Trace("R", (), steps), True)), UNKNOWN, DEAD, PROVED)
+    for line in text(wide, Style(width)).splitlines():
+        assert len(line) <= width
+
+
+def test_a_model_cannot_send_control_characters_to_the_terminal() -> None:
+    evil = Source("evil\x1b[2J.drvm", "call(\x1b[31m\x07\u202e);")
+    step = Step("R", 0, Span(evil, 0, len(evil.text)), note="\x1b]0;x\x07")
+    shown = text(report(replace(VIOLATED, verdict=Violated(Trace("R", (), (step,)), True))))
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202e]", shown)
+    assert clean("a\tb\x00") == "a b?"
+
+
+def test_colour_is_decoration_only() -> None:
+    coloured = text(FULL, Style(80, colour=True))
+    assert "\x1b[31m" in coloured
+    assert re.sub(r"\x1b\[\d*m", "", coloured) == text(FULL)
+
+
+def test_steps_in_other_files_name_the_file() -> None:
+    other = Source("models/wdm.drvm", "\n\nacquire L;")
+    steps = (*TRACE.steps, Step("KeAcquireSpinLock", 1, at("acquire L;", other), (), 2, HELD))
+    assert "  wdm.drvm:3  acquire L;" in text(
+        report(replace(VIOLATED, verdict=Violated(Trace("Read", (), steps), True)))
+    )
+
+
+# ---- exit status ----
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [
+        (Outcome("a", report(PROVED)), Exit.PROVED),
+        (Outcome("a", report(PROVED, VIOLATED, UNKNOWN)), Exit.VIOLATED),
+        (Outcome("a", report(PROVED, UNKNOWN)), Exit.UNKNOWN),
+        (Outcome("a", report()), Exit.NOTHING_CHECKED),
+        (Outcome("a"), Exit.NOTHING_CHECKED),
+        (Outcome("a", rejected=(WARNING,)), Exit.WRONG_INPUT),
+        (Outcome("a", crashed="KeyError: x"), Exit.INTERNAL_ERROR),
+    ],
+)
+def test_status_of_one_file(outcome: Outcome, expected: Exit) -> None:
+    assert status(outcome) is expected
+
+
+def test_the_worst_status_wins() -> None:
+    order = [Exit(n) for n in (4, 2, 1, 3, 5, 0)]
+    for number, first in enumerate(order):
+        assert worst(order[number:]) is first
+        assert worst(reversed(order[number:])) is first
+    assert worst([]) is Exit.NOTHING_CHECKED
+
+
+def test_undecided_can_be_a_warning_but_never_hides_a_violation() -> None:
+    assert status(Outcome("a", report(UNKNOWN)), undecided_is_error=False) is Exit.PROVED
+    assert status(Outcome("a", report(UNKNOWN, VIOLATED)), undecided_is_error=False) is Exit.VIOLATED
+
+
+def test_a_file_that_is_only_imported_stands_for_nothing() -> None:
+    imported = Outcome("b", only_imported=True)
+    assert overall([imported, Outcome("a", report(PROVED))]) is Exit.PROVED
+    assert overall([imported]) is Exit.NOTHING_CHECKED
+
+
+def test_the_total_counts_every_file() -> None:
+    outcomes = [Outcome("a", FULL), Outcome("b", report(PROVED)), Outcome("c", rejected=(WARNING,))]
+    assert run_total(outcomes, Style()) == "3 files: 3 proved, 1 violated, 1 unknown (1 unreachable), 1 rejected\n"
+    assert run_total(outcomes[:1], Style()) == ""
+    assert tally(FULL.results).proved == 2
+
+
+# ---- JSON ----
+
+OUTCOMES = (
+    Outcome("examples/toaster.drvm", FULL),
+    Outcome("b.drvm", rejected=(WARNING, Diagnostic(Code.UNREADABLE, "gone", None))),
+    Outcome("c.drvm", crashed="KeyError: x"),
+    Outcome("d.drvm", only_imported=True),
+)
+
+
+def errors(value: Any, schema: dict[str, Any], where: str = "$") -> list[str]:
+    """How `value` breaks the schema; the keywords that our schema uses, and no others."""
+    known = {
+        "$schema",
+        "$defs",
+        "$ref",
+        "title",
+        "description",
+        "type",
+        "required",
+        "properties",
+        "additionalProperties",
+    }
+    assert set(schema) <= known | {"items", "const", "enum", "pattern", "minimum", "maximum", "anyOf", "oneOf"}
+    if "$ref" in schema:
+        return errors(value, SCHEMA["$defs"][schema["$ref"].rsplit("/", 1)[-1]], where)
+    found: list[str] = []
+    types = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool, "null": type(None)}
+    wanted = [schema["type"]] if isinstance(schema.get("type"), str) else schema.get("type", [])
+    if wanted and not any(isinstance(value, types[t]) and (t != "integer" or value is not True) for t in wanted):
+        return [f"{where}: {value!r} is not {wanted}"]
+    if ("const" in schema and value != schema["const"]) or ("enum" in schema and value not in schema["enum"]):
+        found.append(f"{where}: {value!r} is not allowed")
+    if isinstance(value, str) and not re.search(schema.get("pattern", ""), value):
+        found.append(f"{where}: {value!r} does not match")
+    if isinstance(value, int) and not schema.get("minimum", value) <= value <= schema.get("maximum", value):
+        found.append(f"{where}: {value!r} is out of range")
+    for keyword, fits in (("anyOf", lambda n: n >= 1), ("oneOf", lambda n: n == 1)):
+        if keyword in schema and not fits(sum(not errors(value, s, where) for s in schema[keyword])):
+            found.append(f"{where}: {keyword} does not fit")
+    if isinstance(value, list):
+        found += [e for n, item in enumerate(value) for e in errors(item, schema.get("items", {}), f"{where}[{n}]")]
+    if isinstance(value, dict):
+        properties = schema.get("properties", {})
+        found += [f"{where}: {name} is missing" for name in schema.get("required", ()) if name not in value]
+        if schema.get("additionalProperties") is False:
+            found += [f"{where}: {name} is not in the schema" for name in value if name not in properties]
+        found += [e for n, item in value.items() for e in errors(item, properties.get(n, {}), f"{where}.{n}")]
+    return found
+
+
+def test_json_is_as_the_schema_says() -> None:
+    document = json.loads(dumps(OUTCOMES, Exit.INTERNAL_ERROR, "0.1.0"))
+    assert errors(document, SCHEMA) == []
+    assert [f["status"] for f in document["files"]] == ["violated", "rejected", "internal error", "only imported"]
+
+
+def test_the_schema_check_has_teeth() -> None:
+    good = dumps(OUTCOMES, Exit.INTERNAL_ERROR, "0.1.0")
+    for before, after in (
+        ('"verdict": "proved"', '"verdict": "fine"'),
+        ('"proved": 2', '"proved": -1'),
+        ('"exit": 4', '"status": 4'),
+        ('"exit": 4', '"exit": 9'),
+        ('"unreachable": true', '"unreachable": "yes"'),
+        ('"format": 1', '"format": 1, "more": 1'),
+    ):
+        assert before in good
+        assert errors(json.loads(good.replace(before, after)), SCHEMA)
+
+
+def test_json_holds_every_step() -> None:
+    document = json.loads(dumps(OUTCOMES, Exit.VIOLATED, "0.1.0"))
+    violated = document["files"][0]["report"]["results"][1]
+    assert violated["place"] == {
+        "path": "examples/toaster.drvm", "line": 8, "column": 9, "end_line": 8, "end_column": 16,
+    }  # fmt: skip
+    assert [s["text"] for s in violated["trace"]["steps"]][-1] == "return;"
+    assert violated["trace"]["steps"][1]["choices"] == [{"name": "var removed", "value": 1}]
+    assert violated["trace"]["steps"][0]["held"] == [{"lock": "QueueLock", "mode": "exclusive", "count": 1}]
+
+
+def test_the_same_input_gives_the_same_bytes() -> None:
+    assert dumps(OUTCOMES, Exit.VIOLATED, "0.1.0") == dumps(OUTCOMES, Exit.VIOLATED, "0.1.0")
+    assert text(FULL) == text(FULL)

@@ -1,0 +1,121 @@
+"""Writes modelcheck/data/documented.tsv from the catalogue of documented facts: `make_documented.py CSV_FOLDER`.
+
+The folder holds ddi_irql.csv (levels of the reference pages), irql_overrides.csv (where a page head must not be taken
+as it stands), header_annotations.csv (SAL contracts), locks.csv (lock routines) and call_constraints.csv. Functions
+only. A routine whose level is not known is left out: unknown is not "any".
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+OUTPUT = Path(__file__).parent.parent / "modelcheck" / "data" / "documented.tsv"
+
+LEVELS = {
+    "PASSIVE_LEVEL": 0,
+    "APC_LEVEL": 1,
+    "DISPATCH_LEVEL": 2,
+    "DPC_LEVEL": 2,
+    "DIRQL": 5,
+    "DISPATCH_LEVEL+1": 5,  # how KMDF headers write a device level
+    "HIGH_LEVEL": 31,
+}
+ANY = (LEVELS["PASSIVE_LEVEL"], LEVELS["HIGH_LEVEL"])
+Bounds = dict[str, tuple[int, int]]
+
+# Routines that take or give back a lock although no annotation says so.
+_LOCK_NAME = re.compile(
+    r"(Acquire|Release)\w*(Lock|Mutex|Resource|Control|Device|Fcb)|(Raise|Lower)Irql|(Lock|Unlock)SubjectContext"
+)
+_NOT_A_LOCK = re.compile(r"RemoveLock|RundownProtection")
+_EFFECT_COLUMNS = (
+    "acquires",
+    "releases",
+    "irql_raises",
+    "irql_saves_to",
+    "irql_restores_from",
+    "irql_saves_global",
+    "irql_restores_global",
+)
+_NO_EFFECT_FAMILIES = {"Not locks despite the name", "Waits and signals"}
+
+
+def rows(folder: Path, name: str) -> Iterator[dict[str, str]]:
+    with (folder / name).open(encoding="utf-8", newline="") as stream:
+        yield from csv.DictReader(stream)
+
+
+def page_bounds(folder: Path) -> Bounds:
+    """From the heads of the reference pages. Two pages of one name: what both allow."""
+    bounds: Bounds = {}
+    for row in rows(folder, "ddi_irql.csv"):
+        if row["kind"] != "function" or not row["irql_min"]:
+            continue
+        low, high = LEVELS[row["irql_min"]], LEVELS[row["irql_max"]]
+        for name in filter(None, (row["name"], row["alias"])):
+            before = bounds.get(name, ANY)
+            bounds[name] = max(low, before[0]), min(high, before[1])
+    return bounds
+
+
+def header_bounds(folder: Path) -> Bounds:
+    """From SAL annotations of functions. A minimum alone says nothing about the highest level."""
+    bounds: Bounds = {}
+    for row in rows(folder, "header_annotations.csv"):
+        if row["kind"] != "function" or row["function_class"] or "IRQL_requires" in row["conditional"]:
+            continue
+        low = row["irql_requires"] or row["irql_requires_min"] or "PASSIVE_LEVEL"
+        high = row["irql_requires"] or row["irql_requires_max"]
+        if high in LEVELS and low in LEVELS:
+            bounds[row["name"]] = LEVELS[low], LEVELS[high]
+    return bounds
+
+
+def overrides(folder: Path) -> Bounds:
+    return {r["name"]: (LEVELS[r["use_min"]], LEVELS[r["use_max"]]) for r in rows(folder, "irql_overrides.csv")}
+
+
+def lock_routines(folder: Path, names: Iterable[str]) -> set[str]:
+    """Routines with an effect on locks or the IRQL: without a model of it, what follows is not known."""
+    found = {n for n in names if _LOCK_NAME.search(n) and not _NOT_A_LOCK.search(n)}
+    for row in rows(folder, "header_annotations.csv"):
+        if any(row[c] for c in _EFFECT_COLUMNS) or re.search("_(Acquires|Releases)_", row["conditional"]):
+            found.add(row["name"])
+    for row in rows(folder, "locks.csv"):
+        if row["family"] not in _NO_EFFECT_FAMILIES and row["op"] != "test":
+            found.update(re.findall(r"\w+", row["routine"]))
+    return found
+
+
+def forbidden_under_spin_lock(folder: Path) -> set[str]:
+    named = {r["routine"] for r in rows(folder, "call_constraints.csv") if r["constraint"] == "no_spin_lock_held"}
+    return named | {r["alias"] for r in rows(folder, "ddi_irql.csv") if r["name"] in named and r["alias"]}
+
+
+def table(folder: Path) -> str:
+    """One line for each routine, sorted: name, lowest and highest level, `S` not under a spin lock, `L` lock effect."""
+    bounds = header_bounds(folder) | page_bounds(folder) | overrides(folder)
+    locks, safe = lock_routines(folder, bounds), forbidden_under_spin_lock(folder)
+    lines = (
+        f"{name}\t{low}\t{high}\t{'S' * (name in safe)}{'L' * (name in locks)}\n"
+        for name, (low, high) in sorted(bounds.items())
+        if name.isidentifier()
+    )
+    return "".join(lines)
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 1:
+        print(__doc__, file=sys.stderr)
+        return 2
+    OUTPUT.parent.mkdir(exist_ok=True)
+    OUTPUT.write_text(table(Path(arguments[0])), encoding="utf-8", newline="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

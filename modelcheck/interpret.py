@@ -129,7 +129,7 @@ class Domain:
 
 BOOL = Domain(0, 1)
 LEVELS = Domain(0, NO_LEVEL, level=True, exact=True)
-TIMEOUTS = Domain(0, 2)
+TIMEOUTS = Domain(0, 2, exact=True)
 
 
 @dataclass(frozen=True, slots=True)

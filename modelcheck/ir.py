@@ -317,6 +317,10 @@ class Root:
     continues: Cell | None = None
     starts: dict[str, Sequence[int]] = field(default_factory=dict)
     given: list[Cell] = field(default_factory=list)
+    end: Edge | None = None
+    """The edge at whose start the root has ended: B03 and I02 stand there."""
+    outcomes: dict[tuple[str, int], int] = field(default_factory=dict)
+    """(life cell, value): the number of the question whether the driver can go on with that value."""
 
 
 @dataclass(slots=True, eq=False)

@@ -1,710 +1,524 @@
-"""Text to syntax tree, with Lark (LALR), and every syntax error that can be found in one run.
+"""Text to syntax tree by the LALR tables of the grammar, and every syntax error that can be found in one run.
 
-The tree is built while parsing (Lark calls `_Build` at each reduction), so that no parse tree of a large model is ever
-held. After an error the parser goes on: a missing `;` is put in, anything else is skipped to the next place it accepts.
+The tree is built while parsing, at each reduction, so that no parse tree of a large model is ever held. A word is a
+keyword where the parser wants that keyword, and a name everywhere else.
+
+After an error parsing goes on for the sake of further errors, without building: the smallest repair is made after which
+the next tokens are accepted (a word taken for the keyword it resembles, a missing `;` put in, a token left out), and
+where there is none, everything up to the end of the statement is skipped.
 """
 
 from __future__ import annotations
 
-import difflib
+import gc
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
-from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedInput, UnexpectedToken, v_args
-
 from modelcheck import syntax as s
-from modelcheck.diagnostics import Code, Diagnostic, Rejected, in_source_order
+from modelcheck.build import MAX_DEPTH, Builder, Token, too_deep
+from modelcheck.diagnostics import Code, Diagnostic, Note, Rejected, in_source_order
 from modelcheck.source import Source, Span
+from modelcheck.tables import END, Rule, Tables, grammar_text, load_tables
 
-MAX_DEPTH = 200
-"""Nesting of blocks, parentheses and expressions; deeper models are refused, not crashed on."""
+__all__ = ["MAX_DEPTH", "MAX_ERRORS", "grammar_text", "parse"]
+
 MAX_ERRORS = 20
-MAX_NUMBER = 2**31
+LOOKAHEAD = 5
+"""So many tokens must be accepted behind a repair."""
+MAX_GIVEN_UP = 1_000
+"""So much of the parser's stack may be given up to go on behind an error."""
 
-_NANOSECONDS = {"ns": 1, "us": 1_000, "ms": 1_000_000}
-
-
-def grammar_text() -> str:
-    """The grammar: from the package or, in a checkout, from beside it."""
-    packaged = files("modelcheck") / "grammar" / "driver.lark"
-    if packaged.is_file():
-        return packaged.read_text(encoding="utf-8")
-    return (Path(__file__).parent.parent / "grammar" / "driver.lark").read_text(encoding="utf-8")
+_OPENING, _CLOSING = frozenset({"LBRACE", "LPAR", "LSQB"}), frozenset({"RBRACE", "RPAR", "RSQB"})
 
 
 def parse(source: Source) -> s.Model:
     """The model written in `source`.
 
     Raises:
-        Rejected: with every syntax error found.
+        Rejected: with every syntax error found, at most about `MAX_ERRORS`.
     """
-    lark, build = _machine()
     errors: list[Diagnostic] = []
-    build.source, build.errors = source, errors
-    if _nesting(source.text) > MAX_DEPTH:
-        raise Rejected((_too_deep(Span(source, 0, 0)),))
-    recovery = _Recovery(source, errors)
-    try:
-        model = lark.parse(source.text, on_error=recovery)
-    except UnexpectedInput as error:  # the end of the file, or too many errors
-        recovery.report(error)
-        raise Rejected(in_source_order(errors)) from None
-    if errors:
+    with _no_collection():
+        model = _Run(_machine(), source, errors).model()
+    if errors or model is None:
         raise Rejected(in_source_order(errors))
-    assert isinstance(model, s.Model)
     return model
 
 
-def _too_deep(span: Span) -> Diagnostic:
-    return Diagnostic(Code.TOO_DEEP, f"nested more than {MAX_DEPTH} levels deep", span)
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """A growing tree has no cycles: looking for them again and again takes a third of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@dataclass(frozen=True, slots=True)
+class _Machine:
+    """The tables, made ready for one process."""
+
+    tables: Tables
+    match: Callable[[str, int], re.Match[str] | None]
+    search: Callable[[str, int], re.Match[str] | None]
+    bracket: dict[str, int]
+    terminal: dict[str, str]
+    """By what stands in a text: the terminal of each symbol and keyword."""
 
 
 @cache
-def _machine() -> tuple[Lark, _Build]:
-    build = _Build()
-    lark = Lark(grammar_text(), parser="lalr", maybe_placeholders=True, transformer=build)
-    return lark, build
+def _machine() -> _Machine:
+    tables = load_tables()
+    pattern = re.compile(tables.pattern)
+    bracket = {name: 1 for name in _OPENING} | {name: -1 for name in _CLOSING}
+    terminal = {word.strip("`"): name for name, word in tables.words.items()}
+    return _Machine(tables, pattern.match, pattern.search, bracket, terminal)
 
 
-# Runs of prefix operators nest too; comments and strings do not.
-_SCAN = re.compile(r'//[^\n]*|/\*.*?\*/|"[^"\n]*"|[{}()\[\]]|(?:(?:!|-|\bnot\b)\s*){2,}', re.DOTALL)
+# How the value of a reduction is made.
+_PASS, _CALL, _LIST, _GENERAL = range(4)
 
 
-def _nesting(text: str) -> int:
-    """How deep brackets and prefix operators nest, at most."""
-    depth = deepest = prefixes = 0
-    for match in _SCAN.finditer(text):
-        token = match.group()
-        if token in "{([":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif token in "})]":
-            depth -= 1
-        elif token[0] in "!-n":
-            prefixes = max(prefixes, len(token.split()) + token.count("!") + token.count("-"))
-    return deepest + prefixes
+def _makers(rules: tuple[Rule, ...], builder: Builder) -> list[tuple[str, int, int, Any, Any]]:
+    """For each rule: origin, length, kind of making, what to keep, the method."""
+    made = []
+    for rule in rules:
+        method = getattr(builder, rule.method, None) if rule.method else None
+        plain = rule.keep == tuple((i, False, 0) for i in range(rule.length)) and not rule.absent
+        alone = rule.length == 1 and plain
+        if alone and (rule.unwrap or rule.method in Builder.transparent):
+            kind = _PASS
+        elif not rule.method:
+            kind = _LIST
+        else:
+            kind = _CALL if plain else _GENERAL
+        if method is None and not rule.unwrap and rule.method:
+            raise LookupError(rule.method)
+        made.append((rule.origin, rule.length, kind, (rule.keep, rule.absent, rule.unwrap), method))
+    return made
 
 
-class _Recovery:
-    """Lark's error handler: writes the error down, repairs what it can, and lets the parser go on."""
+def _kept(parts: list[Any], keep: tuple[tuple[int, bool, int], ...], absent: int) -> list[Any]:
+    """The parts of a node; a list that comes first is taken over, so that long lists cost no more than their length."""
+    chosen: list[Any] = []
+    for index, splice, before in keep:
+        if before:
+            chosen.extend([None] * before)
+        if not splice:
+            chosen.append(parts[index])
+        elif chosen:
+            chosen.extend(parts[index])
+        else:
+            chosen = parts[index]
+    if absent:
+        chosen.extend([None] * absent)
+    return chosen
 
-    def __init__(self, source: Source, errors: list[Diagnostic]) -> None:
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A token as it is read: its terminal unless the parser wants it as a keyword."""
+
+    kind: str
+    word: str
+    start: int
+    end: int
+
+
+class _Run:
+    """One text being parsed. `states` is the parser's stack; `values` goes with it until the first error."""
+
+    def __init__(self, machine: _Machine, source: Source, errors: list[Diagnostic]) -> None:
+        self.machine = machine
+        self.tables = machine.tables
         self.source = source
         self.errors = errors
+        self.states = [self.tables.start]
         self.last_line = 0
 
-    def __call__(self, error: UnexpectedInput) -> bool:
-        if len(self.errors) >= MAX_ERRORS:
-            return False
-        if isinstance(error, UnexpectedToken):
-            if error.token.type == "$END":
-                return False
-            repaired = self._put_semicolon(error)
-            if repaired:
+    def model(self) -> s.Model | None:
+        """The tree; None after an error."""
+        stopped = self._build()
+        if not isinstance(stopped, _Found):
+            return stopped
+        self._continue(stopped)
+        return None
+
+    def _build(self) -> s.Model | _Found | None:
+        """Parses up to the first syntax error, and then gives back the token it stands at.
+
+        The inner loop of reading a model: what it uses is bound to local names.
+        """
+        tables, text, source = self.tables, self.source.text, self.source
+        actions, gotos, keywords, kept = tables.actions, tables.gotos, tables.keywords, tables.kept
+        match, bracket, final = self.machine.match, self.machine.bracket, tables.final
+        builder = Builder(source, self.errors)
+        makers = _makers(tables.rules, builder)
+        states = self.states
+        values: list[Any] = []
+        position = depth = 0
+        while True:
+            found = match(text, position)
+            if found is None:
+                return self._unreadable(position)
+            kind = found.lastgroup or END
+            start, position = found.span(kind) if kind is not END else (found.end(), found.end())
+            row = actions[states[-1]]
+            if kind == "NAME":
+                keyword = keywords.get(text[start:position])
+                if keyword is not None and keyword in row:
+                    kind = keyword
+            elif kind not in row:
+                kind = self._as_name(kind, text[start:position])
+            move = row.get(kind)
+            while move is not None and move < 0:
+                origin, length, making, plan, method = makers[-1 - move]
+                if making == _PASS:
+                    states.pop()
+                else:
+                    if length:
+                        parts = values[-length:]
+                        del values[-length:], states[-length:]
+                    else:
+                        parts = []
+                    if making == _CALL:
+                        values.append(method(*parts))
+                    else:
+                        parts = _kept(parts, plan[0], plan[1])
+                        if making == _LIST:
+                            values.append(parts)
+                        else:
+                            values.append(parts[0] if plan[2] and len(parts) == 1 else method(*parts))
+                state = gotos[states[-1]][origin]
+                states.append(state)
+                if state == final and kind is END:
+                    model = values[-1]
+                    assert isinstance(model, s.Model)
+                    return model
+                move = actions[state].get(kind)
+            if move is None:
+                return _Found(kind, text[start:position], start, position)
+            states.append(move)
+            if kind in kept:
+                token = Token(text[start:position])
+                token.type, token.start_pos, token.end_pos = kind, start, position
+                values.append(token)
+            else:
+                values.append(None)
+            change = bracket.get(kind)
+            if change is not None:
+                depth += change
+                if depth > MAX_DEPTH:
+                    self.errors.append(too_deep(Span(source, start, position)))
+                    return None
+
+    def _as_name(self, kind: str, word: str) -> str:
+        """Words that mean something only in some places are names in the others."""
+        return "NAME" if word[:1].isalpha() and word.isidentifier() and kind != "NAME" else kind
+
+    # ---- after an error ----
+
+    def _continue(self, at: _Found) -> None:
+        """Goes on behind the first error, token by token, as long as there are not too many."""
+        token: _Found | None = at
+        depth = 0
+        while token is not None and len(self.errors) < MAX_ERRORS:
+            if self._feed(self.states, token):
+                if token.kind == END:
+                    return
+                depth += self.machine.bracket.get(token.kind, 0)
+                if depth > MAX_DEPTH:
+                    return
+                token = self._token(token.end)
+            else:
+                token = self._repair(token)
+
+    def _feed(self, states: list[int], token: _Found, kind: str | None = None) -> bool:
+        """Whether the parser takes a token; then `states` has moved on."""
+        actions, gotos, rules = self.tables.actions, self.tables.gotos, self.tables.rules
+        kind = kind or self._kind(states[-1], token)
+        move = actions[states[-1]].get(kind)
+        while move is not None and move < 0:
+            rule = rules[-1 - move]
+            if rule.length:
+                del states[-rule.length :]
+            state = gotos[states[-1]][rule.origin]
+            states.append(state)
+            if state == self.tables.final and kind == END:
                 return True
-        self.report(error)
+            move = actions[state].get(kind)
+        if move is None:
+            return False
+        states.append(move)
         return True
 
-    def _put_semicolon(self, error: UnexpectedToken) -> bool:
-        """A `;` is missing before this token: report that, put it in, go on."""
-        interactive = error.interactive_parser
-        trial = interactive.copy()
-        try:
-            trial.parser_state.parse_conf.callbacks  # noqa: B018 - the copy shares callbacks; feeding is only tried on state
-            accepts = interactive.accepts()
-        except Exception:  # pragma: no cover - Lark internals
-            return False
-        if "SEMICOLON" not in accepts:
-            return False
-        previous = self._end_before(error.token.start_pos or 0)
-        if self.source.line_column(previous)[0] == self.source.line_column(error.token.start_pos or 0)[0]:
-            if error.token.type not in {"RBRACE", "$END"}:
-                return False
-        span = Span(self.source, max(previous - 1, 0), previous)
-        self._add(Diagnostic(Code.SYNTAX, "`;` is missing here", span, help="end the statement with `;`"))
-        interactive.feed_token(Token("SEMICOLON", ";"))
-        try:
-            interactive.feed_token(error.token)
-        except UnexpectedToken:
-            return True
-        return True
+    def _kind(self, state: int, token: _Found) -> str:
+        row = self.tables.actions[state]
+        if token.kind in row and token.kind != "NAME":
+            return token.kind
+        keyword = self.tables.keywords.get(token.word)
+        return keyword if keyword is not None and keyword in row else self._as_name(token.kind, token.word)
 
-    def _end_before(self, offset: int) -> int:
-        """Where the text before `offset` ends, comments and blanks left out."""
-        end = 0
-        for match in re.finditer(r'//[^\n]*|/\*.*?\*/|"[^"\n]*"|\s+|[^\s]', self.source.text[max(0, offset - 2000) : offset], re.DOTALL):
-            if not match.group().startswith(("//", "/*")) and not match.group().isspace():
-                end = match.end()
-        return max(0, offset - 2000) + end
+    def _token(self, position: int) -> _Found:
+        """The next token; what is no part of the language is reported and left out."""
+        found = self.machine.match(self.source.text, position)
+        if found is None:
+            return self._unreadable(position)
+        kind = found.lastgroup or END
+        start, end = found.span(kind) if kind != END else (found.end(), found.end())
+        return _Found(kind, self.source.text[start:end], start, end)
+
+    def _unreadable(self, position: int) -> _Found:
+        """Reports what cannot be read at or behind a place; the token that comes after it."""
+        text = self.source.text
+        blank = _BLANK.match(text, position)
+        at = position if blank is None else blank.end()
+        if text.startswith("/*", at):
+            place = Span(self.source, at, at + 2)
+            self._add(Diagnostic(Code.SYNTAX, "this comment is not closed", place, help="write `*/`"))
+            return _Found(END, "", len(text), len(text))
+        if text.startswith('"', at):
+            line_end = text.find("\n", at)
+            end = len(text) if line_end < 0 else line_end
+            self._add(Diagnostic(Code.SYNTAX, "this text is not closed", Span(self.source, at, end), help='write `"`'))
+            return _Found("STRING", text[at:end], at, end)
+        message = f"{_character(text[at])} is not part of the language"
+        self._add(Diagnostic(Code.SYNTAX, message, Span(self.source, at, at + 1)))
+        found = self.machine.search(text, at + 1)
+        return self._token(len(text) if found is None else found.start())
 
     def _add(self, diagnostic: Diagnostic) -> None:
+        """What follows on the line of an error is most often the same mistake."""
         line = diagnostic.span.line if diagnostic.span else 0
-        if line != self.last_line:  # what follows on the same line is most often the same mistake
+        if line != self.last_line:
             self.errors.append(diagnostic)
             self.last_line = line
 
-    def report(self, error: UnexpectedInput) -> None:
-        if isinstance(error, UnexpectedCharacters):
-            at = error.pos_in_stream
-            character = self.source.text[at : at + 1]
-            self._add(Diagnostic(Code.SYNTAX, f"{character!r} is not part of the language", Span(self.source, at, at + 1)))
-            return
-        assert isinstance(error, UnexpectedToken)
-        token, expected = error.token, sorted(error.interactive_parser.accepts() if error.interactive_parser else ())
-        if token.type == "$END":
-            at = self._end_before(len(self.source.text))
-            span, found = Span(self.source, max(at - 1, 0), at), "the file ends"
+    def _repair(self, token: _Found) -> _Found | None:
+        """Reports an error and gets over it: the token to go on with, None if there is no going on."""
+        for attempt in (self._keyword, self._missing, self._superfluous, self._bare_body):
+            after = attempt(token)
+            if after is not None:
+                return after
+        self._report(token)
+        return self._skip(token)
+
+    def _keyword(self, token: _Found) -> _Found | None:
+        """A word that looks like a keyword which is wanted here."""
+        if not token.word.isidentifier() or len(token.word) < 2:
+            return None
+        from difflib import get_close_matches
+
+        wanted = {self.tables.words[kind].strip("`"): kind for kind in self._accepted()}
+        near = get_close_matches(token.word, [w for w in wanted if w.isalpha()], n=2, cutoff=0.7)
+        for word in near:
+            if self._survives([(token, wanted[word])], token.end):
+                message = f"`{_shorten(token.word)}` cannot stand here"
+                self._add(Diagnostic(Code.SYNTAX, message, self._span(token), help=f"did you mean `{word}`?"))
+                self._feed(self.states, token, wanted[word])
+                return self._token(token.end)
+        return None
+
+    def _missing(self, token: _Found) -> _Found | None:
+        """Something short is missing before this token."""
+        end = self._end_before(token.start)
+        place = Span(self.source, max(end - 1, 0), end)
+        for words in ((";",), (")",), (")", ";"), (",",), ("(", ")"), ("=",)):
+            inserted = [(_Found(kind, "", end, end), kind) for kind in map(self.machine.terminal.__getitem__, words)]
+            if token.kind == END and words[-1] != ";":
+                continue
+            if self._survives(inserted, token.start):
+                for put, kind in inserted:
+                    self._feed(self.states, put, kind)
+                word = "".join(words)
+                if word == ";" and token.kind == "LBRACE" and self._misspelt(token):
+                    return token
+                help_ = "end the statement with `;`" if word == ";" else None
+                self._add(Diagnostic(Code.SYNTAX, f"`{word}` is missing here", place, help=help_))
+                return token
+        return None
+
+    def _misspelt(self, token: _Found) -> bool:
+        """`wihle (x) {`: reports the first word of the line if it looks like one that a block follows."""
+        from difflib import get_close_matches
+
+        line = self.source.line_column(token.start)[0]
+        first = self._token(self.source.line_starts[line - 1])
+        near = get_close_matches(first.word, _WITH_BLOCK, n=1, cutoff=0.7)
+        if not near or first.start >= token.start:
+            return False
+        message = f"`{_shorten(first.word)}(..)` is a call, and no block can follow it"
+        self._add(Diagnostic(Code.SYNTAX, message, self._span(first), help=f"did you mean `{near[0]}`?"))
+        return True
+
+    def _superfluous(self, token: _Found) -> _Found | None:
+        """Without this token it would be right."""
+        if token.kind == END or not self._survives([], token.end):
+            return None
+        self._report(token)
+        return self._token(token.end)
+
+    def _bare_body(self, token: _Found) -> _Found | None:
+        """`if (c) f();`: the body is taken up to its `;`."""
+        if token.kind == END or self._accepted() != ["LBRACE"]:
+            return None
+        trial = list(self.states)
+        self._feed(trial, token, "LBRACE")
+        depth, current = 0, token
+        while current.kind != END and self._feed(trial, current):
+            depth += self.machine.bracket.get(current.kind, 0)
+            if depth == 0 and current.kind in ("SEMICOLON", "RBRACE"):
+                if not self._feed(trial, current, "RBRACE"):
+                    return None
+                help_ = "a body is always a block, of one statement too: `{ .. }`"
+                self._add(Diagnostic(Code.SYNTAX, "`{` is missing before this", self._span(token), help=help_))
+                self.states[:] = trial
+                return self._token(current.end)
+            current = self._token(current.end)
+        return None
+
+    def _survives(self, first: list[tuple[_Found, str]], position: int, count: int = LOOKAHEAD) -> bool:
+        """Whether the parser takes these tokens, and then the next few of the text from `position`."""
+        trial = list(self.states)
+        if not all(self._feed(trial, token, kind) for token, kind in first):
+            return False
+        known = len(self.errors), self.last_line
+        for _ in range(count):
+            token = self._token(position)
+            taken = self._feed(trial, token)
+            del self.errors[known[0] :]
+            self.last_line = known[1]
+            if not taken:
+                return False
+            if token.kind == END:
+                return True
+            position = token.end
+        return True
+
+    def _skip(self, token: _Found) -> _Found | None:
+        """Leaves out the rest of the statement or declaration, and goes back to where the next one can begin."""
+        current, depth = token, 0
+        while current.kind != END:
+            if depth == 0 and current.kind == "RBRACE" and current is not token and self._resume(current):
+                return current
+            if self._begins_item(current) and current is not token and self._resume(current):
+                return current
+            depth = max(depth + self.machine.bracket.get(current.kind, 0), 0)
+            ends = depth == 0 and current.kind in ("SEMICOLON", "RBRACE")
+            current = self._token(current.end)
+            if ends and self._resume(current):
+                return current
+        return current if self._resume(current) else None
+
+    def _begins_item(self, token: _Found) -> bool:
+        """A keyword of a declaration at the start of a line."""
+        begins = token.start == 0 or self.source.text[token.start - 1] == "\n"
+        return begins and self.tables.keywords.get(token.word) in self.tables.actions[self.tables.start]
+
+    def _resume(self, token: _Found) -> bool:
+        """Gives up as little as possible of what has begun so that parsing can go on with `token`.
+
+        What follows may have errors of its own, so fewer tokens do if not all of the next few are accepted.
+        """
+        whole = self.states
+        for count in (LOOKAHEAD, 2, 1):
+            for length in range(len(whole), max(len(whole) - MAX_GIVEN_UP, 0), -1):
+                self.states = whole[:length]
+                if self._is_between(self.states[-1]) and self._survives([], token.start, count):
+                    return True
+        self.states = whole
+        return False
+
+    def _is_between(self, state: int) -> bool:
+        """Whether a state is one between statements, declarations or members."""
+        row = self.tables.actions[state]
+        return ("RBRACE" in row or END in row) and "COMMA" not in row
+
+    # ---- messages ----
+
+    def _accepted(self) -> list[str]:
+        """The terminals that the parser would take now."""
+        dummy = _Found("", "", 0, 0)
+        return [kind for kind in self.tables.actions[self.states[-1]] if self._feed(list(self.states), dummy, kind)]
+
+    def _report(self, token: _Found) -> None:
+        words = _grouped({self.tables.words[kind] for kind in self._accepted()})
+        wanted = "" if len(words) > 6 else " or ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+        if token.kind == END:
+            end = self._end_before(len(self.source.text))
+            span, found = Span(self.source, max(end - 1, 0), end), "the file ends"
         else:
-            start = token.start_pos or 0
-            span, found = Span(self.source, start, start + len(token)), f"`{_shorten(token)}` stands"
-        wanted = _wanted(expected)
+            span, found = self._span(token), f"`{_shorten(token.word)}` stands"
         message = f"{found} where {wanted} is expected" if wanted else f"{found} where it cannot"
-        self._add(Diagnostic(Code.SYNTAX, message, span, help=_near_keyword(token, expected)))
+        opening = self._unclosed() if token.kind == END else None
+        notes = () if opening is None else (Note("this `{` is not closed", Span(self.source, opening, opening + 1)),)
+        self._add(Diagnostic(Code.SYNTAX, message, span, notes))
+
+    def _span(self, token: _Found) -> Span:
+        return Span(self.source, token.start, token.end)
+
+    def _unclosed(self) -> int | None:
+        """The innermost `{` that is never closed."""
+        opened: list[int] = []
+        for token in self._tokens():
+            if token.kind == "LBRACE":
+                opened.append(token.start)
+            elif token.kind == "RBRACE" and opened:
+                opened.pop()
+        return opened[-1] if opened else None
+
+    def _end_before(self, offset: int) -> int:
+        """Where the last token before `offset` ends; looks back over some lines only."""
+        line = self.source.line_column(offset)[0]
+        begin = self.source.line_starts[max(line - 50, 0)]
+        end = begin
+        for token in self._tokens(begin):
+            if token.end > offset or token.start >= offset:
+                break
+            end = token.end
+        return end
+
+    def _tokens(self, position: int = 0) -> Iterator[_Found]:
+        """Tokens from a place on, as far as they can be read."""
+        while True:
+            found = self.machine.match(self.source.text, position)
+            kind = None if found is None else found.lastgroup
+            if found is None or kind is None:
+                return
+            position = found.end()
+            yield _Found(kind, found.group(kind), found.start(kind), position)
 
 
-def _flat(body: Iterable[Any]) -> tuple[s.Stmt, ...]:
-    """A declaration of several names is several statements, an empty statement none."""
-    flat: list[s.Stmt] = []
-    for stmt in body:
-        if isinstance(stmt, tuple):
-            flat.extend(stmt)
-        elif stmt is not None:
-            flat.append(stmt)
-    return tuple(flat)
+_BLANK = re.compile(r"(?:\s|//[^\n]*|/\*[^*]*\*+(?:[^*/][^*]*\*+)*/)*")
+
+
+_WITH_BLOCK = ("if", "while", "for", "switch")
+_GROUPS = (
+    ("a declaration", {"`routine`", "`lock`", "`driver`"}, set[str]()),
+    ("a statement", {"`if`", "`while`", "`goto`"}, {"`case`", "`default`", "`}`"}),
+    ("an expression", {"a name", "a number", "`irql`"}, {"`)`", "`;`", "`,`"}),
+    ("an operator", {"`+`", "`%`"}, {"`)`", "`]`", "`;`", "`,`", "`:`", "`{`", "`else`"}),
+)
+
+
+def _grouped(words: set[str]) -> list[str]:
+    """What is expected, in a few words: instead of all that can begin a statement, "a statement"."""
+    for name, telling, others in _GROUPS:
+        if telling <= words:
+            return [name, *sorted(words & others)]
+    return sorted(words)
+
+
+def _character(character: str) -> str:
+    return f"`{character}`" if character.isprintable() else f"the character U+{ord(character):04X}"
 
 
 def _shorten(text: str) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
-
-
-_READABLE = {"NAME": "a name", "OLD": "`old`", "INT": "a number", "STRING": "a text in quotes", "DURATION": "a time such as `3us`", "$END": "the end"}
-
-
-@cache
-def _terminal_words() -> dict[str, str]:
-    """What to call each terminal in a message."""
-    lark, _ = _machine()
-    return {t.name: _READABLE.get(t.name, f"`{t.pattern.value}`") for t in lark.terminals} | {"$END": "the end of the file"}
-
-
-def _wanted(expected: list[str]) -> str:
-    words = [_terminal_words()[name] for name in expected if name in _terminal_words()]
-    if len(words) > 6:
-        return ""
-    return " or ".join(words)
-
-
-def _near_keyword(token: Token, expected: list[str]) -> str | None:
-    words = [_terminal_words().get(name, "").strip("`") for name in expected]
-    near = difflib.get_close_matches(str(token), [w for w in words if w.isalpha()], n=1, cutoff=0.75)
-    return f"did you mean `{near[0]}`?" if near else None
-
-
-_FLAGS = {"spins", "blocks", "resident"}
-
-
-@v_args(inline=True)
-class _Build(Transformer[Any, s.Model]):
-    """Builds syntax nodes at each reduction. One method for each rule or alias of the grammar."""
-
-    source: Source
-    errors: list[Diagnostic]
-
-    def _span(self, first: Any, last: Any = None) -> Span:
-        """From the start of a token or node to the end of another."""
-        last = first if last is None else last
-        start = first.start_pos if isinstance(first, Token) else first.span.start
-        end = last.end_pos if isinstance(last, Token) else last.span.end
-        return Span(self.source, start, end)
-
-    def start(self, *items: s.Item) -> s.Model:
-        return s.Model(items, Span(self.source, 0, len(self.source.text)))
-
-    # declarations
-
-    def driver(self, name: Token) -> s.Driver:
-        return s.Driver(str(name), self._span(name))
-
-    def import_(self, name: Token) -> s.Import:
-        if name.type == "STRING":
-            return s.Import(name[1:-1], True, self._span(name))
-        return s.Import(str(name), False, self._span(name))
-
-    def setting(self, name: Token, value: s.Expr) -> s.Setting:
-        return s.Setting(str(name), value, self._span(name))
-
-    def setting_decl(self, name: Token, kind: s.Type, default: s.Expr) -> s.SettingDecl:
-        return s.SettingDecl(str(name), kind, default, self._span(name))
-
-    def const(self, name: Token, value: s.Expr) -> s.Const:
-        return s.Const(str(name), value, self._span(name))
-
-    def names(self, *names: Token) -> tuple[Token, ...]:
-        return names
-
-    def enum_decl(self, name: Token, values: tuple[Token, ...]) -> s.EnumDecl:
-        return s.EnumDecl(str(name), tuple(map(str, values)), self._span(name))
-
-    def size(self, number: Token) -> int:
-        return self._integer(number)
-
-    def lock_attr(self, word: Token) -> str:
-        return str(word)
-
-    def lock(self, name: Token, size: int | None, kind: Token, *attributes: str) -> s.LockDecl:
-        ordered, initialised, paged = (word in attributes for word in ("ordered", "initialised", "paged"))
-        return s.LockDecl(str(name), size, str(kind), ordered, initialised, paged, self._span(name))
-
-    def device(self, name: Token, *members: Any) -> s.DeviceDecl:
-        return s.DeviceDecl(str(name), members, self._span(name))
-
-    def guard(self, *refs: s.Ref) -> tuple[s.Ref, ...]:
-        return refs
-
-    def data_attr(self, attribute: Any) -> Any:
-        return attribute
-
-    def data(self, name: Token, *attributes: Any) -> s.DataDecl:
-        guards = tuple(ref for a in attributes if isinstance(a, tuple) for ref in a)
-        return s.DataDecl(str(name), "paged" in attributes, guards, self._span(name))
-
-    def event(self, name: Token) -> s.EventDecl:
-        return s.EventDecl(str(name), self._span(name))
-
-    def var(self, name: Token, kind: s.Type, value: s.Expr | None, guards: tuple[s.Ref, ...] | None) -> s.VarDecl:
-        return s.VarDecl(str(name), kind, value, guards or (), self._span(name))
-
-    def context_var(self, kind: s.Type, name: Token, value: s.Expr | None) -> s.ContextVar:
-        return s.ContextVar(str(name), kind, value, self._span(name))
-
-    def interrupt(self, name: Token, level: s.Expr) -> s.InterruptDecl:
-        return s.InterruptDecl(str(name), level, self._span(name))
-
-    def dpc(self, kind: Token, name: Token, routine: Token) -> s.DeferredDecl:
-        return s.DeferredDecl(s.DeferredKind(kind), str(name), str(routine), self._span(name))
-
-    # routines
-
-    def routine(
-        self,
-        paged: Token | None,
-        name: Token,
-        params: tuple[s.Param, ...],
-        result: s.Type | None,
-        role: s.RoleUse | None,
-        *rest: Any,
-    ) -> s.Routine:
-        return s.Routine(str(name), params, result, role, rest[:-1], paged is not None, rest[-1], self._span(name))
-
-    def extern(self, name: Token, params: tuple[s.Param, ...], result: s.Type | None, *rest: Any) -> s.Extern:
-        body = rest[-1] if rest and isinstance(rest[-1], s.Block) else None
-        clauses = rest[:-1] if body else rest
-        return s.Extern(str(name), params, result, clauses, body, self._span(name))
-
-    def role_use(self, name: Token, args: tuple[s.Expr, ...] | None) -> s.RoleUse:
-        return s.RoleUse(str(name), args or (), self._span(name))
-
-    def params(self, *params: s.Param | None) -> tuple[s.Param, ...]:
-        return tuple(p for p in params if p is not None)
-
-    def param_lock(self, name: Token, kind: Token | None) -> s.LockParam:
-        return s.LockParam(str(name), None if kind is None else str(kind), self._span(name))
-
-    def param_value(self, *parts: Any) -> s.ValueParam:
-        kind = next(p for p in parts if not isinstance(p, Token))
-        by_ref = any(isinstance(p, Token) and p.type in {"OUT", "AMP"} for p in parts)
-        return s.ValueParam(kind, str(parts[-1]), by_ref, self._span(parts[-1]))
-
-    def param_object(self, kind: Token, name: Token) -> s.ObjectParam:
-        return s.ObjectParam(s.ObjectKind(kind), str(name), self._span(name))
-
-    def param_opaque(self, name: Token) -> s.OpaqueParam:
-        return s.OpaqueParam(str(name), self._span(name))
-
-    def param_rest(self) -> s.RestParam:
-        return s.RestParam(Span(self.source, 0, 0))
-
-    def requires(self, condition: s.Expr) -> s.ConditionClause:
-        return s.ConditionClause(s.ClauseKind.REQUIRES, condition, condition.span)
-
-    def always(self, condition: s.Expr) -> s.ConditionClause:
-        return s.ConditionClause(s.ClauseKind.ALWAYS, condition, condition.span)
-
-    def ensures(self, condition: s.Expr) -> s.ConditionClause:
-        return s.ConditionClause(s.ClauseKind.ENSURES, condition, condition.span)
-
-    def mode(self, word: Token) -> s.Mode:
-        return s.Mode(word)
-
-    def tag(self, name: Token) -> str:
-        return str(name)
-
-    def acquires(self, ref: s.Ref, mode: s.Mode | None, tag: str | None) -> s.LockClause:
-        return s.LockClause(True, ref, mode or s.Mode.EXCLUSIVE, tag, ref.span)
-
-    def releases(self, ref: s.Ref, mode: s.Mode | None, tag: str | None) -> s.LockClause:
-        return s.LockClause(False, ref, mode or s.Mode.EXCLUSIVE, tag, ref.span)
-
-    def raises(self, level: s.Expr) -> s.RaisesClause:
-        return s.RaisesClause(level, level.span)
-
-    def same_irql(self) -> s.SameIrqlClause:
-        return s.SameIrqlClause(Span(self.source, 0, 0))
-
-    # types
-
-    def type_bool(self, word: Token) -> s.BoolType:
-        return s.BoolType(self._span(word))
-
-    def bound(self, minus: Token | None, number: Token) -> tuple[int, Token]:
-        value = self._integer(number)
-        return (-value if minus else value), number
-
-    def type_int(self, low: tuple[int, Token], high: tuple[int, Token]) -> s.IntType:
-        span = self._span(low[1], high[1])
-        if low[0] > high[0]:
-            self.errors.append(Diagnostic(Code.BAD_NUMBER, f"the range {low[0]}..{high[0]} is empty", span))
-        return s.IntType(low[0], high[0], span)
-
-    def type_counter(self, limit: Token) -> s.CounterType:
-        return s.CounterType(self._integer(limit), self._span(limit))
-
-    def type_enum(self, values: tuple[Token, ...]) -> s.EnumType:
-        return s.EnumType(tuple(map(str, values)), self._span(values[0], values[-1]))
-
-    def type_name(self, name: Token) -> s.NamedType:
-        return s.NamedType(str(name), self._span(name))
-
-    # statements
-
-    def block(self, opening: Token, *rest: Any) -> s.Block:
-        return s.Block(_flat(rest[:-1]), self._span(opening, rest[-1]))
-
-    def empty(self) -> None:
-        return None
-
-    def declarator(self, name: Token, value: s.Expr | None) -> tuple[Token, s.Expr | None]:
-        return name, value
-
-    def decl(self, kind: s.Type, *declarators: tuple[Token, s.Expr | None]) -> tuple[s.Declare, ...]:
-        return tuple(s.Declare(kind, str(name), value, self._span(kind, value or name)) for name, value in declarators)
-
-    def simple_assign(self, target: s.Ref, value: s.Expr) -> s.Assign:
-        return s.Assign(target, value, self._span(target, value))
-
-    def assign(self, assign: s.Assign) -> s.Assign:
-        return assign
-
-    def simple_step(self, target: s.Ref, sign: Token) -> s.Assign:
-        op = s.BinaryOp.ADD if sign == "++" else s.BinaryOp.SUB
-        span = self._span(target, sign)
-        return s.Assign(target, s.Binary(op, target, s.Number(1, span), span), span)
-
-    def step(self, assign: s.Assign) -> s.Assign:
-        return assign
-
-    def call_stmt(self, call: s.Call) -> s.CallStmt:
-        return s.CallStmt(call, call.span)
-
-    def if_(self, word: Token, *parts: Any) -> s.If:
-        *pairs, otherwise = parts
-        arms = tuple(s.Arm(c, b, c.span) for c, b in zip(pairs[::2], pairs[1::2], strict=True))
-        return s.If(arms, otherwise, self._span(word, arms[0].condition))
-
-    def while_(self, word: Token, condition: s.Expr, body: s.Block) -> s.While:
-        return s.While(condition, body, self._span(word, condition))
-
-    def do_(self, word: Token, body: s.Block, condition: s.Expr) -> s.DoWhile:
-        return s.DoWhile(body, condition, self._span(word))
-
-    def for_(self, word: Token, start: Any, condition: s.Expr | None, step: Any, body: s.Block) -> s.For:
-        first, last = (s.CallStmt(p, p.span) if isinstance(p, s.Call) else p for p in (start, step))
-        return s.For(first, condition, last, body, self._span(word))
-
-    def case(self, *parts: Any) -> s.Case:
-        word, *rest = parts
-        value = rest.pop(0) if word.type == "CASE" else None
-        return s.Case(value, _flat(rest), self._span(word))
-
-    def switch(self, word: Token, subject: s.Expr, *cases: s.Case) -> s.Switch:
-        return s.Switch(subject, cases, self._span(word, subject))
-
-    def goto(self, word: Token, name: Token) -> s.Goto:
-        return s.Goto(str(name), self._span(word, name))
-
-    def label(self, name: Token) -> s.Label:
-        return s.Label(str(name), self._span(name))
-
-    def jump(self, word: Token) -> s.Jump:
-        return s.Jump(s.JumpKind(word), self._span(word))
-
-    def return_(self, word: Token, value: s.Expr | None) -> s.Return:
-        return s.Return(value, self._span(word, value or word))
-
-    def try_(self, word: Token, body: s.Block, final: s.Block) -> s.Try:
-        return s.Try(body, final, self._span(word))
-
-    def atomic(self, word: Token, body: s.Block) -> s.Atomic:
-        return s.Atomic(body, self._span(word))
-
-    def condition_stmt(self, word: Token, condition: s.Expr) -> s.Assume | s.Assert:
-        node = s.Assume if word.type == "ASSUME" else s.Assert
-        return node(condition, self._span(word, condition))
-
-    def access(self, word: Token, ref: s.Ref) -> s.Access:
-        return s.Access(word.type == "WRITE", ref, self._span(word, ref))
-
-    def cost(self, word: Token, duration: Token) -> s.Cost:
-        number, unit = str(duration[:-2]), str(duration[-2:])
-        if len(number) > 12:
-            self.errors.append(Diagnostic(Code.BAD_NUMBER, "this time is too long", self._span(duration)))
-            number = "0"
-        return s.Cost(round(float(number) * _NANOSECONDS[unit]), self._span(word, duration))
-
-    # primitives
-
-    def init(self, word: Token, ref: s.Ref) -> s.Init:
-        return s.Init(ref, self._span(word, ref))
-
-    def free(self, word: Token, ref: s.Ref) -> s.Free:
-        return s.Free(ref, self._span(word, ref))
-
-    def acquire(self, word: Token, ref: s.Ref, mode: s.Mode | None, tag: str | None) -> s.Acquire:
-        return s.Acquire(ref, mode or s.Mode.EXCLUSIVE, tag, self._span(word, ref))
-
-    def release(self, word: Token, ref: s.Ref, mode: s.Mode | None, tag: str | None) -> s.Release:
-        return s.Release(ref, mode or s.Mode.EXCLUSIVE, tag, self._span(word, ref))
-
-    def convert(self, word: Token, ref: s.Ref, mode: Token) -> s.Convert:
-        return s.Convert(ref, s.Mode(mode), self._span(word, ref))
-
-    def raise_(self, word: Token, level: s.Expr) -> s.Raise:
-        return s.Raise(level, self._span(word, level))
-
-    def lower(self, word: Token, level: s.Expr) -> s.Lower:
-        return s.Lower(level, self._span(word, level))
-
-    def blocks(self, word: Token) -> s.Blocks:
-        return s.Blocks(self._span(word))
-
-    def wait(self, word: Token, ref: s.Ref) -> s.Signal:
-        return s.Signal(s.SignalOp.WAIT, ref, self._span(word, ref))
-
-    def set(self, word: Token, ref: s.Ref) -> s.Signal:
-        return s.Signal(s.SignalOp.SET, ref, self._span(word, ref))
-
-    def clear(self, word: Token, ref: s.Ref) -> s.Signal:
-        return s.Signal(s.SignalOp.CLEAR, ref, self._span(word, ref))
-
-    def enable(self, word: Token, name: Token) -> s.Enable:
-        return s.Enable(word.type == "ENABLE", str(name), self._span(word, name))
-
-    def require(self, word: Token, condition: s.Expr, code: Token, why: Token) -> s.Require:
-        return s.Require(condition, str(code), why[1:-1], self._span(word, why))
-
-    def callback(self, word: Token, name: Token, args: tuple[s.Expr, ...]) -> s.Callback:
-        return s.Callback(str(name), args, self._span(word, name))
-
-    def may_reenter(self, word: Token, role: Token) -> s.MayReenter:
-        return s.MayReenter(str(role), self._span(word, role))
-
-    # expressions
-
-    def _fold(self, op: s.BinaryOp, operands: tuple[Any, ...]) -> Any:
-        if len(operands) > MAX_DEPTH:
-            self.errors.append(_too_deep(operands[0].span))
-            return operands[0]
-        left = operands[0]
-        for right in operands[1:]:
-            left = s.Binary(op, left, right, self._span(left, right))
-        return left
-
-    def or_(self, *operands: s.Expr) -> Any:
-        return self._fold(s.BinaryOp.OR, operands)
-
-    def and_(self, *operands: s.Expr) -> Any:
-        return self._fold(s.BinaryOp.AND, operands)
-
-    def comparison(self, left: s.Expr, op: Token, right: s.Expr) -> s.Binary:
-        return s.Binary(s.BinaryOp(op), left, right, self._span(left, right))
-
-    def sum(self, *parts: Any) -> Any:
-        if len(parts) > 2 * MAX_DEPTH:
-            self.errors.append(_too_deep(parts[0].span))
-            return parts[0]
-        left = parts[0]
-        for op, right in zip(parts[1::2], parts[2::2], strict=True):
-            left = s.Binary(s.BinaryOp(op), left, right, self._span(left, right))
-        return left
-
-    product = sum
-
-    def not_(self, operand: s.Expr) -> s.Unary:
-        return s.Unary(s.UnaryOp.NOT, operand, operand.span)
-
-    def negate(self, minus: Token, operand: s.Expr) -> s.Expr:
-        return s.Unary(s.UnaryOp.NEGATE, operand, self._span(minus, operand))
-
-    def address(self, *parts: Any) -> s.Address:
-        return s.Address(parts[-1], parts[-1].span)
-
-    def _integer(self, token: Token) -> int:
-        digits = token[2:] if token[:2] in ("0x", "0X") else token
-        value = int(digits, 16 if digits is not token else 10) if len(digits) <= 12 else MAX_NUMBER + 1
-        if value > MAX_NUMBER:
-            self.errors.append(Diagnostic(Code.BAD_NUMBER, f"numbers go up to {MAX_NUMBER}", self._span(token)))
-            return 0
-        return value
-
-    def number(self, token: Token) -> s.Number:
-        return s.Number(self._integer(token), self._span(token))
-
-    def true(self, token: Token) -> s.Truth:
-        return s.Truth(True, self._span(token))
-
-    def false(self, token: Token) -> s.Truth:
-        return s.Truth(False, self._span(token))
-
-    def unknown(self, token: Token) -> s.Unknown:
-        return s.Unknown(self._span(token))
-
-    def irql(self, token: Token) -> s.Irql:
-        return s.Irql(self._span(token))
-
-    def held(self, word: Token, ref: s.Ref, mode: Token | None) -> s.Held:
-        return s.Held(ref, s.Mode(mode) if mode else None, self._span(word, ref))
-
-    def no_spin_lock(self, word: Token) -> s.NoLocks:
-        return s.NoLocks(True, self._span(word))
-
-    def no_lock(self, word: Token) -> s.NoLocks:
-        return s.NoLocks(False, self._span(word))
-
-    def old(self, word: Token, operand: s.Expr) -> s.Old:
-        return s.Old(operand, self._span(word, operand))
-
-    def try_acquire(self, word: Token, ref: s.Ref, mode: s.Mode | None, tag: str | None) -> s.TryAcquire:
-        return s.TryAcquire(ref, mode or s.Mode.EXCLUSIVE, tag, self._span(word, ref))
-
-    def try_convert(self, word: Token, ref: s.Ref) -> s.TryConvert:
-        return s.TryConvert(ref, self._span(word, ref))
-
-    def args(self, *args: s.Expr | None) -> tuple[s.Expr, ...]:
-        return tuple(a for a in args if a is not None)
-
-    def call(self, name: Token, args: tuple[s.Expr, ...]) -> s.Call:
-        return s.Call(str(name), args, self._span(name, args[-1] if args else name))
-
-    def member(self, name: Token) -> s.Member:
-        return s.Member(str(name), self._span(name))
-
-    def index(self, value: s.Expr) -> s.Index:
-        return s.Index(value, value.span)
-
-    def ref(self, name: Token, *selectors: s.Member | s.Index) -> s.Ref:
-        return s.Ref(str(name), selectors, self._span(name, selectors[-1] if selectors else name))
-
-    # scenarios
-
-    def run(self, name: Token, args: tuple[s.Expr, ...], *rest: Any) -> s.Run:
-        kind, level, processor = rest
-        return s.Run(
-            str(name),
-            args,
-            None if kind is None else s.ContextKind(kind),
-            level,
-            None if processor is None else self._integer(processor),
-            self._span(name),
-        )
-
-    def scenario(self, name: Token, processors: Token | None, *steps: s.Run | s.Assign) -> s.Scenario:
-        count = None if processors is None else self._integer(processors)
-        return s.Scenario(str(name), count, steps, self._span(name))
-
-    # kinds and roles
-
-    def field(self, ghost: Token | None, kind: s.Type, name: Token, value: s.Expr | None) -> s.Field:
-        return s.Field(kind, str(name), value, ghost is not None, self._span(name))
-
-    def field_lock(self, name: Token) -> s.LockField:
-        return s.LockField(str(name), self._span(name))
-
-    def kind_flag(self, word: Token) -> tuple[str, Any]:
-        return str(word), True
-
-    def kind_init(self) -> tuple[str, Any]:
-        return "init", True
-
-    def kind_writers_first(self) -> tuple[str, Any]:
-        return "writers_first", True
-
-    def kind_level(self, level: s.Expr) -> tuple[str, Any]:
-        return "level", level
-
-    def kind_recursive(self, mode: Token, under: Token | None) -> tuple[str, Any]:
-        return "recursive", s.Recursion(s.Mode(mode), s.Mode(under or mode), self._span(mode))
-
-    def lockkind(self, name: Token, *attributes: Any) -> s.LockKind:
-        pairs = [a for a in attributes if isinstance(a, tuple)]
-        flags = {word for word, value in pairs if value is True}
-        return s.LockKind(
-            str(name),
-            spins="spins" in flags,
-            resident="resident" in flags,
-            init_required="init" in flags,
-            writers_first="writers_first" in flags,
-            level=next((value for word, value in pairs if word == "level"), None),
-            recursion=tuple(value for word, value in pairs if word == "recursive"),
-            fields=tuple(a for a in attributes if isinstance(a, s.Field)),
-            span=self._span(name),
-        )
-
-    def handlekind(self, name: Token, *fields: s.Field | s.LockField) -> s.HandleKind:
-        return s.HandleKind(str(name), fields, self._span(name))
-
-    def role_irql(self, low: s.Expr, high: s.Expr | None) -> tuple[str, Any]:
-        return "irql", (low, high or low)
-
-    def role_kind(self, word: Token) -> tuple[str, Any]:
-        return "kind", s.ContextKind(word)
-
-    def role_any(self) -> tuple[str, Any]:
-        return "single", False
-
-    def role_single(self) -> tuple[str, Any]:
-        return "single", True
-
-    def role_phase(self, name: Token) -> tuple[str, Any]:
-        return "phase", str(name)
-
-    def role_continues(self, condition: s.Expr) -> tuple[str, Any]:
-        return "continues", condition
-
-    def role_entry(self, block: s.Block) -> tuple[str, Any]:
-        return "entry", block
-
-    def role_exit(self, block: s.Block) -> tuple[str, Any]:
-        return "exit", block
-
-    def role(self, name: Token, *parts: Any) -> s.Role:
-        params = tuple(p for p in parts if p is not None and not isinstance(p, tuple))
-        said = dict(p for p in parts if isinstance(p, tuple))
-        return s.Role(
-            str(name),
-            params,
-            irql=said.get("irql"),
-            kind=said.get("kind", s.ContextKind.THREAD),
-            single=said.get("single", False),
-            phase=said.get("phase"),
-            continues=said.get("continues"),
-            entry=said.get("entry"),
-            exit=said.get("exit"),
-            span=self._span(name),
-        )
-
-
-_Handler = Callable[[UnexpectedInput], bool]

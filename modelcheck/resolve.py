@@ -8,10 +8,9 @@ constant that is none) is kept in `Program.findings` and reported by `check` tog
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from importlib.resources import files
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeAlias
 
@@ -320,7 +319,8 @@ def substatements(stmt: s.Stmt) -> tuple[s.Stmt, ...]:
 
 def shipped_models() -> dict[str, Path]:
     """The models that come with modelcheck, by name: from the package or, in a checkout, from beside it."""
-    for folder in (Path(str(files("modelcheck") / "models")), Path(__file__).parent.parent / "models"):
+    here = Path(__file__).parent
+    for folder in (here / "models", here.parent / "models"):
         if folder.is_dir():
             return {path.stem: path for path in sorted(folder.glob("*.drvm"))}
     return {}
@@ -455,7 +455,7 @@ class _Resolver:
     def _shipped_path(self, item: s.Import) -> Path | None:
         if item.name in self.shipped:
             return _real(self.shipped[item.name])
-        near = difflib.get_close_matches(item.name, self.shipped, n=1)
+        near = get_close_matches(item.name, self.shipped, n=1)
         known = ", ".join(f"`{name}`" for name in self.shipped)
         help_ = f"did you mean `{near[0]}`?" if near else f"shipped models: {known}" if known else None
         message = f"there is no shipped model `{item.name}`"
@@ -473,7 +473,7 @@ class _Resolver:
             self.errors.append(Diagnostic(Code.IMPORT_OUTSIDE, message, item.span, help=help_))
             return None
         if not path.is_file():
-            near = difflib.get_close_matches(path.name, _names_in(path.parent), n=1)
+            near = get_close_matches(path.name, _names_in(path.parent), n=1)
             hint = f"did you mean `{near[0]}`?" if near else None
             message = f'there is no file `"{_printable(item.name)}"`'
             self.errors.append(Diagnostic(Code.NO_SUCH_IMPORT, message, item.span, help=hint))

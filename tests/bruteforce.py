@@ -195,5 +195,8 @@ def analyse(program: Program, max_states: int = MAX_STATES) -> dict[str, Explore
                 continue
             known[root.name] = environment
             changed = True
-            results[root.name] = explore(machine.with_environment(environment), root.name, max_states)
+            earlier = results[root.name].writes
+            found = results[root.name] = explore(machine.with_environment(environment), root.name, max_states)
+            for name, values in earlier.items():
+                found.writes.setdefault(name, set()).update(values)
     return results

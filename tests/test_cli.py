@@ -191,6 +191,11 @@ def test_an_output_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["out.txt"]
 
 
+def test_an_output_can_be_a_pipe(tmp_path: Path) -> None:
+    program = "from modelcheck.report.paths import *; write_whole(Path('/dev/stdout'), 'x')"
+    assert run(f'{sys.executable} -c "{program}" | cat', tmp_path) == (0, "x")
+
+
 def test_models_of_one_name_keep_their_proofs_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from modelcheck.report.paths import write_proofs
     from modelcheck.verdict import Certificate, Report

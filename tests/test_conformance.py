@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
+from modelcheck.resolve import resolve_text
+from modelcheck.source import Span
+from modelcheck.verdict import Obligation, Property, Proved, Report, Result, Trace, Undecided, Verdict, Violated
 from tests.conformance.__main__ import main, run_case
+from tests.conformance.notation import read_case
+from tests.conformance.properties import Answer, Fails, Holds, NotKnown, answer
+from tests.conformance.translate import translate
 
 FOLDER = Path(__file__).parent / "conformance"
 CASES = [case for name in ("cases.json", "extra.json") for case in json.loads((FOLDER / name).read_text("utf-8"))]
@@ -51,3 +57,35 @@ def test_what_cannot_be_expressed_counts_as_failed(tmp_path: Path, capsys: pytes
     output = capsys.readouterr().out
     assert "cannot be expressed: the lock kind `semaphore` of `L`" in output
     assert output.splitlines()[-1] == "0 passed, 1 failed"
+
+
+def _answer(*verdicts: tuple[Property, Verdict]) -> Answer:
+    """What `no_lock_held_at_exit` comes to when the only root has these verdicts at its exit."""
+    case = read_case(
+        {
+            "id": "x",
+            "locks": {"L": "spin"},
+            "contexts": [{"name": "t", "text": "acquire(L);release(L)"}],
+            "properties": [{"name": "no_lock_held_at_exit", "verdict": True, "needs": "a"}],
+        }
+    )
+    model = translate(case)
+    span = Span(resolve_text(model.text).root, 0, 1)
+    results = tuple(Result(Obligation(code, model.roots["t"], span, "L", ""), verdict) for code, verdict in verdicts)
+    return answer(case.claims[0], model, Report("case", "case.drvm", results))
+
+
+def test_a_property_holds_only_on_proofs() -> None:
+    assert _answer((Property.B03, Proved("q"))) == Holds()
+    assert isinstance(_answer((Property.B03, Proved("q")), (Property.B03, Undecided("budget"))), NotKnown)
+
+
+def test_a_property_without_an_obligation_is_not_known() -> None:
+    assert isinstance(_answer(), NotKnown)
+    assert isinstance(_answer((Property.B01, Proved("q"))), NotKnown)
+
+
+def test_a_property_fails_only_on_a_trace_that_replays() -> None:
+    trace = Trace("t", (), ())
+    assert isinstance(_answer((Property.B03, Violated(trace, replayed=True))), Fails)
+    assert isinstance(_answer((Property.B03, Violated(trace, replayed=False))), NotKnown)

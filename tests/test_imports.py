@@ -15,7 +15,7 @@ import modelcheck
 PACKAGE = Path(modelcheck.__file__).parent
 ONLY_HERE = {
     "z3": {"encode", "engines", "evidence"},
-    "lark": {"parser"},
+    "lark": {"parser", "tables"},
     "cvc5": {"evidence"},
 }
 

@@ -6,7 +6,7 @@ values only when an instruction looks at it. Over-approximate exactly where None
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -14,6 +14,7 @@ from modelcheck import ir
 from modelcheck.ir import FREE, MAX_COUNT, Instruction, Operation, Term, hold, unhold
 from modelcheck.lower.builder import registers_of
 from modelcheck.resolve import apply
+from modelcheck.syntax import BinaryOp
 from modelcheck.verdict import NO_LEVEL
 
 MAX_SPREAD = 300
@@ -54,14 +55,14 @@ class State:
         return State(list(self.values), self.failed, self.wanted)
 
 
-def run(operation: Operation, inputs: list[Content], others: list[Iterable[int]], followed: list[bool]) -> list[State]:
+def run(operation: Operation, inputs: list[Content], others: Sequence[Sequence[int]], followed: list[bool]) -> list[State]:
     """Every outcome. `others[r]`: what others may write to register r; `followed[r]`: the register's value is kept after."""
     executor = _Executor(operation, others, followed)
     return executor.sequence(operation.code, [State(list(inputs))])
 
 
 class _Executor:
-    def __init__(self, operation: Operation, others: list[Iterable[int]], followed: list[bool]) -> None:
+    def __init__(self, operation: Operation, others: Sequence[Sequence[int]], followed: list[bool]) -> None:
         self.operation = operation
         self.others = others
         self.followed = followed
@@ -318,13 +319,13 @@ class _Executor:
                 return _apply(op, self.term(left, state), self.term(right, state))
 
 
-def _apply(op: ir.BinaryOp, left: int | None, right: int | None) -> int | None:
+def _apply(op: BinaryOp, left: int | None, right: int | None) -> int | None:
     if left is not None and right is not None:
         return apply(op, left, right) or 0
     known = right if left is None else left
-    if op is ir.BinaryOp.AND and known == 0:
+    if op is BinaryOp.AND and known == 0:
         return 0
-    if op is ir.BinaryOp.OR and known:
+    if op is BinaryOp.OR and known:
         return 1
     return None
 

@@ -10,13 +10,13 @@ What it finds is a proposal. `evidence.certify` has Z3 check that the tables are
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from modelcheck import ir
 from modelcheck.engines.execute import Content, Pending, State, TooWide, run
-from modelcheck.engines.layout import Layout, layouts
+from modelcheck.invariant import Lives, start_values
 from modelcheck.ir import Cell, Edge, Graph, Root, Sort
+from modelcheck.layout import Layout, layouts
 
 MAX_KEYS = 3_000
 """Different keys at one location; beyond, the variables followed are too many."""
@@ -38,8 +38,8 @@ class Outcome:
     key: int
     sets: int
     failed: int
-    wanted: tuple[tuple[int, int], ...]
-    """(slot, mask of set bits none of which may be set)"""
+    wanted: tuple[tuple[int, int, int], ...]
+    """(slot, set bits and key bits none of which may be set)"""
     stops: bool = False
 
 
@@ -53,7 +53,8 @@ class Plan:
     set_mask: int = 0
     memo: dict[tuple[int, int], tuple[Outcome, ...]] = field(default_factory=dict)
     calls: dict[tuple[int, int], Activation] = field(default_factory=dict)
-    checks: tuple[tuple[int, int], ...] = ()
+    checks: tuple[tuple[int, int, frozenset[int]], ...] = ()
+    """(obligation, bad set bits, keys' values that are bad for a cell that is followed)"""
     number: int = 0
 
 
@@ -103,7 +104,7 @@ class Fixpoint:
         self._orders: dict[Graph, list[int]] = {}
         self._seen_alarms: set[tuple[int, int, int, int]] = set()
 
-    def run(self, root: Root, lives: dict[str, tuple[int, ...]]) -> None:
+    def run(self, root: Root, lives: Lives) -> None:
         """Analyses a root started in every state it can start in.
 
         Raises:
@@ -211,18 +212,18 @@ class Fixpoint:
         tainted = layout.taint and key & layout.taint
         if tainted:
             self.doubts.update(edge.obligations)
-            self.doubts.update(number for number, _ in plan.checks)
+            self.doubts.update(check[0] for check in plan.checks)
         else:
-            for number, bad in plan.checks:
-                if sets & bad:
+            for (number, bad, bad_keys), check in zip(plan.checks, edge.checks, strict=True):
+                if sets & bad or (bad_keys and layout.key_value(key, check.cell) in bad_keys):
                     self._alarm(number, activation, plan, key)
         live = layout.live[edge.target]
         key_rest, set_rest = key & ~plan.key_mask, sets & ~plan.set_mask
         for outcome in outcomes:
             if not tainted:
                 failed = outcome.failed
-                for slot, mask in outcome.wanted:
-                    if sets & mask:
+                for slot, set_bits, key_bits in outcome.wanted:
+                    if sets & set_bits or key & key_bits:
                         failed |= 1 << slot
                 while failed:
                     slot = (failed & -failed).bit_length() - 1
@@ -279,10 +280,12 @@ def prepare(edge: Edge, layout: Layout, all_layouts: dict[Graph, Layout], number
             plan.key_mask |= layout.key_mask(cell)
         elif cell in layout.sets:
             plan.set_mask |= layout.set_mask(cell)
-    checks: list[tuple[int, int]] = []
+    checks: list[tuple[int, int, frozenset[int]]] = []
     for check in edge.checks:
-        wrong = [v for v in range(check.cell.low, check.cell.high + 1) if v not in check.allowed]
-        checks.append((check.obligation, layout.set_bits(check.cell, wrong) if check.cell in layout.sets else 0))
+        wrong = frozenset(v for v in range(check.cell.low, check.cell.high + 1) if v not in check.allowed)
+        in_sets = check.cell in layout.sets
+        bits = layout.set_bits(check.cell, wrong) if in_sets else 0
+        checks.append((check.obligation, bits, frozenset() if in_sets else wrong))
     plan.checks = tuple(checks)
     return plan
 
@@ -320,13 +323,9 @@ def outcomes_of(plan: Plan, key: int, sets: int) -> tuple[Outcome, ...]:
 def _collect(plan: Plan, states: list[State]) -> tuple[Outcome, ...]:
     """States with the same key become one."""
     edge, layout = plan.edge, plan.layout
-    found: dict[tuple[int, bool, tuple[tuple[int, int], ...]], Outcome] = {}
+    found: dict[tuple[int, bool, tuple[tuple[int, int, int], ...]], Outcome] = {}
     for state in states:
-        wanted = tuple(
-            (slot, mask)
-            for slot, spin_only, level in state.wanted
-            if (mask := _lock_mask(layout, edge, spin_only, level))
-        )
+        wanted = tuple((slot, *_lock_masks(layout, edge, spin_only, level)) for slot, spin_only, level in state.wanted)
         if state.stopped:
             mark = (0, True, wanted)
             outcome = found.setdefault(mark, Outcome(0, 0, 0, wanted, stops=True))
@@ -360,13 +359,16 @@ def _keys(plan: Plan, values: list[Content]) -> list[int]:
     return keys
 
 
-def _lock_mask(layout: Layout, edge: Edge, spin_only: bool, level: int) -> int:
-    """Set bits of "held" of every lock the operation does not itself touch and that is above `level` (-1: of any)."""
-    mask = 0
-    for cell in layout.sets:
-        if cell.sort is Sort.HOLD and cell not in edge.cells and (cell.spins or not spin_only) and cell.level > level:
-            mask |= layout.set_bits(cell, range(1, cell.high + 1))
-    return mask
+def _lock_masks(layout: Layout, edge: Edge, spin_only: bool, level: int) -> tuple[int, int]:
+    """Set and key bits of "held" of every lock the operation does not itself touch and that is above `level` (-1: of any)."""
+    set_bits = key_bits = 0
+    for cell in layout.holds:
+        if cell not in edge.cells and (cell.spins or not spin_only) and cell.level > level:
+            if cell in layout.sets:
+                set_bits |= layout.held_mask(cell)
+            else:
+                key_bits |= layout.key_mask(cell)
+    return set_bits, key_bits
 
 
 def enter(plan: Plan, inner: Layout, key: int, sets: int) -> tuple[int, int]:
@@ -412,7 +414,7 @@ def returned(plan: Plan, callee: Activation, key: int, sets: int) -> list[tuple[
     return results
 
 
-def start_states(root: Root, layout: Layout, lives: dict[str, tuple[int, ...]]) -> list[tuple[int, int]]:
+def start_states(root: Root, layout: Layout, lives: Lives) -> list[tuple[int, int]]:
     """Every key a root can start with, and the sets that go with it."""
     keys, sets = [0], 0
     for cell in layout.keys:
@@ -425,25 +427,6 @@ def start_states(root: Root, layout: Layout, lives: dict[str, tuple[int, ...]]) 
         if cell.is_global:
             sets |= layout.set_bits(cell, start_values(root, cell, lives))
     return [(key, sets) for key in keys]
-
-
-def start_values(root: Root, cell: Cell, lives: dict[str, tuple[int, ...]]) -> Iterable[int]:
-    """What a global cell can hold when the root starts."""
-    match cell.sort:
-        case Sort.IRQL:
-            return root.levels
-        case Sort.HOLD:
-            return (ir.FREE,)
-        case Sort.LIFE:
-            return lives.get(cell.name, cell.start)
-        case Sort.SHARED:
-            return root.starts.get(cell.name.removeprefix("var "), range(cell.low, cell.high + 1))
-        case Sort.FIELD:
-            return range(cell.low, cell.high + 1)
-        case Sort.GHOST | Sort.CONTEXT:
-            return cell.start
-        case _:
-            return (0,)
 
 
 def reverse_postorder(graph: Graph) -> list[int]:

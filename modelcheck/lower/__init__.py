@@ -1,5 +1,5 @@
 """From a checked program to graphs of operations."""
 
-from modelcheck.lower.program import Lowered, frames, lower
+from modelcheck.lower.program import Lowered, every_graph, frames, lower
 
-__all__ = ["Lowered", "frames", "lower"]
+__all__ = ["Lowered", "every_graph", "frames", "lower"]

@@ -40,6 +40,8 @@ class Lowered:
     facts: dict[int, bool] = field(default_factory=dict)
     unmodelled: dict[str, Span] = field(default_factory=dict)
     uncalled: list[s.Routine] = field(default_factory=list)
+    questions: set[int] = field(default_factory=set)
+    """Obligations of our own, not the user's: see `Root.outcomes`."""
     levels: tuple[int, ...] = ()
     certain: dict[str, frozenset[int]] = field(default_factory=dict)
     """For each shared variable the values that are certainly written by somebody, and its declared one."""
@@ -230,7 +232,7 @@ class _ProgramLowerer:
         harness = _Harness(unit, graph, plan, self.lowered.levels)
         levels = harness.lower()
         root = Root(plan.routine.name, graph, plan.phase, levels, unit.state.environment, harness.goes_on)
-        root.given = harness.given_cells
+        root.given, root.end = harness.given_cells, harness.end
         root.starts = self._starts(plan, plans, writes)
         self.lowered.roots.append(root)
 
@@ -253,7 +255,7 @@ class _ProgramLowerer:
     def _balance(self, root: Root) -> None:
         """B03: every lock the root touches is free at its end."""
         frame = frame_of(root.graph)
-        last = root.graph.edges[-1]
+        assert root.end is not None
         span = root.graph.span
         checks = []
         for cell in sorted((c for c in frame if c.sort is Sort.HOLD and c.is_global), key=lambda c: c.name):
@@ -262,7 +264,28 @@ class _ProgramLowerer:
                 continue
             number = self.ledger.number(Property.B03, root.routine, span, lock, f"{lock} is held at exit as at entry")
             checks.append(Check(number, cell, frozenset({ir.FREE})))
-        last.checks = tuple(checks)
+        root.end.checks = tuple(checks)
+        self._questions(root, frame)
+
+    def _questions(self, root: Root, frame: frozenset[Cell]) -> None:
+        """With which lives of locks the driver can go on after this root, where it changes any."""
+        written = {
+            edge.cells[register]
+            for graph in every_graph([root.graph])
+            for edge in graph.edges
+            if edge.operation is not None
+            for register in edge.operation.writes
+        }
+        checks = []
+        for cell in sorted((c for c in frame if c.sort is Sort.LIFE and c in written), key=lambda c: c.name):
+            for value in range(cell.low, cell.high + 1):
+                why = f"{root.routine} does not end with {cell.name} = {value}"
+                number = self.ledger.number(Property.B05, f"start {root.routine}", root.graph.span, cell.name, why)
+                self.lowered.questions.add(number)
+                root.outcomes[cell.name, value] = number
+                others = frozenset(range(cell.low, cell.high + 1)) - {value}
+                checks.append(Check(number, cell, others))
+        root.graph.edges[-1].checks = tuple(checks)
 
 
 @dataclass(slots=True)
@@ -298,6 +321,7 @@ class _Harness(GraphLowerer):
         self.levels = levels
         self.goes_on: Cell | None = None
         self.given_cells: list[Cell] = []
+        self.end: Edge | None = None
 
     def lower(self) -> tuple[int, ...]:
         """The graph; gives the levels the root can start at."""
@@ -337,7 +361,14 @@ class _Harness(GraphLowerer):
             if not self._changes_irql():
                 evaluator.demand(same, Property.I02, own, routine.span, routine.name, why)
 
-        self.edge(at, routine.span, end, target=graph.exit)
+        ended = self.edge(at, routine.span, end)
+        self.end = graph.edges[-1]
+
+        def go_on(evaluator: KernelCalls) -> None:
+            if self.goes_on is not None:
+                evaluator.builder.emit(ir.Guess(ir.Reg(evaluator.builder.register(self.goes_on))))
+
+        self.edge(ended, routine.span, go_on, step=False, target=graph.exit)
         self.places.settle()
         return self._levels()
 
@@ -482,18 +513,23 @@ def frame_of(graph: Graph) -> frozenset[Cell]:
     return frames([graph])[graph]
 
 
-def frames(roots: list[Graph]) -> dict[Graph, frozenset[Cell]]:
-    """For each graph reachable from the roots the global cells it or its callees touch."""
+def every_graph(roots: list[Graph]) -> list[Graph]:
+    """The graphs reachable from the roots by calls, in the order they are met."""
     order: list[Graph] = []
     seen: set[Graph] = set()
-    pending = list(roots)
+    pending = list(reversed(roots))
     while pending:
         graph = pending.pop()
-        if graph in seen:
-            continue
-        seen.add(graph)
-        order.append(graph)
-        pending += [edge.callee for edge in graph.edges if edge.callee is not None]
+        if graph not in seen:
+            seen.add(graph)
+            order.append(graph)
+            pending += reversed([edge.callee for edge in graph.edges if edge.callee is not None])
+    return order
+
+
+def frames(roots: list[Graph]) -> dict[Graph, frozenset[Cell]]:
+    """For each graph reachable from the roots the global cells it or its callees touch."""
+    order = every_graph(roots)
     own = {g: {c for e in g.edges for c in e.cells if c is not None and c.is_global} for g in order}
     changed = True
     while changed:
@@ -511,17 +547,9 @@ def frames(roots: list[Graph]) -> dict[Graph, frozenset[Cell]]:
 def _ghost_writes(roots: list[Root]) -> dict[str, set[int]]:
     """What is written to each ghost field anywhere: constants, or its whole range."""
     found: dict[str, set[int]] = {}
-    seen: set[Graph] = set()
-    pending = [root.graph for root in roots]
-    while pending:
-        graph = pending.pop()
-        if graph in seen:
-            continue
-        seen.add(graph)
+    for graph in every_graph([root.graph for root in roots]):
         for edge in graph.edges:
-            if edge.callee is not None:
-                pending.append(edge.callee)
-            elif edge.operation is not None:
+            if edge.operation is not None:
                 for register in edge.operation.writes:
                     cell = edge.cells[register]
                     if cell is not None and cell.sort is Sort.GHOST:
@@ -614,4 +642,4 @@ def _assigned(program: Program, target: s.Ref, value: s.Expr | None, found: dict
             written.certain.update(written.values)
 
 
-__all__ = ["Handle", "Lowered", "frame_of", "frames", "lower"]
+__all__ = ["Handle", "Lowered", "every_graph", "frame_of", "frames", "lower"]

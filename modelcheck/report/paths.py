@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -84,15 +85,17 @@ def write_whole(path: Path, text: str) -> None:
     target = path.resolve()
     beside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        if target.exists() and not target.is_file():  # a terminal or a pipe, such as /dev/stdout
-            target.write_bytes(data)
+        if path.exists() and not path.is_file():  # a terminal or a pipe, such as /dev/stdout
+            with path.open("wb") as stream:
+                stream.write(data)
             return
         beside.write_bytes(data)
         if target.exists():
             beside.chmod(target.stat().st_mode & 0o7777)
         beside.replace(target)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink()
         raise Usage(f"cannot write {path}: {error.strerror or error}") from None
 
 

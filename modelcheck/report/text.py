@@ -40,6 +40,7 @@ _LEVELS = {
     HIGH_LEVEL: "HIGH",
     NO_LEVEL: "none",
 }
+_HOLD = {0: "free", 1: "held", 2: "held shared"}
 _LIFE = {0: "not initialised", 1: "initialised", 2: "freed"}
 _COLOURS = {"violated": "31", "unknown": "33", "proved": "32", "warning": "33", "strong": "1", "faint": "2"}
 
@@ -141,6 +142,8 @@ def _start(choice: Choice) -> str:
             return f"IRQL is {level_name(choice.value)}"
         case "life":
             return f"{name} is {_LIFE.get(choice.value, str(choice.value))}"
+        case "held":
+            return f"{name} is {_HOLD.get(choice.value, str(choice.value))}"
         case "var" | "param":
             return f"{name} is {choice.value}"
         case _:

@@ -23,7 +23,7 @@ from modelcheck.verdict import Report
 from tests.conformance.notation import Case, Claim, Malformed, read_case, read_claims
 from tests.conformance.operations import Inexpressible
 from tests.conformance.properties import Answer, Fails, Holds, NotKnown, answer
-from tests.conformance.translate import DriverModel, is_deferred, translate
+from tests.conformance.translate import is_deferred, needs_clauses, translate
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +63,31 @@ def run_case(source: Mapping[str, Any]) -> tuple[Outcome, ...]:
         return tuple(Outcome(name, claim, None) for claim in claims)
     try:
         case = read_case(source)
-        model = translate(case)
+    except Malformed as trouble:
+        return _not_known(name, claims, f"cannot be expressed: {trouble}")
+    decided = {
+        clauses: _decide(case, clauses, [c for c in claims if not is_deferred(c) and needs_clauses(c) == clauses])
+        for clauses in (False, True)
+    }
+    answers = {claim: answer for group in decided.values() for claim, answer in group.items()}
+    return tuple(Outcome(case.id, claim, answers.get(claim)) for claim in claims)
+
+
+def _decide(case: Case, clauses: bool, claims: list[Claim]) -> dict[Claim, Answer]:
+    """The answers to claims that share a model."""
+    if not claims:
+        return {}
+    try:
+        model = translate(case, clauses)
         report = verify_text(model.text)
-    except (Malformed, Inexpressible) as trouble:
-        return _without_model(name, claims, f"cannot be expressed: {trouble}")
+    except Inexpressible as trouble:
+        return dict.fromkeys(claims, NotKnown(f"cannot be expressed: {trouble}"))
     except Rejected as rejected:
-        return _without_model(name, claims, f"the model is rejected: {rejected}")
-    return tuple(_outcome(case, claim, model, report) for claim in case.claims)
+        return dict.fromkeys(claims, NotKnown(f"the model is rejected: {rejected}"))
+    return {claim: answer(claim, model, report) for claim in claims}
 
 
-def _outcome(case: Case, claim: Claim, model: DriverModel, report: Report) -> Outcome:
-    return Outcome(case.id, claim, None if is_deferred(claim) else answer(claim, model, report))
-
-
-def _without_model(name: str, claims: tuple[Claim, ...], reason: str) -> tuple[Outcome, ...]:
+def _not_known(name: str, claims: tuple[Claim, ...], reason: str) -> tuple[Outcome, ...]:
     return tuple(Outcome(name, c, None if is_deferred(c) else NotKnown(reason)) for c in claims)
 
 
@@ -94,7 +105,7 @@ def run_guarded(source: Mapping[str, Any]) -> tuple[Outcome, ...]:
         return run_case(source)
     except Exception as trouble:
         reason = f"{type(trouble).__name__}: {trouble}"
-        return _without_model(str(source.get("id", "?")), read_claims(source), reason)
+        return _not_known(str(source.get("id", "?")), read_claims(source), reason)
 
 
 def run_file(path: Path, jobs: int) -> list[Outcome]:
@@ -113,7 +124,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE.json")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a processor)")
-    parser.add_argument("--model", metavar="ID", help="print the driver model of one case and stop")
+    parser.add_argument("--model", metavar="ID", help="print the driver models of one case and stop")
     options = parser.parse_args(arguments)
     if options.model:
         return _print_model(options.files, options.model)
@@ -131,7 +142,9 @@ def _print_model(files: list[Path], name: str) -> int:
     for path in files:
         for source in json.loads(path.read_text(encoding="utf-8")):
             if source.get("id") == name:
-                print(translate(read_case(source)).text, end="")
+                case = read_case(source)
+                kinds = {needs_clauses(c) for c in case.claims if not is_deferred(c)} or {False}
+                print("\n".join(translate(case, clauses).text for clauses in sorted(kinds)), end="")
                 return 0
     print(f"no case `{name}`", file=sys.stderr)
     return 2

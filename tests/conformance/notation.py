@@ -293,10 +293,9 @@ def _read_body(source: Any) -> Body:
 
 
 def _read_claim(source: Mapping[str, Any]) -> Claim:
-    match = re.fullmatch(r"\s*(\w+)\s*(?:\(\s*(.*?)\s*\))?\s*", source["name"])
-    if match is None:
-        raise Malformed(f"`{source['name']}` is not a property")
-    return Claim(match.group(1), match.group(2) or "", bool(source["verdict"]), str(source.get("needs", "a")))
+    name, _, subject = str(source.get("name", "")).partition("(")
+    subject = subject.strip().removesuffix(")").strip()
+    return Claim(name.strip(), subject, bool(source.get("verdict")), str(source.get("needs", "a")))
 
 
 def read_claims(source: Mapping[str, Any]) -> tuple[Claim, ...]:

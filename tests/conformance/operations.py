@@ -188,9 +188,12 @@ SIGNALS = {
     "set_event": "KeSetEvent(&{E}, 0, FALSE);",
     "set_event_wait": "KeSetEvent(&{E}, 0, TRUE);",
 }
+RAISING = {
+    "acquire": LEVELS["DISPATCH"],
+    "read_acquire": LEVELS["DISPATCH"],
+    "write_acquire": LEVELS["DISPATCH"],
+    "acquire_irq": LEVELS["DIRQL"],
+    "mutex_acquire": LEVELS["APC"],
+}
+"""The level to which an acquire raises, before it waits for the lock."""
 BOUNDS = {"require_max": "<=", "require_min": ">=", "require_eq": "=="}
-
-
-def is_named_level(text: str) -> bool:
-    """Whether the text is a level written by its name, not a number."""
-    return is_level(text) and not text.isdigit()

@@ -2,8 +2,8 @@
 
 Every context is a root of a role of its own: started once, at exactly its level. Variables and saved levels are locals
 of the root and reach called routines by reference: a property that one routine at a time decides does not depend on
-what other contexts write. Properties without an obligation of their own are watched by clauses of the roots or by
-`assert` statements at the places in question; these add obligations and change nothing else.
+what other contexts write. Properties without an obligation of their own are watched by `assert` statements at the
+places in question, which add obligations and change nothing else, or by clauses of the roots in a second model.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from tests.conformance.operations import (
     LEVELS,
     LOCAL,
     OPERATIONS,
+    RAISING,
     SIGNALS,
     TRIES,
     TRY_SPELLINGS,
@@ -42,7 +43,6 @@ from tests.conformance.operations import (
     Inexpressible,
     Template,
     is_level,
-    is_named_level,
     level,
 )
 
@@ -78,12 +78,20 @@ def lock_name(lock: str) -> str:
     return _name("lk_", lock)
 
 
+BY_CLAUSE = ("held_at_exit", "exits_at", "irql_never_above", "irql_never_below", "consistent_lock_state_at_exit")
+"""Properties that are clauses of the roots. What a clause says about locks or the level at exit stands in place of B03
+and I02, so these properties have a model of their own."""
 CONCURRENT = ("no_deadlock", "lock_order_acyclic", "no_race")
 
 
 def is_deferred(claim: Claim) -> bool:
     """Whether the claim is about several contexts at once."""
     return claim.needs in ("b", "a-union") or claim.name in CONCURRENT
+
+
+def needs_clauses(claim: Claim) -> bool:
+    """Whether the claim is decided in the model with clauses."""
+    return claim.name in BY_CLAUSE
 
 
 # ---- names and types ----
@@ -129,10 +137,8 @@ def _conditions(bodies: list[Body]) -> Iterator[Condition]:
 
 
 def _integer(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise Inexpressible(f"`{text}` is not a number") from None
+    """A number, or the number of a level."""
+    return int(text) if re.fullmatch(r"-?\d+", text) else level(text)
 
 
 def variables_of(case: Case) -> dict[str, Variable]:
@@ -152,7 +158,7 @@ def variables_of(case: Case) -> dict[str, Variable]:
     for op in (o for body in bodies for o in operations(body)):
         if op.name in ("assign", "choose") and op.args:
             wanted = values.setdefault(op.args[0], {0})
-            wanted.update(_integer(a) for a in op.args[1:] if a != "*" and not is_named_level(a))
+            wanted.update(_integer(a) for a in op.args[1:] if a != "*")
         elif op.name in ("inc", "dec") and op.args:
             values.setdefault(op.args[0], {0})
             steps[op.args[0]] = steps.get(op.args[0], 2) + 1
@@ -187,9 +193,9 @@ class _Text:
 
 
 class _Translator:
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, clauses: bool) -> None:
         self.case = case
-        self.claims = tuple(c for c in case.claims if not is_deferred(c))
+        self.claims = tuple(c for c in case.claims if not is_deferred(c) and needs_clauses(c) == clauses)
         self.watched = {c.name for c in self.claims}
         self.checks_life = "init_before_use" in self.watched
         self.saves = {_saved(op) for op in self.all_operations() if self._saves(op)}
@@ -333,7 +339,7 @@ class _Translator:
         for claim in self.claims:
             mark = Mark("watch", claim=str(claim), context=context.name, lock=claim.subject)
             match claim.name:
-                case "held_at_exit":
+                case "held_at_exit" if self._concerns(context, claim.subject):
                     yield f"ensures held({self._lock(claim.subject)})", mark
                 case "exits_at":
                     yield f"ensures irql == {level(claim.subject)}", mark
@@ -349,6 +355,11 @@ class _Translator:
                                 f"ensures {condition if polarity else 'not ' + condition}",
                                 Mark("watch", lock, str(claim), context.name, polarity),
                             )
+
+    def _concerns(self, context: Context, lock: str) -> bool:
+        """Whether the context is one of those that operate on the lock; where none does, every one is."""
+        touching = [c for c in self.case.contexts if lock in self._locks_touched(c.body)]
+        return context in touching or not touching
 
     def _locks_touched(self, body: Body) -> set[str]:
         bodies = [body, *(self.case.routines[name] for name in self._reached(body))]
@@ -467,6 +478,8 @@ class _Translator:
                 self.text.add(f"{pad}assert not held({self._lock(lock)});", mark)
             if claim.name == "init_before_use" and f"init:{lock}" in self.variables:
                 self.text.add(f"{pad}assert {self._variable(f'init:{lock}').name};", mark)
+            if claim.name == "irql_never_above" and RAISING.get(op.name, 0) > level(claim.subject):
+                self.text.add(f"{pad}assert false;", mark)  # reached even where the lock is never got
 
     def _watch_level(self, op: Op, pad: str, in_root: bool) -> None:
         """In a called routine: the bound that the root's `always` states, after each change of level."""
@@ -588,6 +601,6 @@ class _Translator:
         self.text.add(f"{pad}{_name('rt_', name)}({', '.join('&' + a for a in args)});")
 
 
-def translate(case: Case) -> DriverModel:
-    """The driver model of a case. Raises Inexpressible."""
-    return _Translator(case).model()
+def translate(case: Case, clauses: bool = False) -> DriverModel:
+    """The driver model of a case for its properties that are clauses, or for all others. Raises Inexpressible."""
+    return _Translator(case, clauses).model()

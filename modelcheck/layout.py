@@ -35,6 +35,7 @@ class Layout:
             elif cell.sort in _SETS and size <= MAX_SET:
                 self.sets[cell] = (set_bits, size)
                 set_bits += size
+        self.holds = [c for c in cells if c.sort is Sort.HOLD]
         self.live = _liveness(graph, self)
         self.taint = next((1 << self.keys[c][0] for c in self.keys if c.sort is Sort.TAINT), 0)
 
@@ -45,6 +46,10 @@ class Layout:
     def set_mask(self, cell: Cell) -> int:
         offset, size = self.sets[cell]
         return ((1 << size) - 1) << offset
+
+    def held_mask(self, cell: Cell) -> int:
+        """The set bits of every way to hold a lock. As a key, a lock that is free has no bit at all."""
+        return self.set_mask(cell) & ~(1 << self.sets[cell][0])
 
     def key_value(self, key: int, cell: Cell) -> int:
         offset, width = self.keys[cell]

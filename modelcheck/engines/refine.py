@@ -1,0 +1,322 @@
+"""Is the way to an alarm a real one? Z3 decides the path's formula: a model is a counterexample, a core says what to follow.
+
+The formula is built from `encode`, edge by edge. That a cell keeps its value from where it is written to where it is
+read is one assumption for each cell; with none of them the formula says no more than the fixpoint knew. When the whole is
+unsatisfiable, the assumptions in the core name the cells whose values the fixpoint has to follow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import z3
+
+from modelcheck import encode
+from modelcheck.engines.fixpoint import Alarm
+from modelcheck.engines.paths import Move
+from modelcheck.invariant import Lives, start_values
+from modelcheck.ir import FREE, Cell, Edge, Root, Sort, unhold
+from modelcheck.lower import Lowered
+from modelcheck.verdict import Choice, Step, Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Feasible:
+    trace: Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Infeasible:
+    """No run goes this way; following these cells shows it."""
+
+    cells: frozenset[Cell]
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    reason: str
+
+
+def registers(edge: Edge) -> list[encode.Register]:
+    """What the registers of an edge stand for; names are those of the choices in a trace."""
+    return [
+        encode.Register("", -(2**20), 2**20) if cell is None else encode.Register(_choice_name(cell), cell.low, cell.high, cell.others)
+        for cell in edge.cells
+    ]
+
+
+def _choice_name(cell: Cell) -> str:
+    match cell.sort:
+        case Sort.GHOST:
+            return f"var {cell.name}"
+        case Sort.HOLD:
+            return cell.name.removeprefix("hold ")
+        case Sort.CONTEXT:
+            return cell.name.removeprefix("context ")
+        case _:
+            return cell.name
+
+
+class PathFormula:
+    """The formula of one path to one obligation."""
+
+    def __init__(self, lowered: Lowered, root: Root, lives: Lives, moves: list[Move]) -> None:
+        self.lowered = lowered
+        self.root = root
+        self.lives = lives
+        self.moves = moves
+        self.lines: list[str] = []
+        self.assumptions: dict[Cell, str] = {}
+        self.now: dict[tuple[Cell, int], str] = {}
+        self.starts: dict[Cell, str] = {}
+        self.count = 0
+        self.width = self._width()
+        self.executions: list[tuple[Move, encode.Encoded, dict[Cell, str], str, dict[Cell, str]]] = []
+
+    def _width(self) -> int:
+        widths = [8]
+        for move in self.moves:
+            if move.plan.edge.operation is not None:
+                widths.append(encode.width_of(move.plan.edge.operation, scratch_aware(move.plan.edge)))
+        return max(widths)
+
+    def _fresh(self, stem: str) -> str:
+        self.count += 1
+        return f"{stem}{self.count}"
+
+    def _value(self, cell: Cell, frame: int) -> str:
+        """What the cell holds now; at first whatever the start allows."""
+        where = (cell, -1 if cell.is_global else frame)
+        term = self.now.get(where)
+        if term is None:
+            term = self._fresh("s")
+            self.lines.append(f"(declare-const {term} (_ BitVec {self.width}))")
+            if cell.is_global:
+                values = start_values(self.root, cell, self.lives)
+                self.starts[cell] = term
+            else:
+                values = range(cell.low, cell.high + 1)
+            self.lines.append(f"(assert {encode.member(term, values, self.width)})")
+            self.now[where] = term
+        return term
+
+    def _read(self, cell: Cell, frame: int) -> str:
+        """The value of a cell where it is read, kept since it was written only under the cell's assumption."""
+        source = self._value(cell, frame)
+        term = self._fresh("r")
+        self.lines.append(f"(declare-const {term} (_ BitVec {self.width}))")
+        self.lines.append(f"(assert {encode.member(term, range(cell.low, cell.high + 1), self.width)})")
+        assumption = self.assumptions.get(cell)
+        if assumption is None:
+            assumption = self.assumptions[cell] = self._fresh("keep")
+            self.lines.append(f"(declare-const {assumption} Bool)")
+        self.lines.append(f"(assert (=> {assumption} (= {term} {source})))")
+        return term
+
+    def build(self, obligation: int) -> None:
+        for move in self.moves[:-1]:
+            self._move(move)
+        last = self.moves[-1]
+        edge = last.plan.edge
+        bad: list[str] = []
+        for check in edge.checks:
+            if check.obligation == obligation:
+                allowed = encode.member(self._read(check.cell, last.frame), sorted(check.allowed), self.width)
+                bad.append(encode.negation(allowed))
+        encoded = self._execute(last, final=True)
+        for slot, number in enumerate(edge.obligations):
+            if number == obligation:
+                bad.append(encoded.broken.get(slot, "false"))
+                bad += [self._outside(demand, edge, last.frame) for demand in encoded.demands if demand.slot == slot]
+        self.lines.append(f"(assert {encode.disjunction(bad)})")
+
+    def _outside(self, demand: encode.LockDemand, edge: Edge, frame: int) -> str:
+        """A lock that the operation does not touch is held against the demand."""
+        held = []
+        for cell in self._locks(edge, demand.spin_only):
+            test = encode.negation(f"(= {self._read(cell, frame)} {encode.literal(FREE, self.width)})")
+            if demand.level is not None:
+                test = encode.conjunction((test, f"(bvslt {demand.level} {encode.literal(cell.level, self.width)})"))
+            held.append(test)
+        return encode.conjunction((demand.guard, encode.disjunction(held)))
+
+    def _locks(self, edge: Edge, spin_only: bool) -> list[Cell]:
+        cells = self.root.environment.cells.values()
+        return [c for c in cells if c.sort is Sort.HOLD and c not in edge.cells and (c.spins or not spin_only)]
+
+    def _move(self, move: Move) -> None:
+        match move.kind:
+            case "step":
+                self._execute(move)
+            case "enter":
+                for actual, formal in move.plan.edge.copies_in:
+                    self.now[formal, -1 if formal.is_global else move.other] = self._read(actual, move.frame)
+            case "leave":
+                for formal, actual in move.plan.edge.copies_out:
+                    self.now[actual, -1 if actual.is_global else move.other] = self._read(formal, move.frame)
+
+    def _execute(self, move: Move, final: bool = False) -> encode.Encoded:
+        edge = move.plan.edge
+        assert edge.operation is not None
+        inputs: list[str] = []
+        for index, cell in enumerate(edge.cells):
+            if cell is not None and index in edge.operation.reads:
+                inputs.append(self._read(cell, move.frame))
+            else:
+                term = self._fresh("x")
+                self.lines.append(f"(declare-const {term} (_ BitVec {self.width}))")
+                inputs.append(term)
+        encoded = encode.encode(edge.operation, registers(edge), inputs, self._fresh("e") + "_", self.width)
+        self.lines += encoded.lines
+        if not final:
+            self.lines.append(f"(assert {encoded.alive})")
+        after: dict[Cell, str] = {}
+        for index in edge.operation.writes:
+            cell = edge.cells[index]
+            if cell is not None:
+                self.now[cell, -1 if cell.is_global else move.frame] = after[cell] = encoded.outputs[index]
+        holds = {cell: term for (cell, _), term in self.now.items() if cell.sort in (Sort.HOLD, Sort.IRQL)}
+        self.executions.append((move, encoded, after, "", holds))
+        return encoded
+
+
+def scratch_aware(edge: Edge) -> list[encode.Register]:
+    """Registers for measuring the width: scratch registers take their range from what is written to them."""
+    return [
+        encode.Register("", 0, 0) if cell is None else encode.Register(cell.name, cell.low, cell.high, cell.others)
+        for cell in edge.cells
+    ]
+
+
+def decide(
+    lowered: Lowered,
+    root: Root,
+    lives: Lives,
+    moves: list[Move],
+    obligation: int,
+    known: frozenset[Cell],
+    milliseconds: int,
+) -> Feasible | Infeasible | NoAnswer:
+    """Whether some run takes the path and breaks the obligation at its end. `known` are cells followed already."""
+    formula = PathFormula(lowered, root, lives, moves)
+    formula.build(obligation)
+    solver = z3.SolverFor("QF_FD")
+    solver.set("timeout", milliseconds)
+    solver.from_string("\n".join(formula.lines))
+    assumptions = {z3.Bool(name).decl().name(): cell for cell, name in formula.assumptions.items()}
+    literals = [z3.Bool(name) for name in assumptions]
+    answer = solver.check(*literals)
+    if answer == z3.sat:
+        return Feasible(_trace(formula, solver.model(), root, obligation))
+    if answer == z3.unknown:
+        return NoAnswer(f"Z3 gave no answer on the path ({solver.reason_unknown()})")
+    core = _minimal(solver, [z3.Bool(str(c)) for c in solver.unsat_core()], assumptions, known)
+    return Infeasible(frozenset(assumptions[str(c)] for c in core))
+
+
+def _minimal(
+    solver: z3.Solver, core: list[z3.BoolRef], assumptions: dict[str, Cell], known: frozenset[Cell]
+) -> list[z3.BoolRef]:
+    """A core none of whose members can be left out; new cells are given up first."""
+    kept = sorted(core, key=lambda c: (assumptions[str(c)] in known, assumptions[str(c)].name))
+    if len(kept) > 40:
+        return kept
+    for candidate in list(kept):
+        rest = [c for c in kept if c is not candidate]
+        if solver.check(*rest) == z3.unsat:
+            kept = rest
+    return kept
+
+
+def _trace(formula: PathFormula, model: z3.ModelRef, root: Root, obligation: int) -> Trace:
+    width = formula.width
+
+    def number(term: str) -> int:
+        value = model.eval(z3.BitVec(term, width), model_completion=True)
+        return int(value.as_signed_long())
+
+    start = _start(formula, number)
+    steps: list[Step] = []
+    depths = {formula.moves[0].frame: 0}
+    for move in formula.moves:
+        if move.kind == "enter":
+            depths[move.other] = depths[move.frame] + 1
+    solver_terms = _Terms(formula, model)
+    for move, encoded, _, _, holds in formula.executions:
+        choices = tuple(
+            Choice(choice.name, number(choice.constant))
+            for choice in encoded.choices
+            if choice.name and solver_terms.true(choice.guard)
+        )
+        edge = move.plan.edge
+        irql = 0
+        held: list[tuple[str, str, int]] = []
+        for cell, term in sorted(holds.items(), key=lambda item: item[0].name):
+            value = solver_terms.value(term)
+            if cell.sort is Sort.IRQL:
+                irql = value
+            elif value != FREE:
+                shared, count, _tag = unhold(value)
+                held.append((cell.name.removeprefix("hold "), "shared" if shared else "exclusive", count))
+        if edge.step or not steps:
+            depth = max(depths[move.frame] - 1, 0)
+            routine = move.plan.layout.graph.routine
+            steps.append(Step(routine, depth, edge.span, choices, irql, tuple(held), edge.taken))
+        else:
+            last = steps[-1]
+            steps[-1] = Step(
+                last.routine, last.depth, last.span, last.choices + choices, irql, tuple(held), last.taken, last.note
+            )
+    return Trace(root.routine, start, tuple(steps))
+
+
+def _start(formula: PathFormula, number: object) -> tuple[Choice, ...]:
+    assert callable(number)
+    found: list[Choice] = []
+    for cell, term in formula.starts.items():
+        match cell.sort:
+            case Sort.IRQL | Sort.LIFE | Sort.SHARED:
+                found.append(Choice(cell.name, number(term)))
+            case Sort.GHOST:
+                found.append(Choice(f"var {cell.name}", number(term)))
+            case _:
+                pass
+    return tuple(sorted(found, key=lambda c: c.name))
+
+
+class _Terms:
+    """Values of defined terms in a model: asked of a solver that holds the definitions and the model's constants."""
+
+    def __init__(self, formula: PathFormula, model: z3.ModelRef) -> None:
+        self.width = formula.width
+        self.solver = z3.SolverFor("QF_FD")
+        self.values: dict[str, int] = {}
+        tests: list[str] = []
+        names: dict[str, str] = {}
+        for _, encoded, _, _, holds in formula.executions:
+            for choice in encoded.choices:
+                names.setdefault(choice.guard, f"guard{len(names)}")
+            for term in holds.values():
+                names.setdefault(term, f"value{len(names)}")
+        for term, name in names.items():
+            sort = "Bool" if name.startswith("guard") else f"(_ BitVec {self.width})"
+            tests.append(f"(declare-const {name} {sort})\n(assert (= {name} {term}))")
+        self.names = names
+        fixed = []
+        for declaration in model.decls():
+            value = model[declaration]
+            if z3.is_bv_value(value):
+                fixed.append(f"(assert (= {declaration.name()} {encode.literal(value.as_long(), self.width)}))")
+        self.solver.from_string("\n".join((*formula.lines, *tests, *fixed)))
+        assert self.solver.check(*[z3.Bool(n) for n in formula.assumptions.values()]) == z3.sat
+        self.model = self.solver.model()
+
+    def true(self, guard: str) -> bool:
+        return z3.is_true(self.model.eval(z3.Bool(self.names[guard]), model_completion=True))
+
+    def value(self, term: str) -> int:
+        value = self.model.eval(z3.BitVec(self.names[term], self.width), model_completion=True)
+        return int(value.as_signed_long())
+
+
+__all__ = ["Alarm", "Feasible", "Infeasible", "NoAnswer", "PathFormula", "decide"]

@@ -1,0 +1,72 @@
+"""Z3 checks the verification conditions of all invariants of a driver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import z3
+
+from modelcheck.evidence.conditions import Pool, Query, text
+
+BATCH = 150
+"""Queries asked at once: that one of them can be satisfied is one question."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """`rejected`: numbers of invariants that some query speaks against, with the query. `unanswered`: those where Z3 gave up."""
+
+    rejected: dict[int, str]
+    unanswered: dict[int, str]
+    asked: int
+
+
+def certify(pool: Pool, milliseconds: int) -> Checked:
+    """Asks every query of the pool."""
+    queries = list(pool.queries.items())
+    rejected: dict[int, str] = {}
+    unanswered: dict[int, str] = {}
+    for start in range(0, len(queries), BATCH):
+        batch = queries[start : start + BATCH]
+        if _ask([query for query, _ in batch], milliseconds) == z3.unsat:
+            continue
+        for query, invariants in batch:
+            answer = _ask([query], milliseconds)
+            if answer != z3.unsat:
+                target = rejected if answer == z3.sat else unanswered
+                target.update(dict.fromkeys(sorted(invariants), "\n".join(smt(query, "q"))))
+    return Checked(rejected, unanswered, len(queries))
+
+
+def _ask(queries: list[Query], milliseconds: int) -> z3.CheckSatResult:
+    """unsat when no query can be satisfied."""
+    lines: list[str] = []
+    finals: list[str] = []
+    for number, query in enumerate(queries):
+        body, final = text(query, f"q{number}_")
+        lines += body
+        if final == "true":
+            return z3.sat
+        if final != "false":
+            finals.append(final)
+    if not finals:
+        return z3.unsat
+    solver = z3.SolverFor("QF_FD")
+    solver.set("timeout", milliseconds)
+    solver.from_string("\n".join((*lines, f"(assert (or false {' '.join(finals)}))")))
+    return solver.check()
+
+
+def smt(query: Query, prefix: str) -> list[str]:
+    """One query for an SMT-LIB file, in a scope of its own."""
+    body, final = text(query, prefix)
+    return ["(push 1)", *body, f"(assert {final})", "(check-sat)", "(pop 1)"]
+
+
+def script(pool: Pool) -> str:
+    """All queries as one SMT-LIB script; each `check-sat` must answer unsat."""
+    lines = ["(set-logic QF_BV)"]
+    for number, query in enumerate(pool.queries):
+        lines.append(f"; query {number}")
+        lines += smt(query, f"q{number}_")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,333 @@
+"""The verification conditions of an invariant, as queries that must all be unsatisfiable.
+
+For every root its start states, for every edge from every state, for every call its entry and its return: the states
+afterwards are in the table. For every obligation that is to be proved: no state in the table breaks it. What an operation
+does is taken from `encode`; the tables are only data. A query is written in canonical form, cells named by their register, so
+that the thousands of places where the same happens ask one question:
+
+    Inv_source(x) & T(x, x') & (broken(x) | ~Inv_target(x'))        must be unsat
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from modelcheck import encode
+from modelcheck.invariant import Invariant, Table, held_outside, start_values
+from modelcheck.ir import Cell, Edge, Graph, Operation, Root
+from modelcheck.layout import Layout
+from modelcheck.lower import every_graph
+
+Values: TypeAlias = tuple[int, ...]
+Constraint: TypeAlias = Values | None
+"""The values a register may have; None: all of its range."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepQuery:
+    """One operation from one state. `targets`: the states it may lead to. `slots`: those it must not break. `outside`: see
+    `held_outside`."""
+
+    operation: Operation
+    ranges: tuple[tuple[int, int, object], ...]
+    inputs: tuple[Constraint, ...]
+    targets: tuple[tuple[Constraint, ...], ...]
+    slots: tuple[int, ...]
+    outside: tuple[bool, bool, int]
+
+
+@dataclass(frozen=True, slots=True)
+class InclusionQuery:
+    """A value that may be passed on is one that is expected."""
+
+    given: Values
+    expected: Values
+
+
+@dataclass(frozen=True, slots=True)
+class Impossible:
+    """A condition that fails without asking: `why` says what is missing."""
+
+    why: str
+
+
+Query: TypeAlias = StepQuery | InclusionQuery | Impossible
+
+
+@dataclass(slots=True)
+class Pool:
+    """Each different query once, with the invariants (by number) that rest on it."""
+
+    queries: dict[Query, set[int]] = field(default_factory=dict)
+
+    def add(self, query: Query, invariant: int) -> None:
+        self.queries.setdefault(query, set()).add(invariant)
+
+
+def conditions(invariant: Invariant, number: int, roots: list[Root], pool: Pool) -> None:
+    """Adds what must hold for the invariant. `roots` are all roots of the driver."""
+    _Conditions(invariant, number, pool).run(roots)
+
+
+class _Conditions:
+    def __init__(self, invariant: Invariant, number: int, pool: Pool) -> None:
+        self.invariant = invariant
+        self.number = number
+        self.pool = pool
+        self.seen: dict[object, None] = {}
+        self.masks: dict[Edge, tuple[int, int]] = {}
+
+    def add(self, query: Query) -> None:
+        self.pool.add(query, self.number)
+
+    def run(self, roots: list[Root]) -> None:
+        for root in roots:
+            if root not in self.invariant.roots and self._concerns(root.graph):
+                self.add(Impossible(f"root {root.routine} is left out"))
+        for root in self.invariant.roots:
+            self._start(root)
+        for table in self.invariant.tables:
+            self._table(table)
+
+    def _concerns(self, graph: Graph) -> bool:
+        return any(number in self.invariant.obligations for g in every_graph([graph]) for e in g.edges for number in _numbers(e))
+
+    # ---- starts ----
+
+    def _start(self, root: Root) -> None:
+        layout = self.invariant.layouts[root.graph]
+        lives = self.invariant.lives[root]
+        keys = [0]
+        for cell in layout.keys:
+            if cell.is_global:
+                keys = [k | layout.key_bits(cell, v) for k in keys for v in start_values(root, cell, lives)]
+        live = layout.live[root.graph.entry]
+        entries = [table.states[root.graph.entry] for table in self.invariant.starts[root]]
+        for key in keys:
+            found = [entry[key & live] for entry in entries if key & live in entry]
+            if not found:
+                self.add(Impossible(f"a start state of {root.routine} is not in the table"))
+                continue
+            for cell in layout.sets:
+                if cell.is_global:
+                    given = tuple(sorted(start_values(root, cell, lives)))
+                    self.add(InclusionQuery(given, layout.set_values(found[0], cell)))
+
+    # ---- edges ----
+
+    def _table(self, table: Table) -> None:
+        layout = self.invariant.layouts[table.graph]
+        for index, edge in enumerate(table.graph.edges):
+            states = table.states[edge.source]
+            if not states:
+                continue
+            if edge.callee is not None:
+                for key, sets in states.items():
+                    self._call(table, layout, index, edge, key, sets)
+                continue
+            slots = tuple(s for s, number in enumerate(edge.obligations) if number in self.invariant.obligations)
+            by_rest = self._by_rest(table, layout, edge)
+            for key, sets in states.items():
+                self._checks(layout, edge, key, sets)
+                self._step(layout, edge, key, sets, slots, by_rest)
+
+    def _mask(self, layout: Layout, edge: Edge) -> tuple[int, int]:
+        masks = self.masks.get(edge)
+        if masks is None:
+            key_mask = set_mask = 0
+            for cell in edge.cells:
+                if cell is not None and cell in layout.keys:
+                    key_mask |= layout.key_mask(cell)
+                elif cell is not None and cell in layout.sets:
+                    set_mask |= layout.set_mask(cell)
+            masks = self.masks[edge] = (key_mask, set_mask)
+        return masks
+
+    def _by_rest(self, table: Table, layout: Layout, edge: Edge) -> dict[int, list[tuple[int, int]]]:
+        """The target's states by the part of the key that the edge does not touch."""
+        key_mask, _ = self._mask(layout, edge)
+        found: dict[int, list[tuple[int, int]]] = {}
+        for key, sets in table.states[edge.target].items():
+            found.setdefault(key & ~key_mask, []).append((key, sets))
+        return found
+
+    def _checks(self, layout: Layout, edge: Edge, key: int, sets: int) -> None:
+        for check in edge.checks:
+            if check.obligation in self.invariant.obligations:
+                self.add(InclusionQuery(_values(layout, check.cell, key, sets) or (), tuple(sorted(check.allowed))))
+                if layout.taint & key:
+                    self.add(Impossible("met after a call that no model knows"))
+
+    def _step(
+        self,
+        layout: Layout,
+        edge: Edge,
+        key: int,
+        sets: int,
+        slots: tuple[int, ...],
+        by_rest: dict[int, list[tuple[int, int]]],
+    ) -> None:
+        key_mask, set_mask = self._mask(layout, edge)
+        live = layout.live[edge.target]
+        operation = edge.operation
+        assert operation is not None
+        rest_key, rest_sets = key & ~key_mask & live, sets & ~set_mask
+        targets = frozenset(
+            (k & key_mask, s & set_mask) for k, s in by_rest.get(rest_key, ()) if not rest_sets & ~s
+        )
+        outside = held_outside(layout, edge, key, sets) if operation.demands_free else (False, False, -1)
+        mark = (layout, operation, edge.cells, key & key_mask, sets & set_mask, targets, slots, outside, live & key_mask)
+        if mark in self.seen:
+            return
+        self.seen[mark] = None
+        if slots and layout.taint & key:
+            self.add(Impossible("met after a call that no model knows"))
+        inputs = tuple(None if c is None else _values(layout, c, key, sets) for c in edge.cells)
+        reached = tuple(
+            sorted(
+                (tuple(self._after(layout, c, k, s, live) for c in edge.cells) for k, s in targets),
+                key=repr,
+            )
+        )
+        ranges = tuple(
+            (0, 0, None) if c is None else (c.low, c.high, c.others if isinstance(c.others, range) else tuple(c.others))
+            for c in edge.cells
+        )
+        self.add(StepQuery(operation, ranges, inputs, reached, slots, outside))
+
+    def _after(self, layout: Layout, cell: Cell | None, key: int, sets: int, live: int) -> Constraint:
+        if cell is None or (cell in layout.keys and not layout.key_mask(cell) & live):
+            return None
+        return _values(layout, cell, key, sets)
+
+    # ---- calls ----
+
+    def _call(self, table: Table, layout: Layout, index: int, edge: Edge, key: int, sets: int) -> None:
+        callee = table.calls.get((index, key))
+        if callee is None or callee.graph is not edge.callee:
+            self.add(Impossible(f"a call of {edge.callee.name if edge.callee else '?'} has no table"))
+            return
+        inner = self.invariant.layouts[callee.graph]
+        self._enter(layout, inner, edge, key, sets, callee)
+        for exit_key, exit_sets in callee.states[callee.graph.exit].items():
+            self._return(table, layout, inner, edge, (key, sets), (exit_key, exit_sets))
+
+    def _enter(self, outer: Layout, inner: Layout, edge: Edge, key: int, sets: int, callee: Table) -> None:
+        sources = {formal: actual for actual, formal in edge.copies_in}
+        live = inner.live[callee.graph.entry]
+        entry_key = 0
+        for cell in inner.keys:
+            source = cell if cell.is_global else sources.get(cell)
+            if not inner.key_mask(cell) & live:
+                continue
+            values = None if source is None else _values(outer, source, key, sets)
+            if values is None or len(values) != 1:
+                self.add(Impossible(f"`{cell.name}` has no one value where {callee.graph.name} is entered"))
+                return
+            entry_key |= inner.key_bits(cell, values[0])
+        entry_sets = callee.states[callee.graph.entry].get(entry_key)
+        if entry_sets is None:
+            self.add(Impossible(f"a state in which {callee.graph.name} is entered is not in its table"))
+            return
+        for cell in inner.sets:
+            if cell.is_global:
+                self._included(_values(outer, cell, key, sets), inner.set_values(entry_sets, cell))
+
+    def _included(self, given: Values | None, expected: Values) -> None:
+        if given != expected:
+            self.add(Impossible("a cell is not followed") if given is None else InclusionQuery(given, expected))
+
+    def _return(
+        self, table: Table, outer: Layout, inner: Layout, edge: Edge, before: tuple[int, int], end: tuple[int, int]
+    ) -> None:
+        live = outer.live[edge.target]
+        key, sets = before
+        new_key, changed = key, {}
+        for cell in inner.keys:
+            if cell.is_global and cell in outer.keys:
+                value = inner.key_value(end[0], cell)
+                new_key = new_key & ~outer.key_mask(cell) | outer.key_bits(cell, value)
+        for formal, actual in edge.copies_out:
+            if actual in outer.keys and outer.key_mask(actual) & live:
+                values = _values(inner, formal, *end)
+                if values is None or len(values) != 1:
+                    self.add(Impossible(f"`{actual.name}` has no one value after the call"))
+                    return
+                new_key = new_key & ~outer.key_mask(actual) | outer.key_bits(actual, values[0])
+        for cell in inner.sets:
+            if cell.is_global and cell in outer.sets:
+                sets &= ~outer.set_mask(cell)
+                changed[cell] = inner.set_values(end[1], cell)
+        reached = table.states[edge.target].get(new_key & live)
+        if reached is None or sets & ~reached:
+            self.add(Impossible("a state after a call is not in the table"))
+            return
+        for cell, values in changed.items():
+            self._included(values, outer.set_values(reached, cell))
+
+
+def _values(layout: Layout, cell: Cell, key: int, sets: int) -> Values | None:
+    """The values of a cell in a state, None if it can be anything."""
+    if cell in layout.keys:
+        return (layout.key_value(key, cell),)
+    if cell in layout.sets:
+        return layout.set_values(sets, cell)
+    return None
+
+
+def _numbers(edge: Edge) -> Iterable[int]:
+    yield from edge.obligations
+    for check in edge.checks:
+        yield check.obligation
+
+
+def text(query: Query, prefix: str) -> tuple[list[str], str]:
+    """The query as SMT-LIB: declarations and assertions that are satisfiable alone, and the assertion that must not be.
+    All names begin with `prefix`."""
+    match query:
+        case Impossible(why):
+            return [f"; {why}"], "true"
+        case InclusionQuery(given, expected):
+            width = max((abs(v) for v in (*given, *expected)), default=1).bit_length() + 2
+            name = f"{prefix}x"
+            inside = encode.member(name, given, width)
+            outside = encode.negation(encode.member(name, expected, width))
+            return [f"(declare-const {name} (_ BitVec {width}))"], encode.conjunction((inside, outside))
+        case StepQuery():
+            return _step_text(query, prefix)
+
+
+def _step_text(query: StepQuery, prefix: str) -> tuple[list[str], str]:
+    registers = [encode.Register("", low, high, others or ()) for low, high, others in query.ranges]  # type: ignore[arg-type]
+    width = encode.width_of(query.operation, registers)
+    lines: list[str] = []
+    names: list[str] = []
+    for index, (register, values) in enumerate(zip(registers, query.inputs, strict=True)):
+        name = f"{prefix}x{index}"
+        names.append(name)
+        lines.append(f"(declare-const {name} (_ BitVec {width}))")
+        if index in query.operation.reads or values is not None:
+            allowed = range(register.low, register.high + 1) if values is None else values
+            lines.append(f"(assert {encode.member(name, allowed, width)})")
+    encoded = encode.encode(query.operation, registers, names, f"{prefix}t", width)
+    lines += encoded.lines
+    arrived = []
+    for target in query.targets:
+        parts = [
+            encode.member(term, values, width)
+            for term, values in zip(encoded.outputs, target, strict=True)
+            if values is not None
+        ]
+        arrived.append(encode.conjunction(parts))
+    bad = [encode.conjunction((encoded.alive, encode.negation(encode.disjunction(arrived))))]
+    bad += [encoded.broken[slot] for slot in query.slots if slot in encoded.broken]
+    held, spin, level = query.outside
+    for demand in encoded.demands:
+        if demand.slot in query.slots:
+            if demand.level is not None:
+                bad.append(f"(and {demand.guard} (bvslt {demand.level} {encode.literal(level, width)}))" if spin else "false")
+            elif spin if demand.spin_only else held:
+                bad.append(demand.guard)
+    return lines, encode.disjunction(bad)

@@ -1,0 +1,97 @@
+"""What an engine proposes and evidence checks: the states that can be at each location, for some roots.
+
+Also the rule by which the life of locks goes on from phase to phase, which engine and evidence both follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from modelcheck import ir
+from modelcheck.ir import Cell, Edge, Graph, Root, Sort
+from modelcheck.layout import Layout
+
+Lives = Mapping[str, tuple[int, ...]]
+"""For each life cell (`life L`) the values it can have when a root starts."""
+
+
+@dataclass(slots=True, eq=False)
+class Table:
+    """One graph, entered in one way. `states[location]`: key -> sets, packed by the graph's layout. `calls`: for a call
+    edge (by number in the graph) and the caller's key the table of the callee."""
+
+    graph: Graph
+    states: list[dict[int, int]]
+    calls: dict[tuple[int, int], Table]
+
+
+@dataclass(slots=True, eq=False)
+class Invariant:
+    """Tables for some roots, the variables they follow, and the obligations they are meant to prove."""
+
+    roots: list[Root]
+    tracked: frozenset[Cell]
+    layouts: dict[Graph, Layout]
+    tables: list[Table]
+    starts: dict[Root, list[Table]]
+    lives: dict[Root, Lives]
+    obligations: frozenset[int]
+
+
+def start_values(root: Root, cell: Cell, lives: Lives) -> Sequence[int]:
+    """What a global cell can hold when the root starts."""
+    match cell.sort:
+        case Sort.IRQL:
+            return root.levels
+        case Sort.HOLD:
+            return (ir.FREE,)
+        case Sort.LIFE:
+            return lives.get(cell.name, cell.start)
+        case Sort.SHARED:
+            return root.starts.get(cell.name.removeprefix("var "), range(cell.low, cell.high + 1))
+        case Sort.FIELD:
+            return range(cell.low, cell.high + 1)
+        case Sort.GHOST | Sort.CONTEXT:
+            return cell.start
+        case _:
+            return (0,)
+
+
+def lives_from(root: Root, ends: Iterable[tuple[Root, Mapping[str, tuple[int, ...]]]]) -> Lives:
+    """The lives of locks when `root` starts: as declared, then as each earlier phase leaves them; if routines of its own
+    phase change a lock, any way they leave it too. `ends` gives for each root the values it can end with, for the cells it changes.
+
+    A phase that changes a lock leaves it as one of its routines does: all of them have run before the next phase."""
+    ends = list(ends)
+    lives: dict[str, tuple[int, ...]] = {}
+    declared = {c.name: c.start for r, _ in ends for c in r.environment.cells.values() if c.sort is Sort.LIFE}
+    for name, start in declared.items():
+        values = set(start)
+        for phase in range(root.phase):
+            left = {v for other, end in ends if other.phase == phase for v in end.get(name, ())}
+            if left:
+                values = left if phase < RUN else values | left
+        values |= {v for other, end in ends if other.phase == root.phase and root.phase >= RUN for v in end.get(name, ())}
+        lives[name] = tuple(sorted(values))
+    return lives
+
+
+RUN = 3
+"""The phase in which routines overlap with one another and with those that follow."""
+
+
+def held_outside(layout: Layout, edge: Edge, key: int, sets: int) -> tuple[bool, bool, int]:
+    """Of the locks an operation does not touch: whether any may be held, whether a spin lock may, and the highest level of
+    a spin lock that may be held (-1 if none may)."""
+    held, spin, level = False, False, -1
+    for cell in layout.holds:
+        if cell in edge.cells:
+            continue
+        may = sets & layout.held_mask(cell) if cell in layout.sets else key & layout.key_mask(cell)
+        if may:
+            held = True
+            if cell.spins:
+                spin = True
+                level = max(level, cell.level)
+    return held, spin, level

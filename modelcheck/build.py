@@ -181,8 +181,8 @@ class Builder:
     def param_opaque(self, name: Token) -> s.OpaqueParam:
         return s.OpaqueParam(str(name), self._span(name))
 
-    def param_rest(self) -> s.RestParam:
-        return s.RestParam(Span(self.source, 0, 0))
+    def param_rest(self, dots: Token) -> s.RestParam:
+        return s.RestParam(self._span(dots))
 
     def requires(self, condition: s.Expr) -> s.ConditionClause:
         return s.ConditionClause(s.ClauseKind.REQUIRES, condition, condition.span)
@@ -208,8 +208,8 @@ class Builder:
     def raises(self, level: s.Expr) -> s.RaisesClause:
         return s.RaisesClause(level, level.span)
 
-    def same_irql(self) -> s.SameIrqlClause:
-        return s.SameIrqlClause(Span(self.source, 0, 0))
+    def same_irql(self, word: Token) -> s.SameIrqlClause:
+        return s.SameIrqlClause(self._span(word))
 
     # types
 

@@ -611,7 +611,7 @@ class BodyCheck:
             if block is not None:
                 self._block(block, self.place)
                 self._tail_returns(block, last=False)
-        self.names.frames.clear()
+        self._finish()
 
     def _whole(self, declared: s.Routine | s.Extern, place: Place, body: s.Block | None) -> None:
         self._begin(declared.name, declared.params, declared.result)
@@ -626,7 +626,7 @@ class BodyCheck:
             self._finals.clear()
             self._block(body, place)
             self._jumps()
-        self.names.frames.clear()
+        self._finish()
 
     def _begin(self, name: str, params: tuple[s.Param, ...], result: s.Type | None) -> None:
         self.where, self.result = name, result
@@ -637,6 +637,10 @@ class BodyCheck:
         for param in params:
             if not isinstance(param, s.RestParam):
                 self.names.declare(param.name, param_meaning(self.program, param) or UNKNOWN)
+
+    def _finish(self) -> None:
+        self.names.frames.clear()
+        self.place = Place()
 
     def _param(self, param: s.Param, kernel: bool) -> None:
         match param:

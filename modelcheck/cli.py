@@ -132,7 +132,9 @@ def _add_verify(commands: _Commands) -> None:
     verify.add_argument("--undecided", choices=("fail", "warn"), default="fail", help="warn: unknown alone is exit 0")
     verify.add_argument("-q", "--quiet", action="store_true", help="what is not proved, and the closing line, only")
     verify.add_argument("--full", action="store_true", help="certify every obligation by itself, equal ones too")
-    verify.add_argument("--timeout", metavar="SECONDS", type=_seconds, help="give up on a file after that long")
+    verify.add_argument(
+        "--timeout", metavar="SECONDS", type=_seconds, help="give up on a question to the solver after that long"
+    )
     _add_width(verify)
     verify.set_defaults(run=_verify)
 
@@ -242,6 +244,8 @@ def _verify(options: argparse.Namespace) -> int:
         outcomes.append(outcome)
         write(outcome)
         if options.proofs:
+            if outcome.report and not outcome.report.certificate:
+                _say(f"{path}: there is no certificate to write")
             write_proofs(Path(options.proofs), path, files, outcome.report)
     close(outcomes)
     return int(overall(outcomes, options.undecided == "fail"))
@@ -263,7 +267,8 @@ def _verify_file(path: Path, options: argparse.Namespace) -> Outcome:
         from modelcheck.pipeline import Options, verify
 
         limits = {} if options.timeout is None else {"timeout": options.timeout}
-        report = verify(path, Options(full=options.full, only=options.only, **limits))
+        wanted = Options(full=options.full, only=options.only, certificate=bool(options.proofs), **limits)
+        report = verify(path, wanted)
         return Outcome(str(path), report)
     except Rejected as error:
         return Outcome(str(path), rejected=error.diagnostics)
@@ -378,9 +383,11 @@ def _recheck(options: argparse.Namespace) -> int:
     from modelcheck.evidence.recheck import recheck
 
     results = recheck(folder)
+    if not results:
+        return _complain(f"{options.folder}: no certificates there", 5)
     for result in results:
         print(result)
-    return 0 if results else 5
+    return 0
 
 
 def _fmt(options: argparse.Namespace) -> int:

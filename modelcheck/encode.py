@@ -391,7 +391,7 @@ class _Encoder:
         self.broken(drop.unheld, free)
         fits = self.hold_with(
             drop.register,
-            lambda shared, count, tag: drop.shared in (None, shared) and drop.tag in (None, tag),
+            lambda shared, count, tag: drop.shared in (None, shared) and (drop.tag in (None, tag) or tag == ir.ANY_TAG),
         )
         self.broken(drop.mismatch, conjunction((negation(free), negation(fits))))
         once = self.test(self.hold_with(drop.register, lambda shared, count, tag: count == 1))

@@ -20,6 +20,8 @@ from modelcheck.syntax import BinaryOp
 
 FREE = 0
 MAX_COUNT = 3
+NO_TAG, ANY_TAG = 0, 1
+"""Tag indices with a meaning of their own: acquired without a tag; held already at the start in a way every release fits."""
 UNINITIALISED, INITIALISED, FREED = 0, 1, 2
 
 

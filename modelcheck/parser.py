@@ -334,7 +334,8 @@ class _Run:
             inserted = [(_Found(kind, "", end, end), kind) for kind in map(self.machine.terminal.__getitem__, words)]
             if token.kind == END and words[-1] != ";":
                 continue
-            if self._survives(inserted, token.start):
+            ends_line = words == (";",) and (token.kind == "RBRACE" or "\n" in self.source.text[end : token.start])
+            if self._survives(inserted, token.start, 1 if ends_line else LOOKAHEAD):
                 for put, kind in inserted:
                     self._feed(self.states, put, kind)
                 word = "".join(words)

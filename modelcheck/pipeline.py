@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from modelcheck import syntax as s
 from modelcheck.check import check
 from modelcheck.diagnostics import Code, Diagnostic, Rejected, in_source_order
+from modelcheck.ir import INITIALISED, Root
 from modelcheck.lower import Lowered, lower
+from modelcheck.report.vacuity import vacuous
 from modelcheck.resolve import Program, resolve
 from modelcheck.verdict import (
     Choice,
@@ -71,10 +73,10 @@ def verify(path: Path, options: Options = Options()) -> Report:  # noqa: B008 - 
         Rejected: the model is wrong.
         InternalError: a counterexample does not replay.
     """
-    from modelcheck.engines.analyse import Analysis, Limits
-
     program, findings = load(path)
     lowered = lower(program)
+    from modelcheck.engines.analyse import Analysis, Limits  # only now: a wrong model needs no solver
+
     analysis = Analysis(lowered, Limits(options.steps, int(options.timeout * 1000)))
     analysis.run()
     verdicts, certificate = _verdicts(lowered, analysis, options)
@@ -83,7 +85,8 @@ def verify(path: Path, options: Options = Options()) -> Report:  # noqa: B008 - 
         for n in _listed(lowered)
         if not options.only or lowered.obligations[n].code in options.only
     )
-    warnings = in_source_order([*findings, *_warnings(lowered, analysis)])
+    vacuity = vacuous(program, lowered.obligations, results)
+    warnings = in_source_order([*findings, *_warnings(lowered, analysis), *vacuity])
     unmodelled = tuple(sorted(lowered.unmodelled))
     return Report(program.driver, str(path), results, warnings, unmodelled, certificate)
 
@@ -162,10 +165,24 @@ def _replayed(lowered: Lowered, analysis: Analysis, obligation: Obligation, brok
         elif cell.others:
             others[cell.name] = frozenset(cell.others)
     environment = Environment({n: frozenset(v) for n, v in root.starts.items()}, others, lives)
-    outcome = replay(lowered.program, broken.trace, environment, obligation)
+    trace = replace(broken.trace, start=_whole_start(lowered, root, broken.trace.start, lives))
+    outcome = replay(lowered.program, trace, environment, obligation)
     if not outcome.reproduced:
         raise InternalError(f"the counterexample to {obligation.id} does not replay: {outcome.reason}")
-    return Violated(broken.trace, replayed=True)
+    return Violated(trace, replayed=True)
+
+
+def _whole_start(
+    lowered: Lowered, root: Root, start: tuple[Choice, ...], lives: dict[str, frozenset[int]]
+) -> tuple[Choice, ...]:
+    """The start of a trace with a value for everything that is open there, also where the path does not look at it."""
+    known = {choice.name: choice.value for choice in start}
+    for name, values in root.starts.items():
+        known.setdefault(f"var {name}", min(values))
+    for name, values_of in lives.items():
+        known.setdefault(f"life {name}", INITIALISED if INITIALISED in values_of else min(values_of))
+    known.setdefault("irql", root.levels[0])
+    return tuple(Choice(name, known[name]) for name in sorted(known))
 
 
 def _guessed(lowered: Lowered, trace: Trace) -> str:

@@ -345,22 +345,22 @@ class _Printer:
         else:
             head = f"extern {signature(item)}"
         spaced, self.spaced = self.spaced, False
-        whole = " ".join([head, *clauses])
+        whole, anchor = " ".join([head, *clauses]), item.span.start
         if clauses and len(whole) + 2 > WIDTH:
-            self.emit(head, item.span.start, spaced)
-            for clause in clauses[:-1]:
-                self.emit(INDENT * 2 + clause, None)
-            whole, spaced = INDENT * 2 + clauses[-1], False
+            self.emit(head, anchor, spaced)
+            for clause, text in zip(item.clauses[:-1], clauses, strict=False):
+                self.emit(INDENT * 2 + text, clause.span.start)
+            whole, anchor, spaced = INDENT * 2 + clauses[-1], item.clauses[-1].span.start, False
         if item.body is None:
-            self.emit(f"{whole};", item.span.start, spaced)
+            self.emit(f"{whole};", anchor, spaced)
         else:
-            self._block(whole, item.body, item.span.start, spaced)
+            self._block(whole, item.body, anchor, spaced)
 
     # statements
 
     def _block(self, head: str, block: s.Block, anchor: int | None, spaced: bool = False, tail: str = "") -> None:
         """`head { .. } tail`."""
-        self.emit(f"{head} {{".lstrip(), anchor, spaced)
+        self.emit(f"{head} {{" if head else "{", anchor, spaced)
         self._body(block.body)
         self.emit(f"}}{tail}", _close_of(block))
 

@@ -472,7 +472,7 @@ class _Resolver:
             help_ = "import files of the same folder or below it, or a shipped model by its name"
             self.errors.append(Diagnostic(Code.IMPORT_OUTSIDE, message, item.span, help=help_))
             return None
-        if not path.is_file():
+        if not _is_file(path):
             near = get_close_matches(path.name, _names_in(path.parent), n=1)
             hint = f"did you mean `{near[0]}`?" if near else None
             message = f'there is no file `"{_printable(item.name)}"`'
@@ -657,6 +657,14 @@ def _real(path: Path) -> Path:
         return path.resolve()
     except (OSError, RuntimeError):
         return path.absolute()
+
+
+def _is_file(path: Path) -> bool:
+    """False too for a path that the system cannot even look up."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _names_in(folder: Path) -> list[str]:

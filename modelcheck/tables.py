@@ -155,18 +155,19 @@ def make_tables(grammar: str) -> Tables:
     table: Any = lark.parser.parser._parse_table
     rules = {rule: index for index, rule in enumerate(lark.rules)}
     terminals = {terminal.name for terminal in lark.terminals} | {END}
-    numbers = {state: index for index, state in enumerate(table.states)}
+    (start,), (final,) = table.start_states.values(), table.end_states.values()
+    numbers = _numbered(table.states, start)
     actions: list[dict[str, int]] = []
     gotos: list[dict[str, int]] = []
-    for row in table.states.values():
-        moves = {n: numbers[to] if type(to) in (int, frozenset) else -1 - rules[to] for n, (_, to) in row.items()}
+    for state in numbers:
+        row = sorted(table.states[state].items(), key=lambda move: move[0])
+        moves = {name: numbers[to] if _is_state(to) else -1 - rules[to] for name, (_, to) in row}
         actions.append({name: to for name, to in moves.items() if name in terminals})
         gotos.append({name: to for name, to in moves.items() if name not in terminals})
     made = tuple(_rule(rule) for rule in rules)
     kept = frozenset(
         symbol.name for rule in rules for symbol in rule.expansion if symbol.is_term and not _dropped(symbol)
     )
-    (start,), (final,) = table.start_states.values(), table.end_states.values()
     pattern, keywords = _lexing(lark)
     words = {t.name: _READABLE.get(t.name, f"`{t.pattern.value}`") for t in lark.terminals} | {END: _READABLE[END]}
     words |= {name: f"`{word}`" for word, name in keywords.items()}
@@ -183,6 +184,22 @@ _READABLE = {
     "OLD": "`old`",
     END: "the end of the file",
 }
+
+
+def _is_state(target: Any) -> bool:
+    return type(target) is int
+
+
+def _numbered(states: dict[Any, dict[str, Any]], start: Any) -> dict[Any, int]:
+    """States in an order that depends on the grammar alone: breadth first by the names of symbols."""
+    order = {start: 0}
+    pending = [start]
+    for state in pending:
+        for _, (_, target) in sorted(states[state].items(), key=lambda move: move[0]):
+            if _is_state(target) and target not in order:
+                order[target] = len(order)
+                pending.append(target)
+    return order
 
 
 def _dropped(symbol: Any) -> bool:

@@ -14,7 +14,7 @@ import modelcheck
 
 PACKAGE = Path(modelcheck.__file__).parent
 ONLY_HERE = {
-    "z3": {"encode", "engines", "evidence"},
+    "z3": {"engines", "evidence"},
     "lark": {"parser", "tables"},
     "cvc5": {"evidence"},
 }

@@ -222,7 +222,9 @@ class _Executor:
                 result.append(s)
                 continue
             shared, count, tag = unhold(value)
-            if (drop.shared is not None and drop.shared != shared) or (drop.tag is not None and drop.tag != tag):
+            if (drop.shared is not None and drop.shared != shared) or (
+                drop.tag is not None and tag not in (drop.tag, ir.ANY_TAG)
+            ):
                 s.failed |= 1 << drop.mismatch
             left = [MAX_COUNT - 1, MAX_COUNT] if count == MAX_COUNT else [count - 1]
             for remaining in left:

@@ -17,6 +17,7 @@ from modelcheck.engines.execute import Content, Pending, State, TooWide, run
 from modelcheck.invariant import Lives, start_values
 from modelcheck.ir import Cell, Edge, Graph, Root, Sort
 from modelcheck.layout import Layout, layouts
+from modelcheck.lower import every_graph
 
 MAX_KEYS = 3_000
 """Different keys at one location; beyond, the variables followed are too many."""
@@ -92,9 +93,9 @@ class Fixpoint:
 
     def __init__(self, roots: list[Root], tracked: frozenset[Cell], budget: int) -> None:
         self.roots = roots
-        self.tracked = tracked
+        self.tracked = passed_along([root.graph for root in roots], tracked)
         self.budget = budget
-        self.layouts = layouts([root.graph for root in roots], tracked)
+        self.layouts = layouts([root.graph for root in roots], self.tracked)
         self.activations: dict[tuple[Graph, int, int], Activation] = {}
         self.alarms: dict[int, list[Alarm]] = {}
         self.doubts: set[int] = set()
@@ -262,6 +263,20 @@ class Fixpoint:
             entered = enter(plan, self.layouts[plan.edge.callee], *part)
             callee = plan.calls[part] = self.activation(plan.edge.callee, *entered)
         return callee
+
+
+def passed_along(roots: list[Graph], tracked: frozenset[Cell]) -> frozenset[Cell]:
+    """With a parameter also what is given for it, and with what receives a result the variable it comes from."""
+    cells = set(tracked)
+    if not cells:
+        return tracked
+    edges = [edge for graph in every_graph(roots) for edge in graph.edges if edge.callee is not None]
+    while True:
+        more = {actual for edge in edges for actual, formal in edge.copies_in if formal in cells}
+        more |= {formal for edge in edges for formal, actual in edge.copies_out if actual in cells}
+        if more <= cells:
+            return frozenset(cells)
+        cells |= more
 
 
 def prepare(edge: Edge, layout: Layout, all_layouts: dict[Graph, Layout], number: int) -> Plan:

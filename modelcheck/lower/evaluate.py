@@ -470,7 +470,6 @@ class Evaluator:
         self.demand(freed, Property.B06, frame, span, lock, f"{lock} is not used after it was freed")
 
     def drop(self, lock: str, frame: Frame, span: Span, mode: s.Mode, tag: str | None) -> None:
-        self.alive(lock, frame, span)
         register = self.builder.register(self.state.hold(lock))
         either = mode is s.Mode.EITHER
         number = None if either and tag is None else self.state.tag(lock, tag)
@@ -485,7 +484,6 @@ class Evaluator:
         return self.builder.slot(unheld), self.builder.slot(mismatch)
 
     def convert(self, lock: str, frame: Frame, span: Span, shared: bool, result: int | None) -> None:
-        self.alive(lock, frame, span)
         register = self.builder.register(self.state.hold(lock))
         unheld, mismatch = self._release_slots(lock, frame, span)
         self.builder.emit(ir.Convert(register, shared, unheld, mismatch, result))
@@ -496,8 +494,9 @@ class Evaluator:
         life = self.builder.register(self.state.life(lock))
         free = negate(ir.IsHeld(hold, None))
         self.demand(free, Property.B05, frame, span, lock, f"{lock} is not initialised while it is held")
-        fresh = arithmetic(s.BinaryOp.NE, ir.Reg(life), ir.Const(ir.INITIALISED))
-        self.demand(fresh, Property.B05, frame, span, lock, f"{lock} is not initialised twice")
+        if self.state.kind(lock).init_required:
+            fresh = arithmetic(s.BinaryOp.NE, ir.Reg(life), ir.Const(ir.INITIALISED))
+            self.demand(fresh, Property.B05, frame, span, lock, f"{lock} is not initialised twice")
         self.builder.emit(ir.Set(life, ir.Const(ir.INITIALISED), 0, 2, None))
 
     def end_life(self, lock: str, frame: Frame, span: Span) -> None:

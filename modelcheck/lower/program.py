@@ -13,7 +13,7 @@ from modelcheck import ir
 from modelcheck import syntax as s
 from modelcheck.ir import Cell, Check, Edge, Environment, Graph, Root, Sort
 from modelcheck.lower.evaluate import TRUE, arithmetic
-from modelcheck.lower.kernel import KernelCalls
+from modelcheck.lower.kernel import KernelCalls, mentions_irql
 from modelcheck.lower.routine import GraphLowerer, Unit, all_locks, every_call
 from modelcheck.lower.scope import Binding, Frame, Handle, Ledger, Lock, Object, Opaque, State, Variable
 from modelcheck.resolve import Program, find_role, substatements, type_range
@@ -232,7 +232,8 @@ class _ProgramLowerer:
         harness = _Harness(unit, graph, plan, self.lowered.levels)
         levels = harness.lower()
         root = Root(plan.routine.name, graph, plan.phase, levels, unit.state.environment, harness.goes_on)
-        root.given, root.end = harness.given_cells, harness.end
+        root.given = [*harness.given_cells, *(unit.state.hold(lock) for lock in sorted(harness.claims))]
+        root.end = harness.end
         root.starts = self._starts(plan, plans, writes)
         self.lowered.roots.append(root)
 
@@ -241,7 +242,7 @@ class _ProgramLowerer:
         for unit in units:
             for cell in unit.state.environment.cells.values():
                 if cell.sort is Sort.HOLD:
-                    tags = self.tags.get(unit.state.kind(cell.name.removeprefix("hold ")).name, {None: 0})
+                    tags = self.tags.get(unit.state.kind(cell.name.removeprefix("hold ")).name, {None: ir.NO_TAG, "*": ir.ANY_TAG})
                     cell.high = ir.hold(True, ir.MAX_COUNT, len(tags) - 1)
         ghosts = _ghost_writes(self.lowered.roots)
         for root in self.lowered.roots:
@@ -322,6 +323,8 @@ class _Harness(GraphLowerer):
         self.goes_on: Cell | None = None
         self.given_cells: list[Cell] = []
         self.end: Edge | None = None
+        self.kept: dict[str, Cell] = {}
+        self.claims: set[str] = set()
 
     def lower(self) -> tuple[int, ...]:
         """The graph; gives the levels the root can start at."""
@@ -347,6 +350,7 @@ class _Harness(GraphLowerer):
             at = self.sequence(plan.role.entry.body, at, frame)
         at, names = self._arguments(at, frame)
         at = self._required(at, names)
+        self.claims = self.claimed(Frame(names, routine.name))
         body = self.unit.graph(routine, names)
         at, result = self._run(at, body, names)
         if plan.role is not None and plan.role.exit is not None:
@@ -360,6 +364,10 @@ class _Harness(GraphLowerer):
             own = Frame({}, routine.name)
             if not self._changes_irql():
                 evaluator.demand(same, Property.I02, own, routine.span, routine.name, why)
+            for lock, kept in self.kept.items():
+                hold = ir.Reg(evaluator.builder.register(self.unit.state.hold(lock)))
+                unchanged = arithmetic(s.BinaryOp.EQ, hold, ir.Reg(evaluator.builder.register(kept)))
+                evaluator.demand(unchanged, Property.B03, own, routine.span, lock, f"{lock} is held at exit as at entry")
 
         ended = self.edge(at, routine.span, end)
         self.end = graph.edges[-1]
@@ -373,15 +381,21 @@ class _Harness(GraphLowerer):
         return self._levels()
 
     def _changes_irql(self) -> bool:
-        """A clause root may say that it ends at another level; then C02 speaks of that, not I02."""
-        return self.plan.role is None and any(isinstance(c, s.RaisesClause) for c in self.plan.routine.clauses)
+        """A routine may say that it ends at another level; then C02 speaks of that, not I02."""
+        return any(
+            isinstance(c, s.RaisesClause)
+            or (isinstance(c, s.ConditionClause) and c.kind is s.ClauseKind.ENSURES and mentions_irql(c.condition))
+            for c in self.plan.routine.clauses
+        )
 
     def _levels(self) -> tuple[int, ...]:
         role = self.plan.role
         if role is None or role.irql is None:
             return self.levels
-        low, high = (self.program.constant(bound) or 0 for bound in role.irql)
-        return tuple(level for level in self.levels if low <= level <= high)
+        frame = Frame(dict(self.plan.names), self.plan.routine.name)
+        bounds = [self.evaluator().term(bound, frame) for bound in role.irql]
+        low, high = (bound.value if isinstance(bound, ir.Const) else 0 for bound in bounds)
+        return tuple(sorted(level for level in {*self.levels, low, high} if low <= level <= high))
 
     def _arguments(self, at: int, frame: Frame) -> tuple[int, dict[str, Binding]]:
         """Parameters of the root itself: values are open."""
@@ -437,30 +451,52 @@ class _Harness(GraphLowerer):
 
         return self.edge(at, routine.span, build, step=False)
 
+    def claimed(self, frame: Frame) -> set[str]:
+        """Locks whose hold at the end the clauses speak of; C02 says of them what B03 says of the others."""
+        found: set[str] = set()
+        for clause in self.plan.routine.clauses:
+            refs: list[s.Ref] = []
+            if isinstance(clause, s.LockClause):
+                refs = [clause.lock]
+            elif isinstance(clause, s.ConditionClause) and clause.kind is s.ClauseKind.ENSURES:
+                refs = _held_refs(clause.condition)
+            found.update(lock for ref in refs for _, lock in self.evaluator().locks(ref, frame))
+        return found
+
     def _given(self, evaluator: KernelCalls, frame: Frame) -> None:
-        """Locks that a clause root may find held: those its clauses speak of."""
-        refs: list[s.Ref] = []
+        """Locks that a root without a role may find held: those its `requires` and `releases` speak of."""
+        state, builder = self.unit.state, evaluator.builder
+        claimed = self.claimed(frame)
+        for lock, (low, high) in self._possible_holds(evaluator, frame).items():
+            cell = state.hold(lock)
+            register = builder.register(cell)
+            self.given_cells.append(cell)
+            how = builder.scratch(low, high)
+            builder.emit(ir.Pick(how, f"held {lock}", low, high))
+            for value, shared in ((1, False), (2, True)):
+                took = ir.Set(register, ir.Const(ir.hold(shared, 1, ir.ANY_TAG)), 0, cell.high, None)
+                builder.emit(ir.Choose(arithmetic(s.BinaryOp.EQ, ir.Reg(how), ir.Const(value)), (took,), ()))
+            if lock not in claimed:
+                kept = Cell(f"hold of {lock} at start", Sort.LEVEL, 0, cell.high, is_global=False)
+                self.graph.locals.append(kept)
+                self.kept[lock] = kept
+                builder.assign(builder.register(kept), ir.Reg(register), 0, cell.high, None)
+
+    def _possible_holds(self, evaluator: KernelCalls, frame: Frame) -> dict[str, tuple[int, int]]:
+        """For each lock the clauses speak of how it may be held at the start: from 0 (not) over 1 (exclusively) to 2 (shared)."""
+        found: dict[str, tuple[int, int]] = {}
         for clause in self.plan.routine.clauses:
             if isinstance(clause, s.LockClause):
-                refs.append(clause.lock)
-            elif isinstance(clause, s.ConditionClause):
-                refs += _held_refs(clause.condition)
-        state = self.unit.state
-        for ref in refs:
-            for _, lock in evaluator.locks(ref, frame):
-                cell = state.hold(lock)
-                self.given_cells.append(cell)
-                register = evaluator.builder.register(cell)
-                if any(isinstance(c, s.LockClause) and c.acquires and c.lock == ref for c in self.plan.routine.clauses):
-                    continue
-                evaluator.builder.emit(
-                    ir.Pick(register, f"held {lock}", ir.FREE, ir.hold(False, 1, 0))
-                )
-                releases = any(
-                    isinstance(c, s.LockClause) and not c.acquires and c.lock == ref for c in self.plan.routine.clauses
-                )
-                if releases:
-                    evaluator.builder.emit(ir.Guess(ir.IsHeld(register, None)))
+                modes = {s.Mode.EXCLUSIVE: (1, 1), s.Mode.SHARED: (2, 2), s.Mode.EITHER: (1, 2)}
+                for _, lock in evaluator.locks(clause.lock, frame):
+                    found[lock] = (0, 0) if clause.acquires else modes[clause.mode]
+        for clause in self.plan.routine.clauses:
+            if isinstance(clause, s.ConditionClause):
+                for held in _helds(clause.condition):
+                    for _, lock in evaluator.locks(held.lock, frame):
+                        if lock not in found or found[lock] == (0, 1):
+                            found[lock] = (0, 2 if held.mode is s.Mode.SHARED else 1)
+        return found
 
     def _run(self, at: int, body: Graph, names: dict[str, Binding]) -> tuple[int, Variable | None]:
         routine = self.plan.routine
@@ -497,13 +533,17 @@ class _Harness(GraphLowerer):
 
 
 def _held_refs(expr: s.Expr) -> list[s.Ref]:
+    return [held.lock for held in _helds(expr)]
+
+
+def _helds(expr: s.Expr) -> list[s.Held]:
     match expr:
-        case s.Held(lock):
-            return [lock]
+        case s.Held():
+            return [expr]
         case s.Unary(_, operand) | s.Old(operand):
-            return _held_refs(operand)
+            return _helds(operand)
         case s.Binary(_, left, right):
-            return _held_refs(left) + _held_refs(right)
+            return _helds(left) + _helds(right)
         case _:
             return []
 

@@ -127,7 +127,7 @@ class State:
         return self._cell(f"life {lock}", Sort.LIFE, 0, 2, start=(start,))
 
     def tag(self, lock: str, tag: str | None) -> int:
-        table = self.tags.setdefault(self.kind(lock).name, {None: 0})
+        table = self.tags.setdefault(self.kind(lock).name, {None: ir.NO_TAG, "*": ir.ANY_TAG})
         return table.setdefault(tag, min(len(table), MAX_TAGS - 1))
 
     def field(self, lock: str, field: s.Field) -> Cell:

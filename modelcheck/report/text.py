@@ -5,6 +5,7 @@ Everything fits the given width (80 columns by default); nothing is cut off, lon
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,7 +22,6 @@ from modelcheck.verdict import (
     PASSIVE_LEVEL,
     Choice,
     Property,
-    Proved,
     Report,
     Result,
     Step,
@@ -41,7 +41,8 @@ _LEVELS = {
     NO_LEVEL: "none",
 }
 _HOLD = {0: "free", 1: "held", 2: "held shared"}
-_LIFE = {0: "not initialised", 1: "initialised", 2: "freed"}
+INITIALISED = 1
+_LIFE = {0: "not initialised", INITIALISED: "initialised", 2: "freed"}
 _COLOURS = {"violated": "31", "unknown": "33", "proved": "32", "warning": "33", "strong": "1", "faint": "2"}
 
 
@@ -71,16 +72,12 @@ def file_report(report: Report, style: Style, render: Callable[[Diagnostic], str
 
     With `quiet` only violations, unknowns and the last line. `render` prints a diagnostic.
     """
-    blocks = [violation(r, r.verdict, style) for r in report.results if isinstance(r.verdict, Violated)]
+    blocks = list(_violations(report, style))
     for result in report.results:
         if isinstance(result.verdict, Undecided):
             blocks.append(undecided(result, result.verdict, report.unmodelled, style))
     if not quiet:
         blocks += [render(d).rstrip("\n") for d in report.warnings]
-        blocks += list(_unreachable(report, style))
-        if report.unmodelled:
-            names = ", ".join(clean(n) for n in report.unmodelled)
-            blocks.append(_wrapped(f"warning: no model knows {names}: what is called there is unknown", style))
         if report.results:
             blocks.append(_summary(report.results, style))
     if not report.results:
@@ -104,15 +101,41 @@ def run_total(outcomes: Sequence[Outcome], style: Style) -> str:
 # ---- violations ----
 
 
-def violation(result: Result, verdict: Violated, style: Style) -> str:
-    """One violated obligation: what, where, how it starts, each step, where the locks were taken."""
-    obligation, trace = result.obligation, verdict.trace
+def _violations(report: Report, style: Style) -> Iterator[str]:
+    """Each violated obligation; a run that breaks several is shown once."""
+    shown: dict[Trace, Result] = {}
+    locks = frozenset(r.obligation.subject for r in report.results if r.obligation.code.startswith("B"))
+    for result in report.results:
+        if isinstance(result.verdict, Violated):
+            first = shown.setdefault(result.verdict.trace, result)
+            quiet_about = frozenset() if result.obligation.code is Property.B08 else locks
+            yield violation(result, result.verdict, style, quiet_about, None if first is result else first)
+
+
+def violation(
+    result: Result,
+    verdict: Violated,
+    style: Style,
+    quiet_about: frozenset[str] = frozenset(),
+    same_run: Result | None = None,
+) -> str:
+    """One violated obligation: what, where, how it starts, each step, where the locks were taken.
+
+    `quiet_about` names locks whose fields are not told: how others use a lock matters where the property is about that.
+    `same_run` is an obligation that the same run breaks, and that has been shown already.
+    """
+    trace = verdict.trace
     lines = [*_heading(result, "violated", style), ""]
-    if trace.start:
-        lines.append(_wrapped("start: " + "; ".join(_start(c) for c in trace.start), style, "  "))
-        lines.append("")
-    lines += _steps(trace, style)
-    lines += [_wrapped(note, style, "  ") for note in _acquired_notes(trace, obligation.subject)]
+    if same_run is not None:
+        other = same_run.obligation
+        return "\n".join(
+            [*lines, _wrapped(f"the run is that of {other.code} at {clean(str(other.span))}, above", style, "  ")]
+        )
+    start = [text for choice in trace.start if not _is_field(choice, quiet_about) and (text := _start(choice))]
+    if start:
+        lines += [_wrapped("start: " + "; ".join(start), style, "  "), ""]
+    lines += _steps(trace, quiet_about, style)
+    lines += [_wrapped(note, style, "  ") for note in _acquired_notes(trace, result.obligation.subject)]
     if not verdict.replayed:
         text = "internal error: this trace was not confirmed by the interpreter; please report it"
         lines.append(style.paint("violated", _wrapped(text, style, "  ")))
@@ -125,7 +148,7 @@ def _heading(result: Result, kind: str, style: Style) -> list[str]:
     where = f"{clean(str(obligation.span))}"
     if obligation.routine:
         where += f" in {clean(obligation.routine)}"
-    if obligation.subject:
+    if obligation.subject not in ("", obligation.routine):
         where += f": {clean(obligation.subject)}"
     lines = [style.paint("strong", style.paint(kind, line)) for line in what]
     lines.append(_wrapped(f"--> {where}", style, "  ", "      "))
@@ -135,13 +158,13 @@ def _heading(result: Result, kind: str, style: Style) -> list[str]:
 
 
 def _start(choice: Choice) -> str:
-    """What was open at the start, in words."""
+    """What was open at the start, in words; empty for what goes without saying."""
     kind, _, name = clean(choice.name).partition(" ")
     match kind:
         case "irql":
             return f"IRQL is {level_name(choice.value)}"
         case "life":
-            return f"{name} is {_LIFE.get(choice.value, str(choice.value))}"
+            return "" if choice.value == INITIALISED else f"{name} is {_LIFE.get(choice.value, str(choice.value))}"
         case "held":
             return f"{name} is {_HOLD.get(choice.value, str(choice.value))}"
         case "var" | "param":
@@ -158,7 +181,7 @@ def _choice(choice: Choice) -> str:
             return f"* is {choice.value}"
         case "try":
             return "the attempt succeeds" if choice.value else "the attempt fails"
-        case "var":
+        case "var" | "param":
             return f"{name} is {choice.value}"
         case "uninit":
             return f"{name} happens to be {choice.value}"
@@ -179,11 +202,37 @@ def _held_lock(name: str, mode: str, count: int) -> str:
     return text if count == 1 else f"{text} x{count}"
 
 
-def _source_text(step: Step) -> str:
-    """The statement as written: its first line; of a condition the whole line, and how it went."""
-    if step.taken is None:
-        return clean(step.span.text.splitlines()[0]) if step.span.text else ""
-    return f"{clean(step.span.source.line(step.span.line))}  ({'true' if step.taken else 'false'})"
+_CLOSING = re.compile(r"[ \t)\]]*;?")
+_COMMENT = re.compile(r"\s*//.*")
+
+
+def _source_text(step: Step, first: bool) -> str:
+    """The statement as written, up to its `;`: the first line; of a condition the whole line, and how it went."""
+    source, text = step.span.source, step.span.text
+    if text == step.routine:
+        return f"{'start' if first else 'end'} of {clean(text)}"
+    if step.taken is not None:
+        line = _COMMENT.sub("", source.line(step.span.line))
+        return f"{clean(line)}  ({'true' if step.taken else 'false'})"
+    lines = text.splitlines()
+    if len(lines) > 1:
+        return clean(lines[0])
+    closing = _CLOSING.match(source.text, step.span.end)
+    return clean(text + (closing.group() if closing else ""))
+
+
+def _is_field(choice: Choice, locks: frozenset[str]) -> bool:
+    """Whether it is about a field of one of these locks."""
+    return choice.name.rpartition(" ")[2].rpartition(".")[0] in locks
+
+
+def _remarks(step: Step, quiet_about: frozenset[str]) -> Iterator[str]:
+    """How the open choices of a step went, as far as its text does not say it."""
+    for choice in step.choices:
+        if not _is_field(choice, quiet_about) and not (choice.name == "*" and step.taken is not None):
+            yield _choice(choice)
+    if step.note:
+        yield clean(step.note)
 
 
 def _place(step: Step, root: Step) -> str:
@@ -205,12 +254,12 @@ class _Row:
     held: str
 
 
-def _steps(trace: Trace, style: Style) -> list[str]:
+def _steps(trace: Trace, quiet_about: frozenset[str], style: Style) -> list[str]:
     """The steps as aligned columns, the failing one marked."""
     if not trace.steps:
         return []
     head = _Row("", "routine", "line", ("source",), "IRQL", "held")
-    rows = [head, *_rows(trace)]
+    rows = [head, *_rows(trace, quiet_about)]
     routine = _widest((r.routine for r in rows), style.width // 5)
     line = _widest((r.line for r in rows), style.width // 5)
     held = _widest((r.held for r in rows), style.width // 4)
@@ -233,16 +282,16 @@ def _steps(trace: Trace, style: Style) -> list[str]:
 _GAP = "  "
 
 
-def _rows(trace: Trace) -> Iterator[_Row]:
+def _rows(trace: Trace, quiet_about: frozenset[str]) -> Iterator[_Row]:
     before: Step | None = None
     for step in trace.steps:
         same_call = before is not None and (before.routine, before.depth) == (step.routine, step.depth)
-        remarks = [*map(_choice, step.choices), *([clean(step.note)] if step.note else [])]
+        last = step is trace.steps[-1]
         yield _Row(
-            mark=">" if step is trace.steps[-1] else "",
+            mark=">" if last else "",
             routine="" if same_call else "  " * min(step.depth, 4) + clean(step.routine),
             line=_place(step, trace.steps[0]),
-            source=(_source_text(step), *(f"  - {remark}" for remark in remarks)),
+            source=(_source_text(step, before is None), *(f"  - {remark}" for remark in _remarks(step, quiet_about))),
             irql=level_name(step.irql),
             held=", ".join(_held_lock(*entry) for entry in step.held),
         )
@@ -289,7 +338,7 @@ def _acquired_notes(trace: Trace, subject: str) -> Iterator[str]:
             yield f"note: {clean(name)} was acquired at {clean(step.span.source.name)}:{step.span.line}"
 
 
-# ---- unknown, unreachable, proved ----
+# ---- unknown, proved ----
 
 
 def undecided(result: Result, verdict: Undecided, unmodelled: Sequence[str], style: Style) -> str:
@@ -306,22 +355,14 @@ def _advice(verdict: Undecided, unmodelled: Sequence[str]) -> str:
     for name in unmodelled:
         if name in verdict.reason:
             return f"say what it does: `extern {clean(name)}(..)` with clauses or a body, in a model that you import"
-    return "give it more time (--timeout), or say less at once: clauses on a called routine, a narrower int, an assume"
+    simpler = "say it more simply here: clauses on a called routine, a narrower int, constants for what is computed"
+    return f"give it more time (--timeout), or {simpler}" if _OUT_OF_TIME.search(verdict.reason) else simpler
 
 
-def _unreachable(report: Report, style: Style) -> Iterator[str]:
-    places: defaultdict[str, list[str]] = defaultdict(list)
-    for result in report.results:
-        if isinstance(result.verdict, Proved) and result.verdict.unreachable:
-            span, routine = result.obligation.span, result.obligation.routine
-            where = f"{clean(span.source.name)}:{span.line}" + (f" in {clean(routine)}" if routine else "")
-            places[where].append(str(result.obligation.code))
-    if places:
-        count = sum(map(len, places.values()))
-        noun = "1 obligation holds" if count == 1 else f"{count} obligations hold"
-        head = style.paint("warning", _wrapped(f"warning: {noun} only because no path comes here:", style))
-        lines = (f"{where}: {', '.join(sorted(set(codes)))}" for where, codes in places.items())
-        yield "\n".join([head, *(_wrapped(line, style, "  ", "    ") for line in lines)])
+_OUT_OF_TIME = re.compile(r"\b(time|steps|limit|budget)\b")
+
+
+_COLUMNS = {"proved": 8, "violated": 10, "unknown": 9}
 
 
 def _summary(results: Sequence[Result], style: Style) -> str:
@@ -329,14 +370,16 @@ def _summary(results: Sequence[Result], style: Style) -> str:
     rows: defaultdict[Property, list[Result]] = defaultdict(list)
     for result in results:
         rows[result.obligation.code].append(result)
-    name_width = style.width - 3 * 10
-    head = "property".ljust(name_width) + "".join(h.rjust(10) for h in ("proved", "violated", "unknown"))
-    lines = [style.paint("faint", head.rstrip())]
+    name_width = style.width - sum(_COLUMNS.values())
+    head = "property".ljust(name_width) + "".join(kind.rjust(width) for kind, width in _COLUMNS.items())
+    lines = [style.paint("faint", head)]
     for code in sorted(rows):
         counted = tally(rows[code])
-        name = textwrap.wrap(f"{code} {title(code)}", name_width - 2, subsequent_indent="    ")
-        cells = [(counted.proved, "proved"), (counted.violated, "violated"), (counted.unknown, "unknown")]
-        numbers = "".join(style.paint(kind, str(n).rjust(10)) if n else "-".rjust(10) for n, kind in cells)
+        name = textwrap.wrap(f"{code} {title(code)}", name_width, subsequent_indent="    ")
+        numbers = ""
+        for kind, width in _COLUMNS.items():
+            number = getattr(counted, kind)
+            numbers += style.paint(kind, str(number).rjust(width)) if number else "-".rjust(width)
         lines += [name[0].ljust(name_width) + numbers, *name[1:]]
     return "\n".join(lines)
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,9 @@ from tests.conformance.notation import Case, Claim, Malformed, read_case, read_c
 from tests.conformance.operations import Inexpressible
 from tests.conformance.properties import Answer, Fails, Holds, NotKnown, answer
 from tests.conformance.translate import is_deferred, needs_clauses, translate
+
+LIMIT = 60
+"""Seconds for one model: one that takes longer settles nothing and does not hold up the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,7 @@ def run_case(source: Mapping[str, Any]) -> tuple[Outcome, ...]:
         return tuple(Outcome(name, claim, None) for claim in claims)
     try:
         case = read_case(source)
-    except Malformed as trouble:
+    except (Malformed, KeyError, TypeError, ValueError) as trouble:
         return _not_known(name, claims, f"cannot be expressed: {trouble}")
     decided = {
         clauses: _decide(case, clauses, [c for c in claims if not is_deferred(c) and needs_clauses(c) == clauses])
@@ -79,16 +84,40 @@ def _decide(case: Case, clauses: bool, claims: list[Claim]) -> dict[Claim, Answe
         return {}
     try:
         model = translate(case, clauses)
-        report = verify_text(model.text)
+        with time_limit(LIMIT):
+            report = verify_text(model.text)
+    except TimeoutError:
+        return dict.fromkeys(claims, NotKnown(f"no answer in {LIMIT} s"))
     except Inexpressible as trouble:
         return dict.fromkeys(claims, NotKnown(f"cannot be expressed: {trouble}"))
     except Rejected as rejected:
         return dict.fromkeys(claims, NotKnown(f"the model is rejected: {rejected}"))
+    except Exception as trouble:  # whatever it is, it settles nothing, and the other properties go on
+        return dict.fromkeys(claims, NotKnown(f"{type(trouble).__name__}: {trouble}"))
     return {claim: answer(claim, model, report) for claim in claims}
 
 
 def _not_known(name: str, claims: tuple[Claim, ...], reason: str) -> tuple[Outcome, ...]:
     return tuple(Outcome(name, c, None if is_deferred(c) else NotKnown(reason)) for c in claims)
+
+
+@contextmanager
+def time_limit(seconds: int) -> Iterator[None]:
+    """Raises TimeoutError in the block after that time, where the system has interval timers."""
+    if not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def expire(number: int, frame: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def verify_text(text: str) -> Report:
@@ -99,24 +128,15 @@ def verify_text(text: str) -> Report:
         return verify(path)
 
 
-def run_guarded(source: Mapping[str, Any]) -> tuple[Outcome, ...]:
-    """`run_case`; what goes wrong inside is the reason why nothing is known."""
-    try:
-        return run_case(source)
-    except Exception as trouble:
-        reason = f"{type(trouble).__name__}: {trouble}"
-        return _not_known(str(source.get("id", "?")), read_claims(source), reason)
-
-
 def run_file(path: Path, jobs: int) -> list[Outcome]:
     """The outcomes of all cases of a file, in its order."""
     cases = json.loads(path.read_text(encoding="utf-8"))
     if isinstance(cases, dict):
         cases = cases.get("cases", [cases])
     if jobs == 1:
-        return [outcome for case in cases for outcome in run_guarded(case)]
+        return [outcome for case in cases for outcome in run_case(case)]
     with ProcessPoolExecutor(jobs) as pool:
-        return [outcome for found in pool.map(run_guarded, cases) for outcome in found]
+        return [outcome for found in pool.map(run_case, cases) for outcome in found]
 
 
 def main(arguments: list[str] | None = None) -> int:

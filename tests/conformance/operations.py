@@ -146,7 +146,7 @@ LOCAL = {
     "CaseBlockingRelease": "(lock L) requires irql <= DISPATCH_LEVEL { release L either; }",
     "CaseInit": "(lock L) { init L; }",
     "CaseRaise": "(KIRQL new) { raise new; }",
-    "CaseLower": "(KIRQL new) { lower new; }",
+    "CaseLower": "(KIRQL new) { if (new != irql) { lower new; } }",
     "CaseCallout": '() { require no_spin_lock else I07 "no call-out with a spin lock held"; }',
 }
 """Externs that the notation needs beyond the shipped model."""

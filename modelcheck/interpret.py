@@ -2063,7 +2063,7 @@ class Machine:
     def _init(self, lock: str | None) -> None:
         if lock is None:
             return
-        if self._has_life(lock) and (lock in self.state.holds or self.state.lives[lock] == INITIALISED):
+        if lock in self.state.holds or (self._has_life(lock) and self.state.lives[lock] == INITIALISED):
             self._fail(Property.B05, lock)
         self.state.lives[lock] = INITIALISED
         self.touched.add(lock)
@@ -2071,7 +2071,7 @@ class Machine:
     def _free(self, lock: str | None) -> None:
         if lock is None:
             return
-        if self._has_life(lock) and (lock in self.state.holds or self.state.lives[lock] != INITIALISED):
+        if lock in self.state.holds or (self._has_life(lock) and self.state.lives[lock] != INITIALISED):
             self._fail(Property.B06, lock)
         self.state.lives[lock] = FREED
         self.touched.add(lock)

@@ -376,7 +376,8 @@ class _Harness(GraphLowerer):
             if self.goes_on is not None:
                 evaluator.builder.emit(ir.Guess(ir.Reg(evaluator.builder.register(self.goes_on))))
 
-        self.edge(ended, routine.span, go_on, step=False, target=graph.exit)
+        went_on = self.edge(ended, routine.span, go_on, step=False)
+        self.edge(went_on, routine.span, lambda evaluator: None, step=False, target=graph.exit)
         self.places.settle()
         return self._levels()
 

@@ -18,11 +18,12 @@ def printed(text: str) -> str:
     [
         ("lock  L:K ;lock M[3]:K ordered in paged;", "lock L : K;\nlock M[3] : K ordered in paged;\n"),
         ("routine R(KIRQL &k){k=1;}", "routine R(out KIRQL k) {\n    k = 1;\n}\n"),
-        ("routine R() { x = x + 1; x = (a || b) && !(c == d); }", "routine R() {\n    x++;\n    x = (a || b) && !(c == d);\n}\n"),
+        ("routine R() { x = x + 1; }", "routine R() {\n    x++;\n}\n"),
+        ("routine R() { x = ((a || b)) && !(c == d); }", "routine R() {\n    x = (a || b) && !(c == d);\n}\n"),
         ("routine R() { int 0..3 a, b = 2; }", "routine R() {\n    int 0..3 a;\n    int 0..3 b = 2;\n}\n"),
         ("event A;\n\n\n\nevent B;", "event A;\n\nevent B;\n"),
         ("routine R() { }\nroutine S() { }", "routine R() {\n}\n\nroutine S() {\n}\n"),
-        ("routine R() { cost 1000ns; cost 1500us; cost 2ms; }", "routine R() {\n    cost 1us;\n    cost 1500us;\n    cost 2ms;\n}\n"),
+        ("routine R() { cost 1000ns; cost 1.5ms; }", "routine R() {\n    cost 1us;\n    cost 1500us;\n}\n"),
     ],
 )
 def test_there_is_one_layout(text: str, expected: str) -> None:

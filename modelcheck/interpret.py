@@ -2167,11 +2167,12 @@ class Machine:
     def _change(self, level: int, up: bool) -> None:
         """`raise` and `lower`. NO_LEVEL, which was never written, leaves the level as it was."""
         state = self.state
-        if level < state.irql if up else level > state.irql:
+        before = state.irql
+        if level < before if up else level > before:
             self._fail(Property.I04, state.frames[-1].callee)
         if level != NO_LEVEL:
             state.irql = max(PASSIVE_LEVEL, min(level, HIGH_LEVEL))
-        if not up and any(state.irql < self._floor(lock) for lock in state.holds):
+        if state.irql < before and any(state.irql < self._floor(lock) for lock in state.holds):
             self._fail(Property.I05, state.frames[-1].callee)
 
     def _floor(self, lock: str) -> int:

@@ -73,6 +73,8 @@ class Activation:
     heap: list[int] = field(default_factory=list)
     callers: set[tuple[Activation, int]] = field(default_factory=set)
     reached: set[Plan] = field(default_factory=set)
+    waiting: bool = False
+    """Somebody will run it: it is on the stack, or among those woken."""
 
     @property
     def exits(self) -> dict[int, int]:
@@ -104,6 +106,10 @@ class Fixpoint:
         self._plans: dict[Graph, list[list[Plan]]] = {}
         self._orders: dict[Graph, list[int]] = {}
         self._seen_alarms: set[tuple[int, int, int, int]] = set()
+        self._new: set[Activation] = set()
+        """Made, and not yet run."""
+        self._woken: list[Activation] = []
+        """Run before, and with work again."""
 
     def run(self, root: Root, lives: Lives) -> None:
         """Analyses a root started in every state it can start in.
@@ -112,9 +118,11 @@ class Fixpoint:
             GaveUp: over budget, or a followed variable takes too many values.
         """
         layout = self.layouts[root.graph]
-        self.starts[root] = [
-            self._drive(self.activation(root.graph, key, sets)) for key, sets in start_states(root, layout, lives)
-        ]
+        self.starts[root] = []
+        for key, sets in start_states(root, layout, lives):
+            start = self.activation(root.graph, key, sets)
+            self._new.discard(start)
+            self.starts[root].append(self._drive(start))
 
     # ---- activations ----
 
@@ -126,6 +134,7 @@ class Fixpoint:
                 graph, layout, self._plans_of(graph), (key, sets), [{} for _ in range(graph.size)], self._order(graph)
             )
             self.activations[graph, key, sets] = found
+            self._new.add(found)
             self._join(found, graph.entry, key & layout.live[graph.entry], sets)
         return found
 
@@ -148,9 +157,13 @@ class Fixpoint:
     def _drive(self, first: Activation) -> Activation:
         """Runs until nothing changes; callees before their callers go on."""
         stack = [first]
-        while stack:
+        while stack or self._woken:
+            if not stack:
+                stack.append(self._woken.pop())
             activation = stack[-1]
+            activation.waiting = True
             if not activation.heap:
+                activation.waiting = False
                 stack.pop()
                 continue
             stack += self._advance(activation)
@@ -183,6 +196,9 @@ class Fixpoint:
             heapq.heappush(activation.heap, activation.order[location] << 32 | location)
         else:
             pending.add(key)
+        if not activation.waiting and activation not in self._new:
+            activation.waiting = True
+            self._woken.append(activation)
 
     def _join(self, activation: Activation, location: int, key: int, sets: int) -> None:
         table = activation.table[location]
@@ -243,16 +259,16 @@ class Fixpoint:
         callee = self.callee(plan, key, sets)
         activation.reached.add(plan)
         again: list[Activation] = []
-        if callee.heap:
-            # the callee first; this key again when it has ended
-            callee.callers.add((activation, plan.edge.source))
-            self._push(activation, plan.edge.source, key)
-            if callee is not activation:
-                again.append(callee)
         callee.callers.add((activation, plan.edge.source))
+        if callee in self._new:
+            # the callee first; this key again when it has ended
+            self._new.discard(callee)
+            callee.waiting = True
+            self._push(activation, plan.edge.source, key)
+            return [callee]
         for after_key, after_sets in returned(plan, callee, key, sets):
             self._join(activation, plan.edge.target, after_key & plan.layout.live[plan.edge.target], after_sets)
-        return again
+        return []
 
     def callee(self, plan: Plan, key: int, sets: int) -> Activation:
         """The activation that a call in this state enters."""

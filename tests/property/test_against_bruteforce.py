@@ -14,8 +14,8 @@ from tests.random_models import random_model
 
 FEW, MANY = 150, 3000
 BATCH = 25
-OPTIONS = Options(steps=100_000, timeout=10.0)
-MAX_STATES = 3_000
+OPTIONS = Options(steps=40_000, timeout=10.0)
+MAX_STATES = 1_500
 
 
 def disagreements(path: Path) -> list[str]:

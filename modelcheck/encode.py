@@ -261,10 +261,10 @@ class _Encoder:
                 return self.test(self.hold_with(register, lambda s, c, t: s == shared))
             case ir.Arith(BinaryOp.AND, left, right):
                 first = self.condition(left)
-                return self.test(conjunction((first, self.condition(right))))
+                return self.test(conjunction((first, self.where(first, right))))
             case ir.Arith(BinaryOp.OR, left, right):
                 first = self.condition(left)
-                return self.test(disjunction((first, self.condition(right))))
+                return self.test(disjunction((first, self.where(negation(first), right))))
             case ir.Arith(BinaryOp.EQ, left, right):
                 first = self.value(left)
                 return self.test(f"(= {first} {self.value(right)})")
@@ -276,6 +276,14 @@ class _Encoder:
                 return self.test(f"({_COMPARISONS[op]} {first} {self.value(right)})")
             case _:
                 return self.test(f"(not (= {self.value(term)} {self.number(0)}))")
+
+    def where(self, condition: str, term: Term) -> str:
+        """The condition of a term that is only evaluated, and only makes choices, where another holds."""
+        guard = self.guard
+        self.guard = self.test(conjunction((guard, condition)))
+        result = self.condition(term)
+        self.guard = guard
+        return result
 
     def is_free(self, register: int) -> str:
         return f"(= {self.values[register]} {self.number(FREE)})"

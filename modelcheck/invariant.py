@@ -50,29 +50,28 @@ def start_values(root: Root, cell: Cell, lives: Lives) -> Sequence[int]:
             return lives.get(cell.name, cell.start)
         case Sort.SHARED:
             return root.starts.get(cell.name.removeprefix("var "), range(cell.low, cell.high + 1))
-        case Sort.FIELD:
-            return range(cell.low, cell.high + 1)
-        case Sort.GHOST | Sort.CONTEXT:
+        case Sort.FIELD | Sort.GHOST | Sort.CONTEXT:
             return cell.start
         case _:
             return (0,)
 
 
 def lives_from(root: Root, ends: Iterable[tuple[Root, Mapping[str, tuple[int, ...]]]]) -> Lives:
-    """The lives of locks when `root` starts: as declared, then as each earlier phase leaves them; if routines of its own
-    phase change a lock, any way they leave it too. `ends` gives for each root the values it can end with, for the cells it changes.
+    """The lives of locks when `root` starts: as declared, then as each earlier phase leaves them; in the phase `run`, whose
+    routines overlap, also as any of its own phase leaves them. `ends` gives for each root the values it can end with, for
+    the cells it changes.
 
-    A phase that changes a lock leaves it as one of its routines does: all of them have run before the next phase."""
+    Before `run` a phase that changes a lock leaves it as one of its routines does, since all of them have run; from `run`
+    on a routine may or may not have run."""
     ends = list(ends)
     lives: dict[str, tuple[int, ...]] = {}
     declared = {c.name: c.start for r, _ in ends for c in r.environment.cells.values() if c.sort is Sort.LIFE}
     for name, start in declared.items():
         values = set(start)
-        for phase in range(root.phase):
+        for phase in range(RUN + 1 if root.phase == RUN else root.phase):
             left = {v for other, end in ends if other.phase == phase for v in end.get(name, ())}
             if left:
                 values = left if phase < RUN else values | left
-        values |= {v for other, end in ends if other.phase == root.phase and root.phase >= RUN for v in end.get(name, ())}
         lives[name] = tuple(sorted(values))
     return lives
 

@@ -5,7 +5,7 @@ level, a flag. An *operation* is what one statement does, written on *registers*
 every lock and variable it is applied to: `KeAcquireSpinLock(&A, &x)` and `KeAcquireSpinLock(&B, &y)` are one operation
 on different cells. A *graph* has locations and edges; an edge applies an operation to cells, or calls another graph.
 
-How a lock is held is one number: 0 free, else `hold(mode, count, tag)`; counts stop at 3, "three or more".
+How a lock is held is one number: 0 free, else `hold(mode, count, tag)`; counts stop at 6, "six or more".
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from modelcheck.source import Span
 from modelcheck.syntax import BinaryOp
 
 FREE = 0
-MAX_COUNT = 3
+MAX_COUNT = 6
 NO_TAG, ANY_TAG = 0, 1
 """Tag indices with a meaning of their own: acquired without a tag; held already at the start in a way every release fits."""
 UNINITIALISED, INITIALISED, FREED = 0, 1, 2

@@ -14,7 +14,7 @@ from modelcheck.lower import frames
 
 _EXACT = {Sort.IRQL, Sort.LEVEL, Sort.LOCKREF, Sort.TAINT}
 _SETS = {Sort.HOLD, Sort.LIFE, Sort.FIELD, Sort.GHOST, Sort.CONTEXT}
-MAX_SET = 128
+MAX_SET = 256
 
 
 class Layout:

@@ -42,6 +42,9 @@ class Options:
     certificate: bool = False
 
 
+_SATURATED = ("count ", "counter ")
+
+
 class InternalError(Exception):
     """We are wrong: a counterexample that does not replay, a certificate that Z3 rejects."""
 
@@ -150,6 +153,9 @@ def _replayed(lowered: Lowered, analysis: Analysis, obligation: Obligation, brok
     from modelcheck.interpret import Environment, replay
 
     assert isinstance(broken, Broken)
+    saturated = next((c.name for step in broken.trace.steps for c in step.choices if c.name.startswith(_SATURATED)), None)
+    if saturated is not None:
+        return Undecided(f"it depends on how often exactly ({saturated}), which is not counted that far")
     guessed = _guessed(lowered, broken.trace)
     if guessed:
         return Undecided(f"it depends on which values others write to `{guessed}`, which is not known exactly")

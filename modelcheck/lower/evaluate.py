@@ -73,6 +73,8 @@ class Evaluator:
         self.state = state
         self.ledger = ledger
         self.builder = builder
+        self.reached: list[Term] = []
+        """Under which conditions the operand that is being evaluated is evaluated at all (`&&`, `||`)."""
         self.results: dict[int, Variable] = {}
         """Values of routine calls inside the expression, by the identity of the call node."""
 
@@ -162,6 +164,12 @@ class Evaluator:
     def _members(self, family: str, index: s.Expr, frame: Frame) -> list[tuple[Term, str]]:
         size = self.program.locks[family].size or 1
         term = self.term(index, frame)
+        low, high = self.builder.range(term)
+        if low < 0 or high >= size:
+            inside = both(
+                arithmetic(s.BinaryOp.GE, term, ir.Const(0)), arithmetic(s.BinaryOp.LT, term, ir.Const(size))
+            )
+            self.demand(inside, Property.C04, frame, index.span, family, f"the index of {family} is below {size}")
         if isinstance(term, ir.Const):
             return [(TRUE, f"{family}[{term.value}]")] if 0 <= term.value < size else []
         register = self.builder.scratch(*self.builder.range(term))
@@ -186,25 +194,34 @@ class Evaluator:
             case _:
                 return False
 
-    def each_lock(self, ref: s.Ref, frame: Frame, emit: Callable[[str], None]) -> None:
-        """Emits for every lock the reference can stand for, each behind its condition."""
-        self._choose(self.locks(ref, frame), emit)
+    def each_lock(
+        self, ref: s.Ref, frame: Frame, emit: Callable[[str], None], otherwise: Callable[[], None] | None = None
+    ) -> None:
+        """Emits for every lock the reference can stand for, each behind its condition; `otherwise` where it is none."""
+        self._choose(self.locks(ref, frame), emit, otherwise)
 
-    def _choose(self, alternatives: list[tuple[Term, str]], emit: Callable[[str], None]) -> None:
+    def _choose(
+        self,
+        alternatives: list[tuple[Term, str]],
+        emit: Callable[[str], None],
+        otherwise: Callable[[], None] | None = None,
+    ) -> None:
         if not alternatives:
+            if otherwise is not None:
+                otherwise()
             return
         (condition, name), *rest = alternatives
         if condition == TRUE:
             emit(name)
             return
         if condition == FALSE:
-            self._choose(rest, emit)
+            self._choose(rest, emit, otherwise)
             return
         saved = self.builder.branch()
         emit(name)
         then = self.builder.resume(saved)
         saved = self.builder.branch()
-        self._choose(rest, emit)
+        self._choose(rest, emit, otherwise)
         self.builder.emit(ir.Choose(condition, then, self.builder.resume(saved)))
 
     # ---- expressions ----
@@ -275,6 +292,9 @@ class Evaluator:
     def _ref(self, ref: s.Ref, frame: Frame, wanted: s.Type | None) -> Term:
         variable = self.variable(ref, frame)
         if variable is not None:
+            declared = self._guards(ref, frame)
+            if declared is not None:
+                self.guarded(declared.guards, declared.name, False, frame, ref.span)
             return self.term_of(variable)
         binding = frame.names.get(ref.name)
         match binding, ref.selectors:
@@ -295,7 +315,26 @@ class Evaluator:
         elif op in (s.BinaryOp.AND, s.BinaryOp.OR):
             wanted = None
         first = self.term(left, frame, wanted)
-        return arithmetic(op, first, self.term(right, frame, wanted))
+        if op not in (s.BinaryOp.AND, s.BinaryOp.OR) or not self._has_guarded(right, frame):
+            return arithmetic(op, first, self.term(right, frame, wanted))
+        register = self.builder.scratch(0, 1)
+        self.builder.emit(ir.Set(register, _truth(first), 0, 1, None))
+        reached = ir.Reg(register) if op is s.BinaryOp.AND else negate(ir.Reg(register))
+        self.reached.append(reached)
+        second = self.term(right, frame, wanted)
+        self.reached.pop()
+        return arithmetic(op, ir.Reg(register), second)
+
+    def _has_guarded(self, expr: s.Expr, frame: Frame) -> bool:
+        return any(self._guards(ref, frame) for ref in references(expr))
+
+    def _guards(self, ref: s.Ref, frame: Frame) -> s.VarDecl | None:
+        """The declaration of a shared variable that has a guard."""
+        variable = self.variable(ref, frame)
+        if variable is None or not isinstance(variable.place, Cell) or variable.place.sort is not Sort.SHARED:
+            return None
+        declared = self.program.variables[variable.place.name.removeprefix("var ")]
+        return declared if declared.guards else None
 
     def _any_held(self, alternatives: list[tuple[Term, str]], shared: bool | None) -> Term:
         result: Term = FALSE
@@ -346,7 +385,6 @@ class Evaluator:
 
     def _interfere(self, cell: Cell, frame: Frame, span: Span) -> None:
         declared = self.program.variables[cell.name.removeprefix("var ")]
-        self.guarded(declared.guards, declared.name, False, frame, span)
         if frame.quiet or not cell.others:
             return
         change = ir.Interfere(self.builder.register(cell))
@@ -361,6 +399,8 @@ class Evaluator:
             held = self._any_held(self.locks(guard, Frame({}, frame.routine)), False if write else None)
             lock = qualified(guard)
             why = f"{lock} is held exclusively when {name} is written" if write else f"{lock} is held when {name} is read"
+            for reached in self.reached:
+                held = arithmetic(s.BinaryOp.OR, negate(reached), held)
             self.demand(held, Property.R01, frame, span, name, why)
 
     # ---- statements of one step ----
@@ -483,6 +523,11 @@ class Evaluator:
         mismatch = self.obligation(Property.B04, frame, span, lock, why)
         return self.builder.slot(unheld), self.builder.slot(mismatch)
 
+    def _release_nothing(self, ref: s.Ref, frame: Frame, span: Span) -> None:
+        """B02: the handle belongs to no lock."""
+        if isinstance(frame.names.get(ref.name), Handle):
+            self.demand(FALSE, Property.B02, frame, span, ref.name, f"{ref.name} belongs to a lock when it is released")
+
     def convert(self, lock: str, frame: Frame, span: Span, shared: bool, result: int | None) -> None:
         register = self.builder.register(self.state.hold(lock))
         unheld, mismatch = self._release_slots(lock, frame, span)
@@ -545,7 +590,12 @@ class Evaluator:
                 shared = mode is s.Mode.SHARED
                 self.each_lock(lock, frame, lambda name: self.take(name, frame, stmt.span, shared, tag))
             case s.Release(lock, mode, tag):
-                self.each_lock(lock, frame, lambda name: self.drop(name, frame, stmt.span, mode, tag))
+                self.each_lock(
+                    lock,
+                    frame,
+                    lambda name: self.drop(name, frame, stmt.span, mode, tag),
+                    lambda: self._release_nothing(lock, frame, stmt.span),
+                )
             case s.Convert(lock, mode):
                 shared = mode is s.Mode.SHARED
                 self.each_lock(lock, frame, lambda name: self.convert(name, frame, stmt.span, shared, None))

@@ -56,6 +56,8 @@ def _binding_key(binding: Binding | None) -> object:
             return name
         case Handle(_, candidates):
             return candidates
+        case Variable(Cell() as cell) if cell.is_global:
+            return cell.name
         case _:
             return None
 
@@ -292,7 +294,7 @@ class GraphLowerer:
         """(caller's cell, name of the callee's cell) for one parameter."""
         match binding:
             case Variable(Cell() as cell):
-                return [(cell, param.name)]
+                return [] if cell.is_global and param.by_ref else [(cell, param.name)]
             case Handle(fields):
                 return [(v.place, f"{param.name}.{n}") for n, v in fields.items() if isinstance(v.place, Cell)]
             case _:
@@ -723,7 +725,11 @@ class RoutineLowerer(GraphLowerer):
                     self.graph.inputs += [v.place for v in handle.fields.values() if isinstance(v.place, Cell)]
                 case s.ValueParam(kind, name) if isinstance(kind, s.NamedType) and kind.name in self.program.devices:
                     own[name] = Object(kind.name)
-                case s.ValueParam(kind, name):
+                case s.ValueParam(kind, name, by_ref):
+                    given = names.get(name)
+                    if by_ref and isinstance(given, Variable) and isinstance(given.place, Cell) and given.place.is_global:
+                        own[name] = given  # the caller's variable itself: others may write to it meanwhile
+                        continue
                     variable = self.local(name, kind)
                     own[name] = variable
                     assert isinstance(variable.place, Cell)

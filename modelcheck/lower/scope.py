@@ -133,8 +133,15 @@ class State:
     def field(self, lock: str, field: s.Field) -> Cell:
         low, high = type_range(self.program, field.type)
         sort = Sort.GHOST if field.ghost else Sort.FIELD
-        first = 0 if field.value is None else self.program.constant_of(field.type, field.value) or 0
+        first = self._first(field.type, field.value)
         return self._cell(f"{lock}.{field.name}", sort, low, high, start=(first,))
+
+    def _first(self, kind: s.Type, value: s.Expr | None) -> int:
+        """The value at the start: the declared one; without one NO_LEVEL for a KIRQL, the lowest for anything else."""
+        if value is not None:
+            return self.program.constant_of(kind, value) or 0
+        low, high = type_range(self.program, kind)
+        return high if is_kirql(kind) else low
 
     def shared(self, variable: s.VarDecl) -> Cell:
         low, high = type_range(self.program, variable.type)
@@ -143,7 +150,7 @@ class State:
 
     def context(self, variable: s.ContextVar) -> Cell:
         low, high = type_range(self.program, variable.type)
-        first = low if variable.value is None else self.program.constant_of(variable.type, variable.value) or 0
+        first = self._first(variable.type, variable.value)
         return self._cell(f"context {variable.name}", Sort.CONTEXT, low, high, start=(first,))
 
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from modelcheck.engines.fixpoint import Activation, Fixpoint, GaveUp
-from modelcheck.engines.paths import Paths
+from modelcheck.engines.paths import Move, Paths
 from modelcheck.engines.refine import Feasible, Infeasible, decide
 from modelcheck.invariant import Invariant, Lives, Table, lives_from
 from modelcheck.ir import Cell, Root
+from modelcheck.layout import used_cells
 from modelcheck.lower import Lowered, every_graph
 from modelcheck.verdict import Trace
 
@@ -160,13 +161,29 @@ class Analysis:
         match answer:
             case Feasible(trace):
                 self.decisions[obligation] = Broken(trace, root)
-            case Infeasible(cells) if cells - tracked:
-                return tracked | cells
-            case Infeasible():
+            case Infeasible(cells):
+                more = cells - fixpoint.tracked or _looked_at(moves, fixpoint)
+                if more:
+                    return tracked | more
                 self.decisions[obligation] = Open("the abstraction cannot tell the paths apart")
             case _:
                 self.decisions[obligation] = Open(answer.reason)
         return None
+
+
+def _looked_at(moves: list[Move], fixpoint: Fixpoint) -> frozenset[Cell]:
+    """Where no cell's value has to be kept to see that a path is impossible: what its last step looks at, or else all it
+    looks at, and is not followed yet."""
+    for part in (moves[-1:], moves):
+        found = frozenset(
+            cell
+            for move in part
+            for cell in used_cells(move.plan.edge)
+            if cell not in fixpoint.tracked and cell not in move.plan.layout.keys
+        )
+        if found:
+            return found
+    return frozenset()
 
 
 def _roots_of(lowered: Lowered) -> dict[int, list[Root]]:

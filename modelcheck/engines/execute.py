@@ -260,7 +260,7 @@ class _Executor:
         for s in self.split([state], sorted(registers_of(change.level) | {change.register})):
             level, now = self.term(change.level, s), s.values[change.register]
             assert isinstance(now, int)
-            levels = [level] if level is not None else list(range(NO_LEVEL))
+            levels = [level] if level is not None else list(range(NO_LEVEL + 1))
             for new_level in levels:
                 result += self._to_level(s.copy() if len(levels) > 1 else s, change, now, new_level)
         return result

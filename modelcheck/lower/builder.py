@@ -134,6 +134,9 @@ class _Effects:
         self.reads.update(r for r in registers if r not in self.kills)
 
     def write(self, register: int, certain: bool) -> None:
+        """A write that may not happen lets the value before it through."""
+        if not certain:
+            self.read((register,))
         self.writes.add(register)
         if certain and register not in self.reads:
             self.kills.add(register)

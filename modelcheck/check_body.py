@@ -25,7 +25,7 @@ from modelcheck.names import (
     type_meaning,
 )
 from modelcheck.printer import expression, parameter, reference, signature, type_text
-from modelcheck.resolve import Program, enum_of, substatements, type_range
+from modelcheck.resolve import Program, enum_of, find_role, substatements, type_range
 from modelcheck.source import Span
 from modelcheck.verdict import HIGH_LEVEL, Property
 
@@ -41,6 +41,7 @@ _NOT_IN_KERNEL_ROUTINES = {
     s.Jump: "jumps",
     s.Switch: "`switch`",
     s.Try: "`try`",
+    s.Atomic: "`atomic`",
 }
 
 
@@ -286,7 +287,7 @@ class BodyCheck:
                 self.error(Code.OUT_OF_RANGE, f"an IRQL is in 0..{HIGH_LEVEL}", other.span)
 
     def _is_enum_name(self, expr: s.Expr) -> bool:
-        return isinstance(expr, s.Ref) and not expr.selectors and self.names.lookup(expr.name) is None
+        return isinstance(expr, s.Ref) and not expr.selectors and self.names.meant(expr) is None
 
     def _lock_comparison(self, expr: s.Binary) -> bool:
         """`H.target == none`, `H.target != L`: whether it is one, checked."""
@@ -588,6 +589,29 @@ class BodyCheck:
 
     def routine(self, routine: s.Routine, primitives: bool) -> None:
         self._whole(routine, Place(primitives=primitives), routine.body)
+        self._role_result(routine)
+
+    def _role_result(self, routine: s.Routine) -> None:
+        """A role that looks at the result must be able to: `result == STATUS_SUCCESS` wants an NTSTATUS."""
+        if routine.role is None or routine.result is None:
+            return
+        try:
+            role, _ = find_role(self.program, routine.role)
+        except KeyError:
+            return
+        condition = role.continues
+        if condition is None:
+            return
+
+        def attempt() -> None:
+            self.names.frames.append({"result": Meaning(Sort.VARIABLE, type=routine.result)})
+            self.condition(condition, calls=False)
+            self.names.frames.pop()
+
+        if self._trial(attempt):
+            message = f"`{role.name}` looks at `{_short(condition)}`, and `{routine.name}` gives back a different type"
+            note = Note(f"`{role.name}` is declared here", role.span)
+            self.error(Code.ROLE, message, routine.result.span, note)
 
     def extern(self, extern: s.Extern) -> None:
         self.form = extern

@@ -387,7 +387,7 @@ def _recheck(options: argparse.Namespace) -> int:
         return _complain(f"{options.folder}: no certificates there", 5)
     for result in results:
         print(result)
-    return 0
+    return 4 if any(result.problem for result in results) else 0
 
 
 def _fmt(options: argparse.Namespace) -> int:

@@ -722,6 +722,8 @@ class _Compiler:
         local = self.find(name)
         if local is not None:
             return ("slot", local.slot), local.bound, local.sort, local.domain, local.kind, selectors
+        if program.hides(ref):
+            return ("opaque", name), False, "opaque", None, None, selectors
         if name in program.devices and selectors and isinstance(selectors[0], s.Member):
             name, selectors = qualified(ref), selectors[1:]
         if name in program.variables:

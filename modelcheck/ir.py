@@ -243,7 +243,8 @@ Instruction: TypeAlias = (
 @dataclass(frozen=True, slots=True)
 class Operation:
     """Instructions on `size` registers. `reads`: registers whose value on entry can matter; `kills`: registers
-    certainly written before they are read; `writes`: all that can change. `holds`: (register, spins, level) of lock registers."""
+    certainly written before they are read; `writes`: all that can change. `holds`: (register, spins, level) of lock registers;
+    `scratch`: registers that stand for no cell."""
 
     code: tuple[Instruction, ...]
     size: int
@@ -252,6 +253,7 @@ class Operation:
     writes: frozenset[int] = field(compare=False)
     kills: frozenset[int] = field(compare=False)
     demands_free: bool = field(compare=False)
+    scratch: frozenset[int]
 
 
 @dataclass(slots=True, eq=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from modelcheck.ir import Cell, Edge, Graph, Sort
-from modelcheck.lower import frames
+from modelcheck.lower import every_graph, frames
 
 _EXACT = {Sort.IRQL, Sort.LEVEL, Sort.LOCKREF, Sort.TAINT}
 _SETS = {Sort.HOLD, Sort.LIFE, Sort.FIELD, Sort.GHOST, Sort.CONTEXT}
@@ -76,10 +76,27 @@ def layouts(roots: list[Graph], tracked: frozenset[Cell]) -> dict[Graph, Layout]
     """A layout for every graph reachable from the roots. A graph that asks whether *any* lock is held sees all of them."""
     touched = frames(roots)
     demanding = _demanding(touched)
-    holds = frozenset(c for cells in touched.values() for c in cells if c.sort is Sort.HOLD)
+    holds = _holds_together(roots, touched)
     return {
-        graph: Layout(graph, cells | holds if graph in demanding else cells, tracked) for graph, cells in touched.items()
+        graph: Layout(graph, cells | holds[graph] if graph in demanding else cells, tracked)
+        for graph, cells in touched.items()
     }
+
+
+def _holds_together(roots: list[Graph], touched: dict[Graph, frozenset[Cell]]) -> dict[Graph, frozenset[Cell]]:
+    """For each graph the locks of all roots it has to do with, directly or through graphs they share."""
+    groups: list[tuple[set[Graph], set[Cell]]] = []
+    for root in roots:
+        graphs, cells = set(every_graph([root])), {c for c in touched[root] if c.sort is Sort.HOLD}
+        apart = []
+        for group in groups:
+            if group[0].isdisjoint(graphs):
+                apart.append(group)
+            else:
+                graphs |= group[0]
+                cells |= group[1]
+        groups = [*apart, (graphs, cells)]
+    return {graph: frozenset(cells) for graphs, cells in groups for graph in graphs}
 
 
 def _demanding(touched: dict[Graph, frozenset[Cell]]) -> set[Graph]:

@@ -114,6 +114,12 @@ class Names:
                 return frame[name]
         return self.globals.get(name)
 
+    def meant(self, ref: s.Ref) -> Meaning | None:
+        """What the name of a reference is declared as, as far as it is seen from there."""
+        if self.program.hides(ref):
+            return next((frame[ref.name] for frame in reversed(self.frames) if ref.name in frame), None)
+        return self.lookup(ref.name)
+
     def visible(self) -> list[str]:
         """Every name a user could have meant here."""
         inner = [name for frame in self.frames for name in frame]
@@ -130,7 +136,7 @@ class Names:
 
         Reports what is wrong with it, and then is `UNKNOWN`.
         """
-        meaning = self.lookup(ref.name)
+        meaning = self.meant(ref)
         if meaning is None and not ref.selectors:
             meaning = self._enum_constant(ref, wanted)
         if meaning is None:

@@ -6,14 +6,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelcheck import syntax as s
+from modelcheck import __version__
 from modelcheck.check import check
 from modelcheck.diagnostics import Code, Diagnostic, Rejected, in_source_order
-from modelcheck.ir import INITIALISED, Root
+from modelcheck.interpret import Environment, Machine, replay_on
+from modelcheck.ir import INITIALISED, Root, Sort
 from modelcheck.lower import Lowered, lower
 from modelcheck.report.vacuity import vacuous
 from modelcheck.resolve import Program, resolve
 from modelcheck.verdict import (
+    Certificate,
     Choice,
     Obligation,
     Proved,
@@ -27,7 +29,8 @@ from modelcheck.verdict import (
 )
 
 if TYPE_CHECKING:
-    from modelcheck.engines.analyse import Analysis, Decision
+    from modelcheck.engines.analyse import Analysis
+    from modelcheck.evidence.certify import Checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +43,6 @@ class Options:
     full: bool = False
     only: frozenset[str] = frozenset()
     certificate: bool = False
-
-
-_SATURATED = ("count ", "counter ")
 
 
 class InternalError(Exception):
@@ -82,7 +82,7 @@ def verify(path: Path, options: Options = Options()) -> Report:  # noqa: B008 - 
 
     analysis = Analysis(lowered, Limits(options.steps, int(options.timeout * 1000)))
     analysis.run()
-    verdicts, certificate = _verdicts(lowered, analysis, options)
+    verdicts, certificate = _verdicts(lowered, analysis, options, path)
     results = tuple(
         Result(lowered.obligations[n], verdicts[n])
         for n in _listed(lowered)
@@ -106,15 +106,21 @@ def _listed(lowered: Lowered) -> list[int]:
     return sorted(numbers, key=place)
 
 
-def _verdicts(lowered: Lowered, analysis: Analysis, options: Options) -> tuple[dict[int, Verdict], None]:
+def _verdicts(
+    lowered: Lowered, analysis: Analysis, options: Options, path: Path
+) -> tuple[dict[int, Verdict], Certificate | None]:
+    """A verdict for each obligation of the user, each with its evidence checked; the certificate if it is wanted."""
     from modelcheck.engines.analyse import Broken, Held, Open
-    from modelcheck.evidence.certify import certify
-    from modelcheck.evidence.conditions import Pool, conditions
+    from modelcheck.evidence.certify import certify, script
+    from modelcheck.evidence.conditions import Pool, conditions, life_conditions
+    from modelcheck.evidence.manifest import write
 
-    pool = Pool()
+    pool = Pool(options.full)
     for number, invariant in enumerate(analysis.invariants):
         conditions(invariant, number, lowered.roots, pool)
+    life_conditions(analysis.invariants, lowered.roots, pool)
     checked = certify(pool, int(options.timeout * 1000))
+    replays = _Replays(lowered, analysis)
     verdicts: dict[int, Verdict] = {}
     for number in _listed(lowered):
         obligation = lowered.obligations[number]
@@ -123,20 +129,35 @@ def _verdicts(lowered: Lowered, analysis: Analysis, options: Options) -> tuple[d
             continue
         match analysis.decisions.get(number):
             case Held(invariant_number, reached):
-                if invariant_number in checked.rejected:
-                    query = checked.rejected[invariant_number]
-                    raise InternalError(f"Z3 rejects the invariant that should prove {obligation.id}:\n{query}")
-                if invariant_number in checked.unanswered:
-                    verdicts[number] = Undecided("Z3 did not answer all queries of the certificate in time")
-                else:
-                    verdicts[number] = Proved(f"invariant {invariant_number}", not reached)
-            case Broken() as broken:
-                verdicts[number] = _replayed(lowered, analysis, obligation, broken)
+                verdicts[number] = _proved(checked, obligation, invariant_number, reached)
+            case Broken(trace, root):
+                verdicts[number] = replays.verdict(obligation, trace, root)
             case Open(reason):
                 verdicts[number] = Undecided(reason)
             case None:
-                verdicts[number] = Undecided("the routine is never called and has no role")
-    return verdicts, None
+                verdicts[number] = Undecided("nothing starts or calls this")
+    if not options.certificate:
+        return verdicts, None
+    text = script(pool)
+    claims = {number: _WORDS[type(verdict)] for number, verdict in verdicts.items()}
+    return verdicts, Certificate(text, write(lowered, analysis.invariants, claims, str(path), text, __version__))
+
+
+_WORDS = {Proved: "proved", Violated: "violated", Undecided: "unknown"}
+
+
+def _proved(checked: Checked, obligation: Obligation, invariant: int, reached: bool) -> Verdict:
+    """Proved as far as Z3 confirms the invariant.
+
+    Raises:
+        InternalError: Z3 found the invariant to be none.
+    """
+    if invariant in checked.rejected:
+        query = checked.rejected[invariant]
+        raise InternalError(f"Z3 rejects the invariant that should prove {obligation.id}:\n{query}")
+    if invariant in checked.unanswered:
+        return Undecided("Z3 did not answer all queries of the certificate in time")
+    return Proved(f"invariant {invariant}", not reached)
 
 
 def _fact(obligation: Obligation, holds: bool) -> Verdict:
@@ -147,39 +168,55 @@ def _fact(obligation: Obligation, holds: bool) -> Verdict:
     return Violated(Trace("", (), (step,)), replayed=True)
 
 
-def _replayed(lowered: Lowered, analysis: Analysis, obligation: Obligation, broken: Decision) -> Verdict:
-    """A counterexample, replayed by the interpreter; one that rests on values nobody certainly writes is none."""
-    from modelcheck.engines.analyse import Broken
-    from modelcheck.interpret import Environment, replay
+class _Replays:
+    """Replays counterexamples on the interpreter, whose machine is made once for each root."""
 
-    assert isinstance(broken, Broken)
-    saturated = next((c.name for step in broken.trace.steps for c in step.choices if c.name.startswith(_SATURATED)), None)
-    if saturated is not None:
-        return Undecided(f"it depends on how often exactly ({saturated}), which is not counted that far")
-    guessed = _guessed(lowered, broken.trace)
-    if guessed:
-        return Undecided(f"it depends on which values others write to `{guessed}`, which is not known exactly")
-    root = broken.root
-    others: dict[str, frozenset[int]] = {}
-    lives: dict[str, frozenset[int]] = {}
-    for cell in root.environment.cells.values():
-        if cell.name.startswith("var "):
-            others[cell.name.removeprefix("var ")] = frozenset(cell.others)
-        elif cell.name.startswith("life "):
-            values = analysis.lives[root].get(cell.name, cell.start)
-            lives[cell.name.removeprefix("life ")] = frozenset(values)
-        elif cell.others:
-            others[cell.name] = frozenset(cell.others)
-    environment = Environment({n: frozenset(v) for n, v in root.starts.items()}, others, lives)
-    trace = replace(broken.trace, start=_whole_start(lowered, root, broken.trace.start, lives))
-    outcome = replay(lowered.program, trace, environment, obligation)
-    if not outcome.reproduced:
-        raise InternalError(f"the counterexample to {obligation.id} does not replay: {outcome.reason}")
-    return Violated(trace, replayed=True)
+    def __init__(self, lowered: Lowered, analysis: Analysis) -> None:
+        self.lowered = lowered
+        self.analysis = analysis
+        self.machines: dict[Root, tuple[Machine, dict[str, frozenset[int]]]] = {}
+
+    def verdict(self, obligation: Obligation, trace: Trace, root: Root) -> Verdict:
+        """Violated, if the run is real; undecided where it rests on what is not known exactly.
+
+        Raises:
+            InternalError: the trace is not a run of the model, or does not break the obligation.
+        """
+        saturated = next((c.name for c in _choices(trace) if c.name.startswith(("count ", "counter "))), None)
+        if saturated is not None:
+            return Undecided(f"it depends on how often exactly ({saturated}), which is not counted that far")
+        guessed = _guessed(self.lowered, trace)
+        if guessed:
+            return Undecided(f"it depends on which values others write to `{guessed}`, which is not known exactly")
+        machine, lives = self._machine(root)
+        whole = replace(trace, start=_whole_start(root, trace.start, lives))
+        outcome = replay_on(machine, whole, obligation)
+        if not outcome.reproduced:
+            raise InternalError(f"the counterexample to {obligation.id} does not replay: {outcome.reason}")
+        return Violated(whole, replayed=True)
+
+    def _machine(self, root: Root) -> tuple[Machine, dict[str, frozenset[int]]]:
+        found = self.machines.get(root)
+        if found is None:
+            others: dict[str, frozenset[int]] = {}
+            lives: dict[str, frozenset[int]] = {}
+            for cell in root.environment.cells.values():
+                if cell.sort is Sort.LIFE:
+                    values = self.analysis.lives[root].get(cell.name, cell.start)
+                    lives[cell.name.removeprefix("life ")] = frozenset(values)
+                elif cell.others:
+                    others[cell.name.removeprefix("var ")] = frozenset(cell.others)
+            environment = Environment({n: frozenset(v) for n, v in root.starts.items()}, others, lives)
+            found = self.machines[root] = (Machine(self.lowered.program, environment), lives)
+        return found
+
+
+def _choices(trace: Trace) -> list[Choice]:
+    return [*trace.start, *(choice for step in trace.steps for choice in step.choices)]
 
 
 def _whole_start(
-    lowered: Lowered, root: Root, start: tuple[Choice, ...], lives: dict[str, frozenset[int]]
+    root: Root, start: tuple[Choice, ...], lives: dict[str, frozenset[int]]
 ) -> tuple[Choice, ...]:
     """The start of a trace with a value for everything that is open there, also where the path does not look at it."""
     known = {choice.name: choice.value for choice in start}
@@ -193,8 +230,7 @@ def _whole_start(
 
 def _guessed(lowered: Lowered, trace: Trace) -> str:
     """A shared variable whose value in the trace nobody is known to write."""
-    choices: list[Choice] = [*trace.start, *(c for step in trace.steps for c in step.choices)]
-    for choice in choices:
+    for choice in _choices(trace):
         name = choice.name.removeprefix("var ")
         if name in lowered.certain and choice.value not in lowered.certain[name]:
             return name
@@ -203,10 +239,13 @@ def _guessed(lowered: Lowered, trace: Trace) -> str:
 
 def _warnings(lowered: Lowered, analysis: Analysis) -> list[Diagnostic]:
     found: list[Diagnostic] = []
+    for routine in lowered.unfit:
+        message = f"no lock fits the parameters of `{routine.name}`, so it is not checked"
+        found.append(Diagnostic(Code.NEVER_CALLED, message, routine.span))
     for name, span in lowered.unmodelled.items():
         message = f"no model knows `{name}`; what comes after a call of it is not decided"
         found.append(Diagnostic(Code.UNMODELLED, message, span, help=f"declare it: `extern {name}(...);`"))
     return found
 
 
-__all__ = ["InternalError", "Options", "load", "obligations", "replace", "s", "verify"]
+__all__ = ["InternalError", "Options", "load", "obligations", "verify"]

@@ -92,6 +92,13 @@ class Program:
     """Every item of every file, imported ones first, as written."""
     findings: list[Diagnostic] = field(default_factory=list)
     """What is wrong with the declarations themselves; `check` reports it."""
+    own_names: frozenset[str] = frozenset()
+    """What the user's files declare."""
+
+    def hides(self, ref: s.Ref) -> bool:
+        """Whether the declaration of that name is out of sight: a shipped model sees nothing of the user's files, so that
+        its enum constants mean what they mean whatever a driver calls its variables."""
+        return ref.name in self.own_names and ref.span.source not in self.own
 
     def constant(self, expr: s.Expr) -> int | None:
         """The value of a constant expression, None if it is none. Names: constants, settings, enum constants, and the
@@ -106,7 +113,7 @@ class Program:
             case s.Truth(value):
                 return int(value)
             case s.Ref(name, ()):
-                return self._named_constant(name, steps)
+                return self.enum_values.get(name) if self.hides(expr) else self._named_constant(name, steps)
             case s.Ref(name, (s.Member("level"),)) if name in self.interrupts and steps:
                 return self._evaluate(self.interrupts[name].level, steps - 1)
             case s.Unary(op, operand):
@@ -398,6 +405,8 @@ class _Resolver:
         for item in self.program.items:
             self._collect(item)
         self._enum_constants()
+        own = self.program.own
+        self.program.own_names = frozenset(name for name, span in self.declared.items() if span.source in own)
         for item in self.program.items:
             if isinstance(item, s.Const):
                 self._constant(item)

@@ -67,6 +67,9 @@ class Analysis:
     def run(self) -> None:
         self._roots = _roots_of(self.lowered)
         self._phases()
+        for invariant in self.invariants:
+            if any(invariant.lives[root] != self.lives[root] for root in invariant.roots):
+                invariant.obligations = frozenset()  # made before it was known how locks can start
         wanted = set(range(len(self.lowered.obligations))) - set(self.lowered.facts) - self.lowered.questions
         self.decide(wanted)
 

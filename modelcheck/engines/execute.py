@@ -21,6 +21,10 @@ MAX_SPREAD = 300
 """A followed variable is split into at most so many values at once."""
 
 
+FEW = 8
+"""A scratch register keeps an open value apart if it has at most so many."""
+
+
 class TooWide(Exception):
     """A followed register would take too many values."""
 
@@ -66,6 +70,7 @@ class _Executor:
         self.operation = operation
         self.others = others
         self.followed = followed
+        self.scratch = operation.scratch
 
     def sequence(self, code: tuple[Instruction, ...], states: list[State]) -> list[State]:
         done: list[State] = []
@@ -138,7 +143,7 @@ class _Executor:
 
     def any(self, register: int, low: int, high: int) -> Content:
         if not self.followed[register]:
-            return None
+            return Pending(tuple(range(low, high + 1))) if register in self.scratch and high - low < FEW else None
         if high - low >= MAX_SPREAD:
             raise TooWide(register)
         return Pending(tuple(range(low, high + 1)))

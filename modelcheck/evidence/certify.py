@@ -23,7 +23,7 @@ class Checked:
 
 def certify(pool: Pool, milliseconds: int) -> Checked:
     """Asks every query of the pool."""
-    queries = list(pool.queries.items())
+    queries = list(zip(pool.queries, pool.invariants, strict=True))
     rejected: dict[int, str] = {}
     unanswered: dict[int, str] = {}
     for start in range(0, len(queries), BATCH):

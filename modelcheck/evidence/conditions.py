@@ -10,12 +10,12 @@ that the thousands of places where the same happens ask one question:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from modelcheck import encode
-from modelcheck.invariant import Invariant, Table, held_outside, start_values
+from modelcheck.invariant import Invariant, Table, held_outside, lives_from, start_values
 from modelcheck.ir import Cell, Edge, Graph, Operation, Root
 from modelcheck.layout import Layout
 from modelcheck.lower import every_graph
@@ -58,17 +58,45 @@ Query: TypeAlias = StepQuery | InclusionQuery | Impossible
 
 @dataclass(slots=True)
 class Pool:
-    """Each different query once, with the invariants (by number) that rest on it."""
+    """Each different query once, with the invariants (by number) that rest on it. With `full` every query that comes up,
+    whether it was asked before or not."""
 
-    queries: dict[Query, set[int]] = field(default_factory=dict)
+    full: bool = False
+    queries: list[Query] = field(default_factory=list)
+    invariants: list[set[int]] = field(default_factory=list)
+    _numbers: dict[Query, int] = field(default_factory=dict)
 
     def add(self, query: Query, invariant: int) -> None:
-        self.queries.setdefault(query, set()).add(invariant)
+        number = None if self.full else self._numbers.get(query)
+        if number is None:
+            self._numbers[query] = len(self.queries)
+            self.queries.append(query)
+            self.invariants.append({invariant})
+        else:
+            self.invariants[number].add(invariant)
 
 
 def conditions(invariant: Invariant, number: int, roots: list[Root], pool: Pool) -> None:
     """Adds what must hold for the invariant. `roots` are all roots of the driver."""
     _Conditions(invariant, number, pool).run(roots)
+
+
+def life_conditions(invariants: Sequence[Invariant], roots: list[Root], pool: Pool) -> None:
+    """The lives of locks that the invariants start from: all that earlier phases can leave, as far as not excluded by proof."""
+    proved = {n for invariant in invariants for n in invariant.obligations}
+    ends: list[tuple[Root, dict[str, Values]]] = []
+    for root in roots:
+        end: dict[str, Values] = {}
+        for (name, value), number in sorted(root.outcomes.items()):
+            end[name] = end.get(name, ()) + (() if number in proved else (value,))
+        ends.append((root, end))
+    for index, invariant in enumerate(invariants):
+        if not invariant.obligations:
+            continue
+        for root in invariant.roots:
+            for name, values in lives_from(root, ends).items():
+                if not set(values) <= set(invariant.lives[root].get(name, values)):
+                    pool.add(Impossible(f"{name} can have other values when {root.routine} starts"), index)
 
 
 class _Conditions:
@@ -179,7 +207,7 @@ class _Conditions:
         )
         outside = held_outside(layout, edge, key, sets) if operation.demands_free else (False, False, -1)
         mark = (layout, operation, edge.cells, key & key_mask, sets & set_mask, targets, slots, outside, live & key_mask)
-        if mark in self.seen:
+        if mark in self.seen and not self.pool.full:
             return
         self.seen[mark] = None
         if slots and layout.taint & key:

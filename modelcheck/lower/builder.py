@@ -88,6 +88,7 @@ class Builder:
             frozenset(effects.writes),
             frozenset(effects.kills),
             effects.demands_free,
+            frozenset(index for index, cell in enumerate(self.cells) if cell is None),
         )
         return self.operations.setdefault(operation, operation)
 

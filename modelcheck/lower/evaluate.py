@@ -103,6 +103,8 @@ class Evaluator:
                 return self._field(lock, name)
             case Object(name), (s.Member("lock"), s.Member(field)):
                 return self._field(f"{name}.lock", field)
+            case None, _ if self.program.hides(ref):
+                return None
             case None, ():
                 if ref.name in self.program.variables:
                     declared = self.program.variables[ref.name]
@@ -190,7 +192,8 @@ class Evaluator:
                 assert isinstance(handle, Handle)
                 return field in handle.fields and is_lock_reference(handle.fields[field])
             case None, _:
-                return qualified(ref) in self.program.locks or ref.name in self.program.locks
+                known = self.program.locks
+                return not self.program.hides(ref) and (qualified(ref) in known or ref.name in known)
             case _:
                 return False
 

@@ -40,6 +40,8 @@ class Lowered:
     facts: dict[int, bool] = field(default_factory=dict)
     unmodelled: dict[str, Span] = field(default_factory=dict)
     uncalled: list[s.Routine] = field(default_factory=list)
+    unfit: list[s.Routine] = field(default_factory=list)
+    """Routines by clauses alone whose lock parameters no lock of the driver fits."""
     questions: set[int] = field(default_factory=set)
     """Obligations of our own, not the user's: see `Root.outcomes`."""
     levels: tuple[int, ...] = ()
@@ -119,6 +121,9 @@ class _ProgramLowerer:
                 self._fact(Property.B07, data.span, name, why, not data.paged)
             if data.guards:
                 self._fact(Property.R02, data.span, name, f"{name} has one guard", len(data.guards) == 1)
+        for name, variable in self.program.variables.items():
+            if variable.guards:
+                self._fact(Property.R02, variable.span, name, f"{name} has one guard", len(variable.guards) == 1)
 
     def _kind_of(self, guard: s.Ref) -> s.LockKind | None:
         for name in (".".join((guard.name, *(m.name for m in guard.selectors if isinstance(m, s.Member)))), guard.name):
@@ -165,6 +170,8 @@ class _ProgramLowerer:
             if isinstance(param, s.LockParam):
                 fitting = [n for n in all_locks(self.program) if self._fits(n, param.kind)]
                 bindings = [{**b, param.name: Lock(n)} for b in bindings for n in fitting]
+        if not bindings:
+            self.lowered.unfit.append(routine)
         reach = self._reach(routine.name)
         return [_Plan(routine, None, {}, RUN, False, reach, b) for b in bindings]
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
+import modelcheck
 from modelcheck import documented
 from modelcheck import syntax as s
 from modelcheck.check import check
@@ -801,6 +803,32 @@ streaming, wrong order | ports | PFNKSFILTERPROCESS(P) | lock C : KS_CONTROL_MUT
 KsFilterAcquireControl(&C); // I07
 KsFilterReleaseControl(&C);
 
+NDIS memory and counts | ndis | MINIPORT_OID_REQUEST | var count : int 0..9 = 0;
+NdisFreeMemory(Block, Length, NDIS_MEMORY_CONTIGUOUS);
+NdisMoveMemory(To, From, Length);
+NdisZeroMemory(To, Length);
+int 0..9 now = 4;
+NdisInterlockedIncrement(&now);
+assert now == 5;
+if (NdisInterlockedDecrement(&now) != 4) { assert false; }
+NdisInterlockedIncrement(*);
+
+NDIS memory, freed too high | ndis | MINIPORT_INTERRUPT_DPC |
+NdisFreeMemory(Block, Length, 0);
+NdisFreeMemory(Block, Length, NDIS_MEMORY_CONTIGUOUS); // I01
+NdisFreeMemory(Block, Length, NDIS_MEMORY_NONCACHED); // I01
+
+framework objects | wdf | EVT_WDF_IO_QUEUE_IO_READ |
+WdfObjectReference(Handle);
+WdfObjectDereference(Handle);
+
+an interrupt with a spin lock of the driver | wdm | DRIVER_DISPATCH(IRP_MJ_PNP) |
+| lock A : KSPIN_LOCK; interrupt Line at DIRQL;
+IoConnectInterrupt(Line, Sync2, Context, &A, 1, 5, 5, *, FALSE, *, FALSE);
+IoConnectInterruptEx(Line, Sync2, Context, NULL);
+IoConnectInterrupt(&A, Sync2, Context);
+KeSynchronizeExecution(&A, Sync, NULL);
+
 GPIO and display | ports | DRIVER_DISPATCH(IRP_MJ_CREATE) |
 | interrupt Line at DIRQL; lock Bank : PASSIVE_INTERRUPT initialised;
 GPIO_CLX_AcquireInterruptLock(Controller, Line);
@@ -835,3 +863,42 @@ def _cases() -> Iterator[tuple[str, str]]:
 def test_finds_what_is_wrong_and_nothing_else(text: str) -> None:
     """Every documented way to use the routines is clean, every documented mistake is found where it is made."""
     assert findings(text, "Body") == expected(text)
+
+
+INTERRUPT = """
+driver d;
+import wdm;
+lock A : KSPIN_LOCK;
+interrupt Line at DIRQL;
+routine Start() : NTSTATUS as DRIVER_ADD_DEVICE {
+    IoConnectInterrupt(Line, Service, *, &A, *, *, *, *, *, *, *);
+    return STATUS_SUCCESS;
+}
+routine Service() as KSERVICE_ROUTINE(Line) { }
+routine Together() { }
+routine Read(Irp) as DRIVER_DISPATCH { KeSynchronizeExecution(&A, Together, *); }
+"""
+
+
+def test_the_lock_of_an_interrupt_is_initialised_before(tmp_path: Path) -> None:
+    """kernel/initializing-spin-locks: before IoConnectInterrupt and KeSynchronizeExecution."""
+    path = tmp_path / "d.drvm"
+    path.write_text(INTERRUPT, encoding="utf-8")
+    found = {(r.obligation.routine, str(r.obligation.code)) for r in modelcheck.verify(path).violated}
+    assert found == {("Start", "B05"), ("Read", "B05")}
+    path.write_text(INTERRUPT.replace("    IoC", "    KeInitializeSpinLock(&A);\n    IoC"), encoding="utf-8")
+    assert not modelcheck.verify(path).violated
+
+
+@pytest.mark.parametrize(
+    ("model", "role", "result"),
+    [
+        ("wdm", "DRIVER_ADD_DEVICE", "bool"),
+        ("ndis", "PROTOCOL_BIND_ADAPTER_EX", "int 0..1"),
+        ("storport", "HW_FIND_ADAPTER", "NTSTATUS"),
+        ("video", "PVIDEO_HW_FIND_ADAPTER", "bool"),
+    ],
+)
+def test_a_role_that_looks_at_the_result_gets_one_of_its_type(model: str, role: str, result: str) -> None:
+    program = resolve_text(f"driver d;\nimport {model};\nroutine R() : {result} as {role} {{ return *; }}\n")
+    assert [str(d.code) for d in check(program) if d.code.is_error] == ["E0404"]

@@ -1,0 +1,1 @@
+"""How fast modelcheck is, on synthetic drivers of every size."""

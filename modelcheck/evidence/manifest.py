@@ -1,0 +1,148 @@
+"""Invariants as JSON beside the SMT-LIB script: enough to make every query again from the model, by other code.
+
+Packed states are written as they are (hexadecimal): their layout follows from the model and the list of variables followed.
+Graphs, roots and cells are named by their place in the lowered model, which is the same for the same text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from modelcheck.invariant import Invariant, Lives, Table
+from modelcheck.ir import Cell, Graph, Root
+from modelcheck.layout import layouts
+from modelcheck.lower import Lowered, every_graph
+from modelcheck.verdict import Obligation
+
+FORMAT = 1
+
+
+class Malformed(Exception):
+    """The manifest does not fit the model or is no manifest; the message says why."""
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def sources(lowered: Lowered) -> list[dict[str, str]]:
+    """Name and hash of every file the model is made of."""
+    return [{"name": s.name, "sha256": digest(s.text)} for s in lowered.program.sources]
+
+
+def ledger(lowered: Lowered) -> str:
+    """A hash of all obligations in the order of their numbers, by which invariants refer to them."""
+    return digest(json.dumps([describe(o) for o in lowered.obligations], sort_keys=True))
+
+
+def describe(obligation: Obligation) -> dict[str, Any]:
+    """An obligation as the manifest names it."""
+    return {
+        "code": obligation.code.value,
+        "routine": obligation.routine,
+        "line": obligation.span.line,
+        "column": obligation.span.column,
+        "subject": obligation.subject,
+        "why": obligation.why,
+    }
+
+
+def write(
+    lowered: Lowered, invariants: Sequence[Invariant], claims: Mapping[int, str], path: str, script: str, version: str
+) -> str:
+    """The manifest. `claims` gives for each obligation of the report its verdict in a word."""
+    names = _Names(lowered)
+    listed = [{**describe(lowered.obligations[n]), "verdict": claims[n]} for n in sorted(claims)]
+    content = {
+        "format": FORMAT,
+        "modelcheck": version,
+        "model": path,
+        "sources": sources(lowered),
+        "script_sha256": digest(script),
+        "obligations": listed,
+        "ledger_sha256": ledger(lowered),
+        "invariants": [_invariant(invariant, names) for invariant in invariants],
+    }
+    return json.dumps(content, indent=None, separators=(",", ":"), sort_keys=True) + "\n"
+
+
+class _Names:
+    """Numbers for the graphs, roots and cells of a lowered model."""
+
+    def __init__(self, lowered: Lowered) -> None:
+        self.roots = lowered.roots
+        self.graphs = every_graph([root.graph for root in lowered.roots])
+        self.root_number = {root: n for n, root in enumerate(self.roots)}
+        self.graph_number = {graph: n for n, graph in enumerate(self.graphs)}
+        self.cell_number: dict[Cell, list[Any]] = {}
+        for number, root in enumerate(self.roots):
+            for name, cell in root.environment.cells.items():
+                self.cell_number.setdefault(cell, ["root", number, name])
+        for number, graph in enumerate(self.graphs):
+            for index, cell in enumerate(graph.locals):
+                self.cell_number.setdefault(cell, ["graph", number, index])
+
+    def cell(self, name: Sequence[Any]) -> Cell:
+        kind, number, where = name
+        if kind == "root":
+            return self.roots[number].environment.cells[where]
+        return self.graphs[number].locals[where]
+
+
+def _invariant(invariant: Invariant, names: _Names) -> dict[str, Any]:
+    numbers = {table: n for n, table in enumerate(invariant.tables)}
+    return {
+        "roots": [names.root_number[root] for root in invariant.roots],
+        "tracked": sorted((names.cell_number[c] for c in invariant.tracked), key=repr),
+        "obligations": sorted(invariant.obligations),
+        "lives": [[names.root_number[r], {k: list(v) for k, v in lives.items()}] for r, lives in invariant.lives.items()],
+        "starts": [[names.root_number[r], [numbers[t] for t in tables]] for r, tables in invariant.starts.items()],
+        "tables": [
+            {
+                "graph": names.graph_number[table.graph],
+                "states": [[[f"{k:x}", f"{s:x}"] for k, s in states.items()] for states in table.states],
+                "calls": [[edge, f"{key:x}", numbers[callee]] for (edge, key), callee in table.calls.items()],
+            }
+            for table in invariant.tables
+        ],
+    }
+
+
+def read_invariants(content: Mapping[str, Any], lowered: Lowered) -> list[Invariant]:
+    """The invariants of a manifest, for the model as it is now.
+
+    Raises:
+        Malformed: something in it does not exist in the model.
+    """
+    names = _Names(lowered)
+    if content.get("ledger_sha256") != ledger(lowered):
+        raise Malformed("the model has other obligations than those the invariants speak of")
+    try:
+        return [_read_one(entry, names, len(lowered.obligations)) for entry in content["invariants"]]
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise Malformed(f"an invariant does not fit the model ({type(error).__name__}: {error})") from None
+
+
+def _read_one(entry: Mapping[str, Any], names: _Names, count: int) -> Invariant:
+    roots: list[Root] = [names.roots[n] for n in entry["roots"]]
+    tracked = frozenset(names.cell(name) for name in entry["tracked"])
+    shapes = layouts([root.graph for root in roots], tracked)
+    tables = [Table(names.graphs[t["graph"]], _states(t["states"], names.graphs[t["graph"]]), {}) for t in entry["tables"]]
+    for table, written in zip(tables, entry["tables"], strict=True):
+        for edge, key, callee in written["calls"]:
+            table.calls[int(edge), int(key, 16)] = tables[callee]
+    starts = {names.roots[n]: [tables[t] for t in numbers] for n, numbers in entry["starts"]}
+    lives: dict[Root, Lives] = {names.roots[n]: {k: tuple(v) for k, v in given.items()} for n, given in entry["lives"]}
+    obligations = frozenset(int(n) for n in entry["obligations"])
+    if any(not 0 <= n < count for n in obligations):
+        raise ValueError("an obligation does not exist")
+    return Invariant(roots, tracked, shapes, tables, starts, lives, obligations)
+
+
+def _states(written: Sequence[Sequence[Sequence[str]]], graph: Graph) -> list[dict[int, int]]:
+    if len(written) != graph.size:
+        raise ValueError(f"{graph.name} has {graph.size} locations")
+    return [{int(key, 16): int(sets, 16) for key, sets in states} for states in written]

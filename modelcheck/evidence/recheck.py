@@ -1,0 +1,156 @@
+"""Checks the proofs of a folder again: other code, another solver (cvc5), nothing taken from the engines.
+
+For each `NAME.json` with its `NAME.smt2`: the model is read anew and must be the one the proofs are for; every obligation the
+model has must be in the report's list; every one claimed proved must be covered by an invariant; the queries that the
+invariants call for are made again and must be, to the letter, those of the script; cvc5 must answer unsat to each.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modelcheck.check import check
+from modelcheck.diagnostics import Rejected
+from modelcheck.evidence.certify import script
+from modelcheck.evidence.conditions import Pool, conditions, life_conditions
+from modelcheck.evidence.manifest import FORMAT, Malformed, describe, digest, read_invariants, sources
+from modelcheck.lower import Lowered, lower
+from modelcheck.resolve import resolve
+
+
+@dataclass(frozen=True, slots=True)
+class Rechecked:
+    """What became of one certificate: `problem` is "" when all of it holds. `queries` were answered unsat by `solver`."""
+
+    name: str
+    problem: str
+    proved: int = 0
+    queries: int = 0
+    solver: str = ""
+
+    def __str__(self) -> str:
+        if self.problem:
+            return f"{self.name}: refused: {self.problem}"
+        return f"{self.name}: {self.proved} proofs hold, {self.queries} queries unsat in {self.solver}"
+
+
+def recheck(folder: Path) -> list[Rechecked]:
+    """Every certificate of a folder, sorted by name. A script without its manifest is refused too."""
+    stems = sorted({p.stem for p in folder.glob("*.json")} | {p.stem for p in folder.glob("*.smt2")})
+    return [_one(folder, stem) for stem in stems]
+
+
+def _one(folder: Path, stem: str) -> Rechecked:
+    try:
+        manifest = json.loads((folder / f"{stem}.json").read_text(encoding="utf-8"))
+        text = (folder / f"{stem}.smt2").read_text(encoding="utf-8")
+        return _check(stem, manifest, text)
+    except FileNotFoundError as error:
+        return Rechecked(stem, f"{Path(str(error.filename)).name} is missing")
+    except (OSError, UnicodeDecodeError) as error:
+        return Rechecked(stem, f"it cannot be read ({error})")
+    except json.JSONDecodeError as error:
+        return Rechecked(stem, f"the manifest is not JSON ({error})")
+    except Malformed as error:
+        return Rechecked(stem, str(error))
+
+
+def _check(stem: str, manifest: Any, text: str) -> Rechecked:
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise Malformed("the manifest has another format")
+    if digest(text) != manifest.get("script_sha256"):
+        raise Malformed("the script was changed after it was written")
+    lowered = _model(manifest)
+    claimed = _claims(manifest, lowered)
+    invariants = read_invariants(manifest, lowered)
+    covered = {n for invariant in invariants for n in invariant.obligations}
+    for number in sorted(claimed):
+        if number not in covered and not lowered.facts.get(number, False):
+            raise Malformed(f"{lowered.obligations[number].id} is claimed proved, and no invariant covers it")
+    pool = Pool()
+    for number, invariant in enumerate(invariants):
+        conditions(invariant, number, lowered.roots, pool)
+    life_conditions(invariants, lowered.roots, pool)
+    if script(pool) != text:
+        raise Malformed("the script is not the one that the model and its invariants call for")
+    solver, wrong = ask(text)
+    if wrong is not None:
+        raise Malformed(f"{solver} does not find query {wrong} unsatisfiable")
+    return Rechecked(stem, "", len(claimed), len(pool.queries), solver)
+
+
+def _model(manifest: Mapping[str, Any]) -> Lowered:
+    """The model as it is now, which must be the one the manifest speaks of."""
+    path = Path(str(manifest.get("model", "")))
+    try:
+        program = resolve(path)
+    except Rejected as rejected:
+        raise Malformed(f"the model {path} cannot be read: {rejected.diagnostics[0].message}") from None
+    if any(d.code.is_error for d in check(program)):
+        raise Malformed(f"the model {path} has errors")
+    lowered = lower(program)
+    if sources(lowered) != manifest.get("sources"):
+        raise Malformed(f"it is for another version of {path} or of what that imports")
+    return lowered
+
+
+def _claims(manifest: Mapping[str, Any], lowered: Lowered) -> set[int]:
+    """The obligations claimed proved; the list must have every obligation of the model exactly once."""
+    listed = manifest.get("obligations")
+    if not isinstance(listed, list):
+        raise Malformed("the manifest lists no obligations")
+    left: dict[str, list[int]] = {}
+    for number, obligation in enumerate(lowered.obligations):
+        if number not in lowered.questions:
+            left.setdefault(json.dumps(describe(obligation), sort_keys=True), []).append(number)
+    claimed: set[int] = set()
+    for entry in listed:
+        if not isinstance(entry, dict):
+            raise Malformed("the manifest lists no obligations")
+        name = json.dumps({k: v for k, v in entry.items() if k != "verdict"}, sort_keys=True)
+        numbers = left.get(name)
+        if not numbers:
+            raise Malformed(f"the model has no such obligation: {name}")
+        number = numbers.pop()
+        if entry.get("verdict") == "proved":
+            claimed.add(number)
+    missing = [n for numbers in left.values() for n in numbers]
+    if missing:
+        raise Malformed(f"the report leaves out {lowered.obligations[min(missing)].id}")
+    return claimed
+
+
+def ask(text: str) -> tuple[str, int | None]:
+    """Runs an SMT-LIB script in cvc5; the name of the solver and the first query that is not unsat.
+
+    Raises:
+        Malformed: cvc5 is not installed, or does not understand the script.
+    """
+    try:
+        import cvc5
+    except ImportError:
+        raise Malformed("cvc5 is not installed: pip install 'modelcheck[recheck]'") from None
+    manager = cvc5.TermManager()
+    solver = cvc5.Solver(manager)
+    solver.setOption("incremental", "true")
+    parser = cvc5.InputParser(solver)
+    parser.setStringInput(cvc5.InputLanguage.SMT_LIB_2_6, text, "certificate")
+    symbols = parser.getSymbolManager()
+    name = f"cvc5 {cvc5.__version__}"
+    query = -1
+    try:
+        while not (command := parser.nextCommand()).isNull():
+            said = str(command.invoke(solver, symbols)).strip()
+            if command.getCommandName() == "check-sat":
+                query += 1
+                if said != "unsat":
+                    return name, query
+            elif said.startswith("(error"):
+                raise Malformed(f"cvc5: {said}")
+    except RuntimeError as error:
+        raise Malformed(f"cvc5: {error}") from None
+    return name, None

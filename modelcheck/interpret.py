@@ -375,6 +375,13 @@ class Boundary:
 
 
 @dataclass(frozen=True, slots=True)
+class Spend:
+    """Time passes, in ns."""
+
+    nanoseconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """The end of a root: B03 for each lock, I02."""
 
@@ -414,6 +421,8 @@ Instruction: TypeAlias = (
     | MayBlock
     | Boundary
     | Finish
+    | Spend
+    | Spend
 )
 SILENT = (Jump, Branch, Select, Pend, Resume, Unpend, EnterAtomic)
 """What runs between two steps."""
@@ -504,6 +513,8 @@ class State:
     store: dict[Target, Value]
     holds: dict[str, Hold]
     lives: dict[str, int]
+    clocks: dict[str, int] = field(default_factory=dict)
+    """How long each spin lock has been held, in ns; stops just above the limit."""
     ended: str = ""
     goes_on: bool = True
 
@@ -515,6 +526,7 @@ class State:
             dict(self.store),
             dict(self.holds),
             dict(self.lives),
+            dict(self.clocks),
             self.ended,
             self.goes_on,
         )
@@ -527,6 +539,7 @@ class State:
             frozenset(self.store.items()),
             frozenset(self.holds.items()),
             frozenset(self.lives.items()),
+            frozenset(self.clocks.items()),
             self.ended,
             self.goes_on,
         )
@@ -1206,6 +1219,8 @@ class _Compiler:
                 self.emit(LockOp("release", self.ref(lock), mode, tag))
             case s.Convert(lock, mode):
                 self.emit(LockOp("convert", self.ref(lock), mode))
+            case s.Cost(nanoseconds):
+                self.emit(Spend(nanoseconds))
             case s.Raise(level) | s.Lower(level):
                 self.expr(level, LEVELS)
                 self.emit(Change(isinstance(stmt, s.Raise)))
@@ -1252,6 +1267,8 @@ class Machine:
     def __init__(self, program: Program, environment: Environment | None = None) -> None:
         self.program = program
         self.environment = environment or Environment()
+        self.limit = 1000 * (program.setting("hold_limit_us") if "hold_limit_us" in program.settings else 25)
+        """How long a spin lock may be held, in ns."""
         self.tables = _Tables(program)
         self.codes: dict[int, Code] = {}
         self.harnesses: dict[str, Code] = {}
@@ -1736,6 +1753,11 @@ class Machine:
             case MayBlock():
                 if any(self.tables.spins(lock) for lock in self.state.holds):
                     self._fail(Property.I07, frame.callee)
+            case Spend(nanoseconds):
+                for lock in self.state.holds:
+                    if self.tables.spins(lock):
+                        clocks = self.state.clocks
+                        clocks[lock] = min(clocks.get(lock, 0) + nanoseconds, self.limit + 1)
             case Finish():
                 self._finish()
             case Boundary():
@@ -2137,7 +2159,11 @@ class Machine:
         wrong_tag = tag is not None and own_tag not in (tag, ANY_TAG)
         if wrong_mode or wrong_tag:
             self._fail(Property.B04, lock)
+        if self.state.clocks.get(lock, 0) > self.limit:
+            self._fail(Property.T01, lock)
         left = self.choose(f"count {lock}", (MAX_COUNT - 1, MAX_COUNT)) if count == MAX_COUNT else count - 1
+        if not left:
+            self.state.clocks.pop(lock, None)
         if left:
             self.state.holds[lock] = (shared, left, own_tag)
         else:

@@ -50,6 +50,7 @@ class Sort(Enum):
     LEVEL = "level"
     LOCKREF = "lockref"
     TAINT = "taint"
+    CLOCK = "clock"
 
 
 @dataclass(slots=True, eq=False)
@@ -285,7 +286,6 @@ class Edge:
     checks: tuple[Check, ...] = ()
     step: bool = True
     taken: bool | None = None
-    cost: int = 0
 
 
 @dataclass(slots=True, eq=False)

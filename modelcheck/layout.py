@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from modelcheck.ir import Cell, Edge, Graph, Sort
 from modelcheck.lower import every_graph, frames
 
-_EXACT = {Sort.IRQL, Sort.LEVEL, Sort.LOCKREF, Sort.TAINT}
+_EXACT = {Sort.IRQL, Sort.LEVEL, Sort.LOCKREF, Sort.TAINT, Sort.CLOCK}
 _SETS = {Sort.HOLD, Sort.LIFE, Sort.FIELD, Sort.GHOST, Sort.CONTEXT}
 MAX_SET = 256
 

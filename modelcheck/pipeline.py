@@ -120,7 +120,7 @@ def _verdicts(
         conditions(invariant, number, lowered.roots, pool)
     life_conditions(analysis.invariants, lowered.roots, pool)
     checked = certify(pool, int(options.timeout * 1000))
-    replays = _Replays(lowered, analysis)
+    replays, timing = _Replays(lowered, analysis), lowered.ledger.timing
     verdicts: dict[int, Verdict] = {}
     for number in _listed(lowered):
         obligation = lowered.obligations[number]
@@ -128,6 +128,9 @@ def _verdicts(
             verdicts[number] = _fact(obligation, lowered.facts[number])
             continue
         match analysis.decisions.get(number):
+            case Held() if number in timing and not isinstance(analysis.decisions[timing[number]], Held):
+                callees = ", ".join(f"`{name}`" for name in sorted(lowered.ledger.untimed))
+                verdicts[number] = Undecided(f"the time that {callees} can take is not known")
             case Held(invariant_number, reached):
                 verdicts[number] = _proved(checked, obligation, invariant_number, reached)
             case Broken(trace, root):
@@ -242,6 +245,10 @@ def _warnings(lowered: Lowered, analysis: Analysis) -> list[Diagnostic]:
     for routine in lowered.unfit:
         message = f"no lock fits the parameters of `{routine.name}`, so it is not checked"
         found.append(Diagnostic(Code.NEVER_CALLED, message, routine.span))
+    if lowered.ledger.assumed:
+        names = ", ".join(sorted(lowered.ledger.assumed))
+        first = min(lowered.ledger.assumed.values(), key=lambda span: span.start)
+        found.append(Diagnostic(Code.ASSUMED_COST, f"no cost is known of these, it was taken to be nothing: {names}", first))
     for name, span in lowered.unmodelled.items():
         message = f"no model knows `{name}`; what comes after a call of it is not decided"
         found.append(Diagnostic(Code.UNMODELLED, message, span, help=f"declare it: `extern {name}(...);`"))

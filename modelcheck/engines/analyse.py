@@ -1,7 +1,8 @@
 """From obligations to verdicts: fixpoint, alarms, paths, refinement, until each alarm is real or gone.
 
-First no variable is followed. An alarm whose shortest path Z3 finds impossible names the variables to follow; alarms that
-want the same ones share a fixpoint. What no longer alarms is proposed as proved, with the fixpoint's tables as invariant.
+First no variable is followed. Where there are alarms, `correlation` guesses which variables could help. Of an alarm that
+remains, Z3 decides whether its shortest path is possible, and if not, names the variables to follow. What no longer alarms is
+proposed as proved, with the fixpoint's tables as invariant.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from modelcheck.engines.correlation import suspects
 from modelcheck.engines.fixpoint import Activation, Fixpoint, GaveUp
 from modelcheck.engines.paths import Move, Paths
 from modelcheck.engines.refine import Feasible, Infeasible, decide
@@ -19,7 +21,12 @@ from modelcheck.lower import Lowered, every_graph
 from modelcheck.verdict import Trace
 
 MAX_TRACKED = 40
+"""Variables that one obligation may ask for."""
 MAX_ROUNDS = 60
+MAX_GUESSES = 3
+"""Rounds after which nothing is guessed any more."""
+STEPS_PER_EDGE = 400
+"""Fixpoint steps for each edge, where there are smaller groups to fall back on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,7 @@ class Analysis:
             if any(invariant.lives[root] != self.lives[root] for root in invariant.roots):
                 invariant.obligations = frozenset()  # made before it was known how locks can start
         wanted = set(range(len(self.lowered.obligations))) - set(self.lowered.facts) - self.lowered.questions
+        wanted |= set(self.lowered.ledger.timing.values())
         self.decide(wanted)
 
     # ---- the life of locks ----
@@ -109,40 +117,54 @@ class Analysis:
     # ---- refinement ----
 
     def decide(self, obligations: set[int]) -> None:
-        """Decides these obligations."""
-        agenda: dict[frozenset[Cell], set[int]] = {frozenset(): obligations}
-        rounds = 0
-        while agenda:
-            tracked = min(agenda, key=lambda t: (len(t), sorted(c.name for c in t)))
-            todo = agenda.pop(tracked)
-            rounds += 1
-            for number, more in self._round(tracked, todo).items():
-                if len(more) > MAX_TRACKED or rounds > MAX_ROUNDS:
-                    self.decisions[number] = Open("too many variables decide here together")
-                else:
-                    agenda.setdefault(more, set()).add(number)
+        """Decides these obligations.
 
-    def _round(self, tracked: frozenset[Cell], todo: set[int]) -> dict[int, frozenset[Cell]]:
-        """One fixpoint; gives for each obligation still open what to follow next."""
-        roots = [root for root in self.lowered.roots if any(root in self._roots.get(n, ()) for n in todo)]
-        fixpoint = Fixpoint(roots, tracked, self.limits.steps)
-        try:
-            for root in roots:
-                fixpoint.run(root, self.lives[root])
-        except GaveUp as gave_up:
-            for number in todo:
-                self.decisions[number] = Open(gave_up.reason)
-            return {}
+        Those that need the same shared variables form a group and share fixpoints, which follow every variable that one
+        of them needs: a local variable costs only where it lives. A group that is too much for one fixpoint is split.
+        """
+        agenda: dict[tuple[frozenset[Cell], int], _Group] = {(frozenset(), 0): _Group(dict.fromkeys(obligations, frozenset()))}
+        lanes = 0
+        while agenda:
+            key = min(agenda, key=lambda k: (k[1], len(k[0]), sorted(c.name for c in k[0])))
+            group = agenda.pop(key)
+            try:
+                self._round(group)
+            except GaveUp as gave_up:
+                parts = group.split()
+                if not parts:
+                    for number in group.needs:
+                        self.decisions[number] = Open(gave_up.reason)
+                for part in parts:
+                    lanes += 1
+                    agenda[key[0], lanes] = part
+                continue
+            for number, needed in group.needs.items():
+                shared = frozenset(c for c in needed if c.is_global)
+                lane = agenda.setdefault((shared, key[1]), _Group({}, guessing=group.guessing))
+                lane.needs[number] = needed
+                lane.guessed |= group.guessed
+                lane.rounds = max(lane.rounds, group.rounds)
+
+    def _round(self, group: _Group) -> None:
+        """One fixpoint; leaves in the group what is still open.
+
+        Raises:
+            GaveUp: the fixpoint has no answer.
+        """
+        tracked = group.tracked()
+        numbers = set(group.needs)
+        met = {root for number in numbers for root in self._roots.get(number, ())}
+        roots = [root for root in self.lowered.roots if root in met]
+        fixpoint = Fixpoint(roots, tracked, self.limits.steps if not group.split() else group.budget(roots))
+        for root in roots:
+            fixpoint.run(root, self.lives[root])
         number = len(self.invariants)
         reached = _reached(fixpoint)
-        paths = Paths(fixpoint)
         proved: set[int] = set()
-        again: dict[int, frozenset[Cell]] = {}
-        for obligation in sorted(todo):
+        alarmed: list[int] = []
+        for obligation in sorted(numbers):
             if obligation in fixpoint.alarms:
-                more = self._alarm(fixpoint, paths, obligation, tracked)
-                if more is not None:
-                    again[obligation] = more
+                alarmed.append(obligation)
             elif obligation in fixpoint.doubts:
                 self.decisions[obligation] = Open("it comes after a call that no model knows")
             else:
@@ -150,43 +172,85 @@ class Analysis:
                 proved.add(obligation)
         if proved:
             self.invariants.append(_invariant(fixpoint, self.lives, frozenset(proved)))
-        return again
+        group.needs = {obligation: group.needs[obligation] for obligation in alarmed}
+        group.rounds += 1
+        if alarmed and not group.guess(fixpoint):
+            self._alarms(fixpoint, group)
 
-    def _alarm(
-        self, fixpoint: Fixpoint, paths: Paths, obligation: int, tracked: frozenset[Cell]
-    ) -> frozenset[Cell] | None:
+    def _alarms(self, fixpoint: Fixpoint, group: _Group) -> None:
+        """Decides alarms, or finds what to follow. An alarm whose path meets a variable that another one has just asked for
+        waits for the next round."""
+        paths = Paths(fixpoint)
+        roots = {root.graph: root for root in fixpoint.roots}
+        found: set[Cell] = set()
+        for obligation, needed in list(group.needs.items()):
+            moves, _ = paths.shortest(fixpoint.alarms[obligation])
+            if found and any(cell in found for move in moves for cell in move.plan.edge.cells):
+                continue
+            root = roots[moves[0].plan.layout.graph]
+            more = self._alarm(fixpoint, root, moves, obligation)
+            if more and len(needed | more) <= MAX_TRACKED and group.rounds <= MAX_ROUNDS:
+                group.needs[obligation] = needed | more
+                found |= more - fixpoint.tracked
+                continue
+            if more:
+                self.decisions[obligation] = Open("too many variables decide here together")
+            del group.needs[obligation]
+
+    def _alarm(self, fixpoint: Fixpoint, root: Root, moves: list[Move], obligation: int) -> frozenset[Cell]:
         """Decides an alarm, or gives what to follow."""
-        moves, _ = paths.shortest(fixpoint.alarms[obligation])
-        root = next(r for r in fixpoint.roots if r.graph is moves[0].plan.layout.graph)
+        tracked = fixpoint.tracked
         answer = decide(
             self.lowered, root, self.lives[root], moves, obligation, tracked, self.limits.milliseconds
         )
         match answer:
             case Feasible(trace):
                 self.decisions[obligation] = Broken(trace, root)
-            case Infeasible(cells):
-                more = cells - fixpoint.tracked or _looked_at(moves, fixpoint)
-                if more:
-                    return tracked | more
+            case Infeasible(cells) if cells - tracked:
+                return cells
+            case Infeasible():
                 self.decisions[obligation] = Open("the abstraction cannot tell the paths apart")
             case _:
                 self.decisions[obligation] = Open(answer.reason)
-        return None
+        return frozenset()
 
 
-def _looked_at(moves: list[Move], fixpoint: Fixpoint) -> frozenset[Cell]:
-    """Where no cell's value has to be kept to see that a path is impossible: what its last step looks at, or else all it
-    looks at, and is not followed yet."""
-    for part in (moves[-1:], moves):
-        found = frozenset(
-            cell
-            for move in part
-            for cell in used_cells(move.plan.edge)
-            if cell not in fixpoint.tracked and cell not in move.plan.layout.keys
+@dataclass(slots=True)
+class _Group:
+    """Obligations that share a fixpoint. `needs`: the variables each asked for. `guessed`: more that may help, unless
+    `guessing` turned out to be too much."""
+
+    needs: dict[int, frozenset[Cell]]
+    guessed: frozenset[Cell] = frozenset()
+    guessing: bool = True
+    rounds: int = 0
+
+    def tracked(self) -> frozenset[Cell]:
+        return self.guessed.union(*self.needs.values())
+
+    def guess(self, fixpoint: Fixpoint) -> bool:
+        """Whether there is something new to follow without asking Z3."""
+        more = suspects(fixpoint) - fixpoint.tracked if self.guessing and self.rounds <= MAX_GUESSES else frozenset()
+        self.guessed |= more
+        return bool(more)
+
+    def split(self) -> list[_Group]:
+        """Smaller groups: without guesses, then with fewer needs at once; none when there is only one need."""
+        if self.guessed:
+            return [_Group(self.needs, guessing=False, rounds=self.rounds)]
+        different = list(dict.fromkeys(self.needs.values()))
+        if len(different) < 2:
+            return []
+        first = set(different[: len(different) // 2])
+        halves = (
+            {n: needed for n, needed in self.needs.items() if needed in first},
+            {n: needed for n, needed in self.needs.items() if needed not in first},
         )
-        if found:
-            return found
-    return frozenset()
+        return [_Group(half, guessing=False, rounds=self.rounds) for half in halves]
+
+    def budget(self, roots: list[Root]) -> int:
+        """Steps for a group that can still be split."""
+        return STEPS_PER_EDGE * sum(len(graph.edges) for graph in every_graph([root.graph for root in roots]))
 
 
 def _roots_of(lowered: Lowered) -> dict[int, list[Root]]:

@@ -22,7 +22,6 @@ class Builder:
         self.code: list[Instruction] = []
         self.slots: list[int] = []
         self.changes_irql = False
-        self.cost = 0
 
     def register(self, cell: Cell) -> int:
         index = self.registers.get(cell)

@@ -23,8 +23,9 @@ from modelcheck.lower.scope import (
     Value,
     Variable,
     is_kirql,
+    time_limit,
 )
-from modelcheck.resolve import Program, apply, qualified, type_range
+from modelcheck.resolve import Program, apply, qualified, substatements, type_range
 from modelcheck.source import Span
 from modelcheck.verdict import DISPATCH_LEVEL, NO_LEVEL, Property
 
@@ -73,6 +74,7 @@ class Evaluator:
         self.state = state
         self.ledger = ledger
         self.builder = builder
+        self.timed = state.timed
         self.reached: list[Term] = []
         """Under which conditions the operand that is being evaluated is evaluated at all (`&&`, `||`)."""
         self.results: dict[int, Variable] = {}
@@ -480,6 +482,10 @@ class Evaluator:
         kind, state = self.state.kind(lock), self.state
         self.alive(lock, frame, span)
         register = self.builder.register(state.hold(lock))
+        if self.timed and kind.spins:
+            cells = (state.clock(lock), state.untimed(lock))
+            start = tuple(ir.Set(self.builder.register(c), FALSE, c.low, c.high, None) for c in cells)
+            self.builder.emit(ir.Choose(ir.IsHeld(register, None), (), start))
         allowed = frozenset((r.mode is s.Mode.SHARED, r.under is s.Mode.SHARED) for r in kind.recursion)
         slot = None
         if result is None:
@@ -516,9 +522,42 @@ class Evaluator:
         register = self.builder.register(self.state.hold(lock))
         either = mode is s.Mode.EITHER
         number = None if either and tag is None else self.state.tag(lock, tag)
+        if self.timed and self.state.kind(lock).spins:
+            self._on_time(lock, register, frame, span)
         unheld, mismatch = self._release_slots(lock, frame, span)
         shared = None if either else mode is s.Mode.SHARED
         self.builder.emit(ir.Drop(register, shared, number, unheld, mismatch))
+
+    def _on_time(self, lock: str, register: int, frame: Frame, span: Span) -> None:
+        """T01: what lies between acquiring and this release took no longer than the limit, and all of it is known."""
+        limit = time_limit(self.program)
+        why = f"{lock} is held no longer than {limit / 1000:g} us"
+        number = self.obligation(Property.T01, frame, span, lock, why)
+        question = self.ledger.number(Property.T01, f"start {frame.routine}", frame.place(span), lock, "all costs are known")
+        self.ledger.timing[number] = question
+        held = ir.IsHeld(register, None)
+        elapsed = ir.Reg(self.builder.register(self.state.clock(lock)))
+        untimed = ir.Reg(self.builder.register(self.state.untimed(lock)))
+        in_time = arithmetic(s.BinaryOp.LE, elapsed, ir.Const(limit))
+        demands = (
+            ir.Demand(in_time, self.builder.slot(number)),
+            ir.Demand(negate(untimed), self.builder.slot(question)),
+        )
+        self.builder.emit(ir.Choose(held, demands, ()))
+
+    def spend(self, nanoseconds: int | None) -> None:
+        """Time passes for every spin lock that is held; None: nobody knows how much."""
+        for lock in spin_locks(self.program):
+            held = ir.IsHeld(self.builder.register(self.state.hold(lock)), None)
+            if nanoseconds is None:
+                cell = self.state.untimed(lock)
+                change = ir.Set(self.builder.register(cell), TRUE, 0, 1, None)
+            else:
+                cell = self.state.clock(lock)
+                register = self.builder.register(cell)
+                later = ir.Arith(s.BinaryOp.ADD, ir.Reg(register), ir.Const(min(nanoseconds, cell.high)))
+                change = ir.Set(register, later, cell.low, cell.high, None)
+            self.builder.emit(ir.Choose(held, (change,), ()))
 
     def _release_slots(self, lock: str, frame: Frame, span: Span) -> tuple[int, int]:
         unheld = self.obligation(Property.B02, frame, span, lock, f"{lock} is held when it is released")
@@ -609,7 +648,8 @@ class Evaluator:
             case s.Blocks():
                 self._require_free(True, Property.I07, "no spin lock is held where the thread may block", frame, stmt.span)
             case s.Cost(nanoseconds):
-                self.builder.cost += nanoseconds
+                if self.timed:
+                    self.spend(nanoseconds)
             case _:
                 pass  # signals, enable and reentry have no effect on one context alone
 
@@ -644,6 +684,33 @@ class Evaluator:
         declared = self.program.variables.get(name)
         if declared is not None:
             self.guarded(declared.guards, name, stmt.write, frame, stmt.span)
+
+
+def states_costs(program: Program) -> bool:
+    """Whether the driver itself states any cost; only then is time looked at (T01)."""
+    pending: list[s.Stmt] = [r.body for r in program.routines.values()]
+    pending += [
+        e.body
+        for overloads in program.externs.values()
+        for e in overloads
+        if e.body is not None and e.span.source in program.own
+    ]
+    while pending:
+        stmt = pending.pop()
+        if isinstance(stmt, s.Cost):
+            return True
+        pending += substatements(stmt)
+    return False
+
+
+def spin_locks(program: Program) -> list[str]:
+    """Every spin lock of the driver, members of families one by one."""
+    names: list[str] = []
+    for name, lock in program.locks.items():
+        kind = program.lock_kinds.get(lock.kind)
+        if kind is not None and kind.spins:
+            names += [name] if lock.size is None else [f"{name}[{i}]" for i in range(lock.size)]
+    return names
 
 
 def is_lock_reference(variable: Variable) -> bool:

@@ -178,6 +178,11 @@ class KernelCalls(Evaluator):
 
     def _body(self, extern: s.Extern, frame: Frame, span: Span, result: int | None) -> None:
         self.required(extern.clauses, frame, span)
+        if self.timed and not (extern.body and any(isinstance(stmt, s.Cost) for stmt in extern.body.body)):
+            if extern.span.source in self.program.own:
+                self._untimed(extern.name, span)
+            else:
+                self.ledger.assumed.setdefault(extern.name, span)
         if extern.body is None:
             self._effects(extern, frame, span, result)
         else:
@@ -192,6 +197,10 @@ class KernelCalls(Evaluator):
             condition = self.term(clause.condition, frame)
             if condition != TRUE:
                 self.demand(condition, code, frame, span, frame.callee, clause.condition.span.text)
+
+    def _untimed(self, callee: str, span: Span) -> None:
+        self.ledger.untimed.setdefault(callee, span)
+        self.spend(None)
 
     def _effects(self, extern: s.Extern, frame: Frame, span: Span, result: int | None) -> None:
         """A kernel routine without a body does what its clauses say."""
@@ -289,6 +298,8 @@ class KernelCalls(Evaluator):
 
     def _without_model(self, call: s.Call, frame: Frame, wanted: s.Type | None) -> Term:
         """A documented routine is held to its IRQL bounds; anything else taints all that follows."""
+        if self.timed:
+            self._untimed(call.name, call.span)
         known = documented.lookup(call.name)
         if known is None or known.has_lock_effect:
             self.ledger.unmodelled.setdefault(call.name, call.span)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from modelcheck import ir
 from modelcheck import syntax as s
 from modelcheck.ir import Cell, Check, Edge, Environment, Graph, Root, Sort
-from modelcheck.lower.evaluate import TRUE, arithmetic
+from modelcheck.lower.evaluate import TRUE, arithmetic, states_costs
 from modelcheck.lower.kernel import KernelCalls, mentions_irql
 from modelcheck.lower.routine import GraphLowerer, Unit, all_locks, every_call
 from modelcheck.lower.scope import Binding, Frame, Handle, Ledger, Lock, Object, Opaque, State, Variable
@@ -42,6 +42,7 @@ class Lowered:
     uncalled: list[s.Routine] = field(default_factory=list)
     unfit: list[s.Routine] = field(default_factory=list)
     """Routines by clauses alone whose lock parameters no lock of the driver fits."""
+    ledger: Ledger = field(default_factory=Ledger)
     questions: set[int] = field(default_factory=set)
     """Obligations of our own, not the user's: see `Root.outcomes`."""
     levels: tuple[int, ...] = ()
@@ -71,9 +72,10 @@ class _ProgramLowerer:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.ledger = Ledger()
-        self.lowered = Lowered(program, obligations=self.ledger.obligations, unmodelled=self.ledger.unmodelled)
+        self.lowered = Lowered(program, obligations=self.ledger.obligations, unmodelled=self.ledger.unmodelled, ledger=self.ledger)
         self.operations: dict[ir.Operation, ir.Operation] = {}
         self.tags: dict[str, dict[str | None, int]] = {}
+        self.timed = states_costs(program)
         self.callees = {name: _called(program, routine.body) for name, routine in program.routines.items()}
 
     def run(self) -> Lowered:
@@ -87,7 +89,7 @@ class _ProgramLowerer:
             key = tuple(sorted(environment.writes.items(), key=lambda item: item[0]))
             unit = units.get(repr(key))
             if unit is None:
-                state = State(self.program, environment, self.tags)
+                state = State(self.program, environment, self.tags, self.timed)
                 unit = units[repr(key)] = Unit(self.program, state, self.ledger, self.operations)
             self._root(plan, unit, plans, writes)
         self._finish(units.values())
@@ -257,6 +259,7 @@ class _ProgramLowerer:
                 if cell.sort is Sort.GHOST:
                     cell.others = tuple(sorted(ghosts.get(cell.name, ())))
                     cell.start = tuple(sorted({*cell.start, *cell.others}))
+        self.lowered.questions.update(self.ledger.timing.values())
         for root in self.lowered.roots:
             self._balance(root)
 

@@ -155,7 +155,7 @@ class GraphLowerer:
         target = self.places.new() if target is None else target
         operation = builder.finish()
         cells, slots = tuple(builder.cells), tuple(builder.slots)
-        made = Edge(at, target, span, operation, cells, slots, step=step, taken=taken, cost=builder.cost)
+        made = Edge(at, target, span, operation, cells, slots, step=step, taken=taken)
         self.graph.edges.append(made)
         return target
 

@@ -83,8 +83,15 @@ class Frame:
 class State:
     """The cells of one environment: made when first asked for."""
 
-    def __init__(self, program: Program, environment: ir.Environment, tags: dict[str, dict[str | None, int]]) -> None:
+    def __init__(
+        self,
+        program: Program,
+        environment: ir.Environment,
+        tags: dict[str, dict[str | None, int]],
+        timed: bool = False,
+    ) -> None:
         self.program = program
+        self.timed = timed
         self.environment = environment
         self.tags = tags
 
@@ -126,6 +133,14 @@ class State:
         start = ir.INITIALISED if self.declaration(lock).initialised else ir.UNINITIALISED
         return self._cell(f"life {lock}", Sort.LIFE, 0, 2, start=(start,))
 
+    def clock(self, lock: str) -> Cell:
+        """How long a spin lock has been held, in ns; stops just above the limit."""
+        return self._cell(f"time {lock}", Sort.CLOCK, 0, time_limit(self.program) + 1)
+
+    def untimed(self, lock: str) -> Cell:
+        """Whether something of unknown cost was done while the lock was held."""
+        return self._cell(f"untimed {lock}", Sort.CLOCK, 0, 1)
+
     def tag(self, lock: str, tag: str | None) -> int:
         table = self.tags.setdefault(self.kind(lock).name, {None: ir.NO_TAG, "*": ir.ANY_TAG})
         return table.setdefault(tag, min(len(table), MAX_TAGS - 1))
@@ -161,6 +176,12 @@ class Ledger:
     obligations: list[Obligation] = field(default_factory=list)
     numbers: dict[Obligation, int] = field(default_factory=dict)
     unmodelled: dict[str, Span] = field(default_factory=dict)
+    timing: dict[int, int] = field(default_factory=dict)
+    """For each T01 obligation the question whether all costs on the way are known."""
+    untimed: dict[str, Span] = field(default_factory=dict)
+    """Callees of unknown cost."""
+    assumed: dict[str, Span] = field(default_factory=dict)
+    """Kernel routines whose cost no model states, taken to be nothing."""
 
     def number(self, code: Property, routine: str, span: Span, subject: str, why: str) -> int:
         obligation = Obligation(code, routine, span, subject, why)
@@ -169,6 +190,11 @@ class Ledger:
             found = self.numbers[obligation] = len(self.obligations)
             self.obligations.append(obligation)
         return found
+
+
+def time_limit(program: Program) -> int:
+    """How long a spin lock may be held, in ns: 25 us (kernel/introduction-to-spin-locks) unless a setting says otherwise."""
+    return 1000 * (program.setting("hold_limit_us") if "hold_limit_us" in program.settings else 25)
 
 
 def is_kirql(kind: s.Type) -> bool:

@@ -1,8 +1,8 @@
 """Operations as SMT-LIB, and against the fixpoint's own reading of them: both find exactly the same outcomes.
 
-`engines.execute` and `encode` were written apart from the same page of the language reference. Here Z3 lists all models of
-an operation's formula for given values on entry, and the list is compared with what `execute` computes, value for value.
-Operations come from random drivers, and from a generator that writes instructions no driver would contain.
+`engines.execute` and `encode` were written apart from the same page of the language reference. Here Z3 lists all models
+of an operation's formula for given values on entry, and the list is compared with what `execute` computes, value for
+value. Operations come from random drivers, and from a generator that writes what no driver would contain.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ import z3
 
 from modelcheck import encode, ir
 from modelcheck.encode import Register
-from modelcheck.engines import execute
 from modelcheck.engines.execute import Content, Pending, run
-from modelcheck.ir import FREE, Instruction, Operation, Term, hold
+from modelcheck.ir import FREE, MAX_COUNT, Instruction, Operation, Term, hold, unhold
 from modelcheck.lower import every_graph, lower
-from modelcheck.resolve import resolve
+from modelcheck.resolve import apply, resolve
 from modelcheck.syntax import BinaryOp
 from modelcheck.verdict import NO_LEVEL
 from tests.random_models import random_model
@@ -35,8 +34,8 @@ BUSY = frozenset({(False, False), (True, True), (True, False)})
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One way an operation can go. `values` is None where the run waits for ever. `wanted`: what is asked of locks that the
-    operation does not touch."""
+    """One way an operation can go. `values` is None where the run waits for ever. `wanted`: what is asked of locks
+    that the operation does not touch."""
 
     values: tuple[int, ...] | None
     failed: frozenset[int]
@@ -196,6 +195,165 @@ def _within(term: Term) -> Iterator[Term]:
             pass
 
 
+# ---- one promise each ----
+
+
+def operation_of(*code: Instruction, size: int = 1, holds: tuple[tuple[int, bool, int], ...] = ()) -> Operation:
+    """The instructions on `size` registers that all matter."""
+    every = frozenset(range(size))
+    return Operation(code, size, holds, every, every, frozenset(), False, frozenset())
+
+
+Shown = set[tuple[tuple[int, ...] | None, tuple[int, ...]]]
+
+
+def outcomes(operation: Operation, registers: Sequence[Register], *inputs: int) -> Shown:
+    """(values, slots broken) of every model."""
+    found = encoded(operation, registers, inputs)
+    assert found is not None
+    return {(o.values, tuple(sorted(o.failed))) for o in found}
+
+
+LOCK = Register("L", 0, hold(True, MAX_COUNT, 2))
+SMALL = Register("x", 0, 3)
+LEVELS = Register("irql", 0, 31)
+
+
+def test_a_value_out_of_range_takes_the_nearest_bound_and_breaks_the_slot() -> None:
+    """C04 at both ends, none inside."""
+    add = operation_of(ir.Set(0, ir.Arith(BinaryOp.ADD, ir.Reg(0), ir.Const(2)), 0, 3, 0))
+    sub = operation_of(ir.Set(0, ir.Arith(BinaryOp.SUB, ir.Reg(0), ir.Const(2)), 0, 3, 0))
+    assert [outcomes(add, [SMALL], v) for v in (1, 2)] == [{((3,), ())}, {((3,), (0,))}]
+    assert [outcomes(sub, [SMALL], v) for v in (2, 1)] == [{((0,), ())}, {((0,), (0,))}]
+
+
+def test_a_forbidden_acquire_ends_the_run() -> None:
+    """B01 is broken and nothing comes after."""
+    take = operation_of(ir.Take(0, False, 0, frozenset(), 0), holds=((0, True, 2),))
+    assert outcomes(take, [LOCK], hold(False, 1, 0)) == {(None, (0,))}
+    assert outcomes(take, [LOCK], FREE) == {((hold(False, 1, 0),), ())}
+
+
+def test_an_acquire_again_counts_up_to_the_most_and_keeps_mode_and_tag() -> None:
+    """Exclusive held, shared wanted: the hold stays exclusive."""
+    take = operation_of(ir.Take(0, True, 2, frozenset({(True, False)}), 0))
+    assert outcomes(take, [LOCK], hold(False, 1, 0)) == {((hold(False, 2, 0),), ())}
+    assert outcomes(take, [LOCK], hold(False, MAX_COUNT, 0)) == {((hold(False, MAX_COUNT, 0),), ())}
+
+
+def test_a_try_succeeds_or_not_where_the_lock_is_free() -> None:
+    """Two outcomes; where the mode forbids it one, and never B01."""
+    take = operation_of(ir.Take(0, False, 0, frozenset(), None, 1), size=2)
+    assert outcomes(take, [LOCK, SMALL], FREE, 3) == {((FREE, 0), ()), ((hold(False, 1, 0), 1), ())}
+    assert outcomes(take, [LOCK, SMALL], hold(True, 1, 0), 3) == {((hold(True, 1, 0), 0), ())}
+
+
+def test_a_release_of_the_most_or_more_leaves_as_many_or_one_less() -> None:
+    """The choice `count L`."""
+    drop = operation_of(ir.Drop(0, False, 0, 0, 1))
+    assert outcomes(drop, [LOCK], hold(False, MAX_COUNT, 0)) == {((hold(False, n, 0),), ()) for n in (MAX_COUNT - 1, MAX_COUNT)}
+    assert outcomes(drop, [LOCK], hold(False, 1, 0)) == {((FREE,), ())}
+
+
+def test_a_release_that_does_not_belong_releases_all_the_same() -> None:
+    """B04 by mode or tag; a hold from before the start fits every tag; a free lock is B02 and stays free."""
+    drop = operation_of(ir.Drop(0, False, 2, 0, 1))
+    assert outcomes(drop, [LOCK], hold(True, 1, 2)) == {((FREE,), (1,))}
+    assert outcomes(drop, [LOCK], hold(False, 1, 0)) == {((FREE,), (1,))}
+    assert outcomes(drop, [LOCK], hold(False, 1, ir.ANY_TAG)) == {((FREE,), ())}
+    assert outcomes(drop, [LOCK], FREE) == {((FREE,), (0,))}
+
+
+def test_a_conversion_changes_the_mode_alone() -> None:
+    """Count and tag stay; in the wanted mode already it is B04."""
+    convert = operation_of(ir.Convert(0, True, 0, 1))
+    assert outcomes(convert, [LOCK], hold(False, 2, 2)) == {((hold(True, 2, 2),), ())}
+    assert outcomes(convert, [LOCK], hold(True, 2, 2)) == {((hold(True, 2, 2),), (1,))}
+    assert outcomes(convert, [LOCK], FREE) == {((FREE,), (0,))}
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_a_change_of_level_is_made_even_where_it_is_wrong(up: bool) -> None:
+    """I04 on the wrong side; the level given is set; NO_LEVEL leaves it."""
+    change = operation_of(ir.Change(0, ir.Reg(1), up, 0, 1), size=2)
+    registers = [LEVELS, Register("saved", 0, NO_LEVEL)]
+    assert outcomes(change, registers, 2, 2) == {((2, 2), ())}
+    assert outcomes(change, registers, 2, 1) == {((1, 1), (0,) if up else ())}
+    assert outcomes(change, registers, 2, 5) == {((5, 5), () if up else (0,))}
+    assert outcomes(change, registers, 2, NO_LEVEL) == {((2, NO_LEVEL), () if up else (0,))}
+
+
+def test_a_fall_below_the_level_of_a_held_spin_lock_breaks_its_slot() -> None:
+    """I05 where a spin lock is held and the level falls below its own; not at that level, not for a free lock."""
+    change = operation_of(ir.Change(0, ir.Reg(1), False, 0, 1), size=3, holds=((2, True, 2),))
+    registers = [LEVELS, Register("saved", 0, NO_LEVEL), LOCK]
+    taken = hold(False, 1, 0)
+    assert outcomes(change, registers, 5, 1, taken) == {((1, 1, taken), (1,))}
+    assert outcomes(change, registers, 5, 2, taken) == {((2, 2, taken), ())}
+    assert outcomes(change, registers, 5, 1, FREE) == {((1, 1, FREE), ())}
+
+
+def test_interference_keeps_the_value_or_takes_one_that_others_write() -> None:
+    """And no other."""
+    change = operation_of(ir.Interfere(0))
+    assert outcomes(change, [Register("x", 0, 9, (2, 5))], 7) == {((n,), ()) for n in (2, 5, 7)}
+    assert outcomes(change, [Register("x", 0, 9)], 7) == {((7,), ())}
+
+
+def test_a_counter_at_its_limit_stays_or_goes_down() -> None:
+    """The choice `counter x`; at 0 it stays 0."""
+    down, up = operation_of(ir.CounterStep(0, False, 3)), operation_of(ir.CounterStep(0, True, 3))
+    assert outcomes(down, [SMALL], 3) == {((2,), ()), ((3,), ())}
+    assert outcomes(down, [SMALL], 0) == {((0,), ())}
+    assert outcomes(up, [SMALL], 3) == {((3,), ())}
+
+
+def test_a_broken_slot_stays_broken_on_the_branch_that_broke_it_only() -> None:
+    """An obligation in a branch that is not taken is not broken."""
+    branch = operation_of(ir.Choose(ir.Reg(0), (ir.Demand(ir.Const(0), 0),), (ir.Demand(ir.Const(0), 1),)))
+    assert outcomes(branch, [SMALL], 0) == {((0,), (1,))}
+    assert outcomes(branch, [SMALL], 2) == {((2,), (0,))}
+
+
+def test_two_stars_are_two_choices() -> None:
+    """`* != *` can be true."""
+    star = ir.Star(0, 1)
+    differ = operation_of(ir.Set(0, ir.Arith(BinaryOp.NE, star, star), 0, 1, None))
+    assert outcomes(differ, [SMALL], 0) == {((0,), ()), ((1,), ())}
+
+
+@pytest.mark.parametrize(
+    ("values", "inside"),
+    [((1, 2, 3), {1, 2, 3}), ((0, 2, 3, 7), {0, 2, 3, 7}), ((), set()), (range(-2, 1), {-2, -1, 0}), (range(0), set())],
+)
+def test_member_is_membership(values: Sequence[int], inside: set[int]) -> None:
+    """For every value of the width, negative ones too."""
+    solver = z3.SolverFor("QF_FD")
+    x = z3.BitVec("x", 5)
+    solver.from_string(f"(declare-const x (_ BitVec 5))(assert {encode.member('x', values, 5)})")
+    assert {v for v in range(-16, 16) if solver.check(x == v) == z3.sat} == inside
+
+
+@pytest.mark.parametrize("op", list(BinaryOp))
+def test_terms_never_overflow_their_width(op: BinaryOp) -> None:
+    """Arithmetic on the ends of wide ranges gives what it gives on whole numbers."""
+    wide = Register("x", -1000, 1000)
+    into = (-(2**30), 2**30)
+    work = operation_of(ir.Set(2, ir.Arith(op, ir.Reg(0), ir.Reg(1)), *into, None), size=3)
+    registers = [wide, wide, Register("y", -5, 5)]
+    for left, right in itertools.product((-1000, -7, 0, 3, 1000), repeat=2):
+        assert outcomes(work, registers, left, right, 0) == {((left, right, apply(op, left, right) or 0), ())}
+
+
+def test_holds_number_mode_count_and_tag() -> None:
+    """`unhold` undoes `hold`, and no two holds have one number."""
+    every = [(shared, count, tag) for shared in (False, True) for count in range(1, MAX_COUNT + 1) for tag in range(4)]
+    numbers = [hold(*one) for one in every]
+    assert [unhold(number) for number in numbers] == every
+    assert len(set(numbers)) == len(every)
+    assert FREE not in numbers
+
+
 # ---- operations of random drivers ----
 
 Applied = tuple[Operation, tuple[Register, ...]]
@@ -238,7 +396,9 @@ def _scratch(operation: Operation) -> dict[int, tuple[int, int]]:
     return ranges
 
 
-def some_inputs(rng: random.Random, operation: Operation, registers: Sequence[Register], most: int) -> Iterator[list[int]]:
+def some_inputs(
+    rng: random.Random, operation: Operation, registers: Sequence[Register], most: int
+) -> Iterator[list[int]]:
     """Values on entry; the ends of a range and states near them more often than others."""
     for _ in range(most):
         values = []
@@ -284,8 +444,8 @@ def _disagreements(folder: Path, seeds: range) -> list[str]:
 IRQL, SPIN, SHARED, LEVEL, FLAG, NUMBER, OTHERS, COUNTER, TAKEN = range(9)
 REGISTERS = (
     Register("irql", 0, 31),
-    Register("spin", 0, hold(True, 3, 3)),
-    Register("shared", 0, hold(True, 3, 3)),
+    Register("spin", 0, hold(True, MAX_COUNT, 3)),
+    Register("shared", 0, hold(True, MAX_COUNT, 3)),
     Register("level", 0, NO_LEVEL),
     Register("flag", 0, 1),
     Register("number", -3, 4),
@@ -342,27 +502,26 @@ class Writer:
             case 2:
                 return ir.Interfere(rng.choice((OTHERS, FLAG)))
             case 3:
-                return ir.Guess(self.term()) if rng.random() < 0.3 else ir.Demand(self.term(), self.slot())
+                return ir.Guess(self.term())
             case 4:
                 return ir.Demand(self.term(), self.slot())
             case 5:
                 return ir.DemandFree(rng.random() < 0.5, self.slot())
             case 6:
                 allowed = rng.choice((frozenset(), BUSY, frozenset({(True, True)})))
-                wanted = rng.random() < 0.5
-                tag = rng.choice((0, 2, 3))
+                wanted, number = rng.random() < 0.5, rng.choice((0, 2, 3))
                 if rng.random() < 0.4:
-                    return ir.Take(rng.choice(_LOCKS), wanted, tag, allowed, None, TAKEN)
-                return ir.Take(rng.choice(_LOCKS), wanted, tag, allowed, self.slot())
+                    return ir.Take(rng.choice(_LOCKS), wanted, number, allowed, None, TAKEN)
+                return ir.Take(rng.choice(_LOCKS), wanted, number, allowed, self.slot())
             case 7:
-                return ir.Drop(
-                    rng.choice(_LOCKS), rng.choice((None, True, False)), rng.choice((None, 0, 2, 3)), self.slot(), self.slot()
-                )
+                shared, tag = rng.choice((None, True, False)), rng.choice((None, 0, 2, 3))
+                return ir.Drop(rng.choice(_LOCKS), shared, tag, self.slot(), self.slot())
             case 8:
                 result = rng.choice((None, TAKEN))
                 return ir.Convert(rng.choice(_LOCKS), rng.random() < 0.5, self.slot(), self.slot(), result)
             case 9:
-                level = ir.Star(0, NO_LEVEL - 1) if self.stars and rng.random() < 0.3 else rng.choice((ir.Reg(LEVEL), ir.Reg(IRQL)))
+                levels: list[Term] = [ir.Reg(LEVEL), ir.Reg(LEVEL), ir.Reg(IRQL)]
+                level = rng.choice([*levels, ir.Star(0, NO_LEVEL - 1)] if self.stars else levels)
                 return ir.Change(IRQL, level, rng.random() < 0.5, self.slot(), self.slot())
             case 10:
                 return ir.CounterStep(COUNTER, rng.random() < 0.5, 3)
@@ -371,10 +530,10 @@ class Writer:
 
 
 def written(seed: int, stars: bool) -> Operation:
-    """An operation; obligations come before any assumption, as they do where a condition is lowered."""
+    """An operation on REGISTERS."""
     code = Writer(random.Random(seed), stars).code(4)
     everything = frozenset(range(len(REGISTERS)))
-    return Operation(code, len(REGISTERS), HOLDS, everything, everything, frozenset(), True)
+    return Operation(code, len(REGISTERS), HOLDS, everything, everything, frozenset(), True, frozenset())
 
 
 @pytest.mark.parametrize("stars", [False, True])

@@ -9,19 +9,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from modelcheck import ir
 from modelcheck.ir import FREE, MAX_COUNT, Instruction, Operation, Term, hold, unhold
 from modelcheck.syntax import BinaryOp
 from modelcheck.verdict import HIGH_LEVEL
 
-_COMPARISONS = {
+INTEGERS = 0
+"""As a width: unbounded integers instead of bit-vectors."""
+
+_BITS = {
     BinaryOp.LE: "bvsle",
     BinaryOp.GE: "bvsge",
     BinaryOp.LT: "bvslt",
     BinaryOp.GT: "bvsgt",
+    BinaryOp.ADD: "bvadd",
+    BinaryOp.SUB: "bvsub",
+    BinaryOp.MUL: "bvmul",
 }
-_ARITHMETIC = {BinaryOp.ADD: "bvadd", BinaryOp.SUB: "bvsub", BinaryOp.MUL: "bvmul"}
+_COMPARISONS = (BinaryOp.LE, BinaryOp.GE, BinaryOp.LT, BinaryOp.GT)
+_ARITHMETIC = (BinaryOp.ADD, BinaryOp.SUB, BinaryOp.MUL)
+
+
+def symbol(op: BinaryOp, width: int) -> str:
+    """The function of a comparison or an arithmetic operator, signed."""
+    return op.value if width == INTEGERS else _BITS[op]
+
+
+def sort_of(width: int) -> str:
+    return "Int" if width == INTEGERS else f"(_ BitVec {width})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +70,57 @@ class LockDemand:
     guard: str
 
 
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A constant."""
+
+    name: str
+    sort: str
+
+
+@dataclass(frozen=True, slots=True)
+class Defined:
+    """A name for a term."""
+
+    name: str
+    sort: str
+    term: str
+
+
+@dataclass(frozen=True, slots=True)
+class Asserted:
+    term: str
+
+
+Item: TypeAlias = Declared | Defined | Asserted
+
+
+def line(item: Item) -> str:
+    """The item as an SMT-LIB command."""
+    match item:
+        case Declared(name, sort):
+            return f"(declare-const {name} {sort})"
+        case Defined(name, sort, term):
+            return f"(define-fun {name} () {sort} {term})"
+        case Asserted(term):
+            return f"(assert {term})"
+
+
 @dataclass(slots=True)
 class Encoded:
-    """One execution. `lines` define what the other fields name."""
+    """One execution. `items` define what the other fields name."""
 
-    lines: list[str] = field(default_factory=list)
+    items: list[Item] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
     alive: str = "true"
     broken: dict[int, str] = field(default_factory=dict)
     demands: list[LockDemand] = field(default_factory=list)
     choices: list[OpenChoice] = field(default_factory=list)
+
+    @property
+    def lines(self) -> list[str]:
+        """The items as SMT-LIB commands."""
+        return [line(item) for item in self.items]
 
 
 def width_of(operation: Operation, registers: Sequence[Register]) -> int:
@@ -132,6 +190,8 @@ def _bounds(op: BinaryOp, left: tuple[int, int], right: tuple[int, int]) -> tupl
 
 
 def literal(value: int, width: int) -> str:
+    if width == INTEGERS:
+        return str(value) if value >= 0 else f"(- {-value})"
     return f"(_ bv{value % (1 << width)} {width})"
 
 
@@ -169,7 +229,8 @@ def member(term: str, values: Sequence[int], width: int) -> str:
         if low == high:
             tests.append(f"(= {term} {literal(low, width)})")
         else:
-            tests.append(f"(and (bvsle {literal(low, width)} {term}) (bvsle {term} {literal(high, width)}))")
+            at_most = symbol(BinaryOp.LE, width)
+            tests.append(f"(and ({at_most} {literal(low, width)} {term}) ({at_most} {term} {literal(high, width)}))")
     return disjunction(tests)
 
 
@@ -193,6 +254,8 @@ class _Encoder:
         self.guard = "true"
         self.out = Encoded()
         self.count = 0
+        names = (BinaryOp.LT, BinaryOp.GT, BinaryOp.GE, BinaryOp.LE, BinaryOp.ADD, BinaryOp.SUB)
+        self.lt, self.gt, self.ge, self.le, self.add, self.sub = (symbol(op, width) for op in names)
 
     def run(self) -> Encoded:
         self.sequence(self.operation.code)
@@ -210,7 +273,7 @@ class _Encoder:
         if len(term) < 24:
             return term
         name = self.name()
-        self.out.lines.append(f"(define-fun {name} () {sort or f'(_ BitVec {self.width})'} {term})")
+        self.out.items.append(Defined(name, sort or sort_of(self.width), term))
         return name
 
     def test(self, term: str) -> str:
@@ -222,8 +285,8 @@ class _Encoder:
     def constant(self, name: str, values: Sequence[int], guard: str = "true") -> str:
         """A fresh constant among the values: an open choice."""
         constant = self.name()
-        self.out.lines.append(f"(declare-const {constant} (_ BitVec {self.width}))")
-        self.out.lines.append(f"(assert {member(constant, values, self.width)})")
+        self.out.items.append(Declared(constant, sort_of(self.width)))
+        self.out.items.append(Asserted(member(constant, values, self.width)))
         self.out.choices.append(OpenChoice(conjunction((self.here(), guard)), name, constant))
         return constant
 
@@ -240,13 +303,19 @@ class _Encoder:
                 return self.constant("*", range(low, high + 1))
             case ir.Arith(op, left, right) if op in _ARITHMETIC:
                 first = self.value(left)
-                return self.define(f"({_ARITHMETIC[op]} {first} {self.value(right)})")
+                return self.define(f"({symbol(op, self.width)} {first} {self.value(right)})")
             case ir.Arith(BinaryOp.MOD, left, right):
                 first, second = self.define(self.value(left)), self.define(self.value(right))
                 zero = self.number(0)
-                return self.define(f"(ite (= {second} {zero}) {zero} (bvsrem {first} {second}))")
+                return self.define(f"(ite (= {second} {zero}) {zero} {self.remainder(first, second)})")
             case _:
                 return self.define(f"(ite {self.condition(term)} {self.number(1)} {self.number(0)})")
+
+    def remainder(self, left: str, right: str) -> str:
+        """The remainder with the sign of `left`."""
+        if self.width != INTEGERS:
+            return f"(bvsrem {left} {right})"
+        return f"(ite (< {left} 0) (- (mod (- {left}) {right})) (mod {left} {right}))"
 
     def condition(self, term: Term) -> str:
         """Whether the term is not 0."""
@@ -273,7 +342,7 @@ class _Encoder:
                 return self.test(f"(not (= {first} {self.value(right)}))")
             case ir.Arith(op, left, right) if op in _COMPARISONS:
                 first = self.value(left)
-                return self.test(f"({_COMPARISONS[op]} {first} {self.value(right)})")
+                return self.test(f"({symbol(op, self.width)} {first} {self.value(right)})")
             case _:
                 return self.test(f"(not (= {self.value(term)} {self.number(0)}))")
 
@@ -336,9 +405,9 @@ class _Encoder:
         value = self.define(self.value(instruction.value))
         low, high = self.number(instruction.low), self.number(instruction.high)
         if instruction.slot is not None:
-            self.broken(instruction.slot, f"(or (bvslt {value} {low}) (bvsgt {value} {high}))")
+            self.broken(instruction.slot, f"(or ({self.lt} {value} {low}) ({self.gt} {value} {high}))")
         if not (isinstance(instruction.value, ir.Const) and instruction.low <= instruction.value.value <= instruction.high):
-            value = self.define(f"(ite (bvslt {value} {low}) {low} (ite (bvsgt {value} {high}) {high} {value}))")
+            value = self.define(f"(ite ({self.lt} {value} {low}) {low} (ite ({self.gt} {value} {high}) {high} {value}))")
         self.values[instruction.register] = value
 
     def interfere(self, index: int) -> None:
@@ -347,9 +416,9 @@ class _Encoder:
             return
         own = self.values[index]
         constant = self.name()
-        self.out.lines.append(f"(declare-const {constant} (_ BitVec {self.width}))")
+        self.out.items.append(Declared(constant, sort_of(self.width)))
         others = member(constant, register.others, self.width)
-        self.out.lines.append(f"(assert (or (= {constant} {own}) {others}))")
+        self.out.items.append(Asserted(f"(or (= {constant} {own}) {others})"))
         self.out.choices.append(OpenChoice(self.test(self.here()), register.name, constant))
         self.values[index] = constant
 
@@ -379,7 +448,7 @@ class _Encoder:
             )
         full = self.hold_with(take.register, lambda shared, count, tag: count == MAX_COUNT) if take.allowed else "false"
         first = self.number(hold(take.shared, 1, take.tag))
-        more = now if not take.allowed else f"(ite {full} {now} (bvadd {now} {self.number(1)}))"
+        more = now if not take.allowed else f"(ite {full} {now} ({self.add} {now} {self.number(1)}))"
         after = f"(ite {free} {first} {more})"
         possible = self.test(disjunction((free, again)))
         if take.result is not None:
@@ -404,7 +473,7 @@ class _Encoder:
         self.broken(drop.mismatch, conjunction((negation(free), negation(fits))))
         once = self.test(self.hold_with(drop.register, lambda shared, count, tag: count == 1))
         many = self.test(self.hold_with(drop.register, lambda shared, count, tag: count == MAX_COUNT))
-        less = self.define(f"(bvsub {now} {self.number(1)})")
+        less = self.define(f"({self.sub} {now} {self.number(1)})")
         left = self.constant(f"count {self.registers[drop.register].name}", (MAX_COUNT - 1, MAX_COUNT), many)
         stays = f"(ite (= {left} {self.number(MAX_COUNT)}) {now} {less})"
         zero = self.number(FREE)
@@ -418,7 +487,7 @@ class _Encoder:
         self.broken(convert.unheld, free)
         self.broken(convert.mismatch, conjunction((negation(free), negation(other))))
         shift = self.number(MAX_COUNT)
-        changed = f"(bvadd {now} {shift})" if convert.shared else f"(bvsub {now} {shift})"
+        changed = f"({self.add} {now} {shift})" if convert.shared else f"({self.sub} {now} {shift})"
         done = other
         if convert.result is not None:
             tried = self.constant("try", (0, 1), other)
@@ -429,11 +498,11 @@ class _Encoder:
     def change(self, change: ir.Change) -> None:
         now = self.values[change.register]
         level = self.define(self.value(change.level))
-        self.broken(change.slot, f"(bvslt {level} {now})" if change.up else f"(bvsgt {level} {now})")
-        valid = self.test(f"(and (bvsle {self.number(0)} {level}) (bvsle {level} {self.number(HIGH_LEVEL)}))")
-        falls = self.test(conjunction((valid, f"(bvslt {level} {now})")))
+        self.broken(change.slot, f"({self.lt} {level} {now})" if change.up else f"({self.gt} {level} {now})")
+        valid = self.test(f"(and ({self.le} {self.number(0)} {level}) ({self.le} {level} {self.number(HIGH_LEVEL)}))")
+        falls = self.test(conjunction((valid, f"({self.lt} {level} {now})")))
         touched = [
-            conjunction((negation(self.is_free(r)), f"(bvslt {level} {self.number(limit)})"))
+            conjunction((negation(self.is_free(r)), f"({self.lt} {level} {self.number(limit)})"))
             for r, spins, limit in self.operation.holds
             if spins
         ]
@@ -445,8 +514,8 @@ class _Encoder:
         now, top = self.values[index], self.number(limit)
         one, zero = self.number(1), self.number(0)
         if up:
-            self.values[index] = self.define(f"(ite (bvsge {now} {top}) {top} (bvadd {now} {one}))")
+            self.values[index] = self.define(f"(ite ({self.ge} {now} {top}) {top} ({self.add} {now} {one}))")
             return
         full = f"(= {now} {top})"
         left = self.constant(f"counter {self.registers[index].name}", (limit - 1, limit), full)
-        self.values[index] = self.define(f"(ite {full} {left} (ite (= {now} {zero}) {zero} (bvsub {now} {one})))")
+        self.values[index] = self.define(f"(ite {full} {left} (ite (= {now} {zero}) {zero} ({self.sub} {now} {one})))")

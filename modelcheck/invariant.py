@@ -39,6 +39,16 @@ class Invariant:
     obligations: frozenset[int]
 
 
+@dataclass(slots=True, eq=False)
+class FormulaInvariant:
+    """For each root that can come to the obligations a formula for each location of its transition system (`system`), over
+    the system's variables v0, v1, ..; SMT-LIB text."""
+
+    obligations: frozenset[int]
+    parts: list[tuple[Root, tuple[str, ...]]]
+    lives: dict[Root, Lives]
+
+
 def start_values(root: Root, cell: Cell, lives: Lives) -> Sequence[int]:
     """What a global cell can hold when the root starts."""
     match cell.sort:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,8 @@ from modelcheck.verdict import (
 if TYPE_CHECKING:
     from modelcheck.engines.analyse import Analysis
     from modelcheck.evidence.certify import Checked
+    from modelcheck.evidence.conditions import Pool
+    from modelcheck.invariant import FormulaInvariant
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +115,9 @@ def _verdicts(
     """A verdict for each obligation of the user, each with its evidence checked; the certificate if it is wanted."""
     from modelcheck.engines.analyse import Broken, Held, Open
     from modelcheck.evidence.certify import certify, script
-    from modelcheck.evidence.conditions import Pool, conditions, life_conditions
     from modelcheck.evidence.manifest import write
 
-    pool = Pool(options.full)
-    for number, invariant in enumerate(analysis.invariants):
-        conditions(invariant, number, lowered.roots, pool)
-    life_conditions(analysis.invariants, lowered.roots, pool)
+    pool = _pool(lowered, analysis, analysis.formulas, options.full)
     checked = certify(pool, int(options.timeout * 1000))
     replays, timing = _Replays(lowered, analysis), lowered.ledger.timing
     verdicts: dict[int, Verdict] = {}
@@ -141,9 +140,24 @@ def _verdicts(
                 verdicts[number] = Undecided("nothing starts or calls this")
     if not options.certificate:
         return verdicts, None
-    text = script(pool)
+    good = [f for n, f in enumerate(analysis.formulas) if -1 - n not in {*checked.rejected, *checked.unanswered}]
+    text = script(_pool(lowered, analysis, good, full=False))
     claims = {number: _WORDS[type(verdict)] for number, verdict in verdicts.items()}
-    return verdicts, Certificate(text, write(lowered, analysis.invariants, claims, str(path), text, __version__))
+    manifest = write(lowered, analysis.invariants, good, claims, str(path), text, __version__)
+    return verdicts, Certificate(text, manifest)
+
+
+def _pool(lowered: Lowered, analysis: Analysis, formulas: Sequence[FormulaInvariant], full: bool) -> Pool:
+    """All queries on which the proofs of a driver rest."""
+    from modelcheck.evidence.conditions import Pool, conditions, formula_conditions, life_conditions
+
+    pool = Pool(full)
+    for number, invariant in enumerate(analysis.invariants):
+        conditions(invariant, number, lowered.roots, pool)
+    for number, formula in enumerate(formulas):
+        formula_conditions(formula, -1 - number, lowered.roots, pool)
+    life_conditions(analysis.invariants, formulas, lowered.roots, pool)
+    return pool
 
 
 _WORDS = {Proved: "proved", Violated: "violated", Undecided: "unknown"}
@@ -155,12 +169,15 @@ def _proved(checked: Checked, obligation: Obligation, invariant: int, reached: b
     Raises:
         InternalError: Z3 found the invariant to be none.
     """
+    if invariant < 0 and invariant in checked.rejected:
+        return Undecided("Spacer proposed a proof that does not hold up")
     if invariant in checked.rejected:
         query = checked.rejected[invariant]
         raise InternalError(f"Z3 rejects the invariant that should prove {obligation.id}:\n{query}")
     if invariant in checked.unanswered:
         return Undecided("Z3 did not answer all queries of the certificate in time")
-    return Proved(f"invariant {invariant}", not reached)
+    name = f"invariant {invariant}" if invariant >= 0 else f"formulas {-1 - invariant}"
+    return Proved(name, not reached)
 
 
 def _fact(obligation: Obligation, holds: bool) -> Verdict:

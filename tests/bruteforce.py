@@ -7,7 +7,7 @@ some run writes, so nothing here is an approximation unless a limit was reached.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from modelcheck.interpret import (
@@ -54,9 +54,9 @@ class _Branching:
 
     def __init__(self, prefix: list[int]) -> None:
         self.prefix = prefix
-        self.asked: list[tuple[int, tuple[int, ...]]] = []
+        self.asked: list[tuple[int, Sequence[int]]] = []
 
-    def __call__(self, name: str, allowed: tuple[int, ...]) -> int:
+    def __call__(self, name: str, allowed: Sequence[int]) -> int:
         number = len(self.asked)
         index = self.prefix[number] if number < len(self.prefix) else 0
         self.asked.append((index, allowed))

@@ -11,19 +11,22 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from modelcheck.engines.correlation import suspects
+from modelcheck.engines import spacer
 from modelcheck.engines.fixpoint import Activation, Fixpoint, GaveUp
 from modelcheck.engines.paths import Move, Paths
 from modelcheck.engines.refine import Feasible, Infeasible, decide
-from modelcheck.invariant import Invariant, Lives, Table, lives_from
-from modelcheck.ir import Cell, Root
+from modelcheck.invariant import FormulaInvariant, Invariant, Lives, Table, lives_from
+from modelcheck.ir import Cell, Root, Sort
+from modelcheck.layout import used_cells
 from modelcheck.layout import used_cells
 from modelcheck.lower import Lowered, every_graph
+from modelcheck.system import NotFlat, System
 from modelcheck.verdict import Trace
 
 MAX_TRACKED = 40
 """Variables that one obligation may ask for."""
 MAX_ROUNDS = 60
-MAX_GUESSES = 3
+MAX_GUESSES = 6
 """Rounds after which nothing is guessed any more."""
 STEPS_PER_EDGE = 400
 """Fixpoint steps for each edge, where there are smaller groups to fall back on."""
@@ -35,11 +38,14 @@ class Limits:
 
     steps: int = 50_000_000
     milliseconds: int = 60_000
+    horn_seconds: float = 20.0
+    horn_tries: int = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Proposed as proved by an invariant (its number); `reached` False when nothing comes there."""
+    """Proposed as proved by an invariant: its number, or -1 - the number of one in formulas. `reached` False when nothing
+    comes there."""
 
     invariant: int
     reached: bool
@@ -53,7 +59,10 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class Open:
+    """Not decided. `hopeful`: another engine may decide it."""
+
     reason: str
+    hopeful: bool = False
 
 
 Decision: TypeAlias = Held | Broken | Open
@@ -66,6 +75,7 @@ class Analysis:
     lowered: Lowered
     limits: Limits
     invariants: list[Invariant] = field(default_factory=list)
+    formulas: list[FormulaInvariant] = field(default_factory=list)
     decisions: dict[int, Decision] = field(default_factory=dict)
     lives: dict[Root, Lives] = field(default_factory=dict)
     _roots: dict[int, list[Root]] = field(default_factory=dict)
@@ -80,6 +90,36 @@ class Analysis:
         wanted = set(range(len(self.lowered.obligations))) - set(self.lowered.facts) - self.lowered.questions
         wanted |= set(self.lowered.ledger.timing.values())
         self.decide(wanted)
+        self._last_resort()
+
+    def _last_resort(self) -> None:
+        """Spacer, for what the tables could not decide."""
+        hopeful = [n for n, d in sorted(self.decisions.items()) if isinstance(d, Open) and d.hopeful]
+        for number in hopeful[: self.limits.horn_tries]:
+            found = self._formulas(number)
+            if isinstance(found, FormulaInvariant):
+                self.decisions[number] = Held(-1 - len(self.formulas), True)
+                self.formulas.append(found)
+            else:
+                decision = self.decisions[number]
+                assert isinstance(decision, Open)
+                self.decisions[number] = Open(f"{decision.reason}; {found}")
+
+    def _formulas(self, obligation: int) -> FormulaInvariant | str:
+        """An invariant in formulas that proves the obligation, or why there is none."""
+        parts: list[tuple[Root, tuple[str, ...]]] = []
+        for root in self._roots[obligation]:
+            try:
+                system = System(root, frozenset({obligation}), self.lives[root])
+            except NotFlat as error:
+                return str(error)
+            if any(place[0].sort is Sort.TAINT for place in system.variables):
+                return "it comes after a call that no model knows"
+            answer = spacer.solve(system, self.limits.horn_seconds)
+            if isinstance(answer, str):
+                return answer
+            parts.append((root, tuple(answer)))
+        return FormulaInvariant(frozenset({obligation}), parts, {root: self.lives[root] for root, _ in parts})
 
     # ---- the life of locks ----
 
@@ -133,7 +173,7 @@ class Analysis:
                 parts = group.split()
                 if not parts:
                     for number in group.needs:
-                        self.decisions[number] = Open(gave_up.reason)
+                        self.decisions[number] = Open(gave_up.reason, hopeful=True)
                 for part in parts:
                     lanes += 1
                     agenda[key[0], lanes] = part
@@ -194,7 +234,7 @@ class Analysis:
                 found |= more - fixpoint.tracked
                 continue
             if more:
-                self.decisions[obligation] = Open("too many variables decide here together")
+                self.decisions[obligation] = Open("too many variables decide here together", hopeful=True)
             del group.needs[obligation]
 
     def _alarm(self, fixpoint: Fixpoint, root: Root, moves: list[Move], obligation: int) -> frozenset[Cell]:
@@ -206,10 +246,11 @@ class Analysis:
         match answer:
             case Feasible(trace):
                 self.decisions[obligation] = Broken(trace, root)
-            case Infeasible(cells) if cells - tracked:
-                return cells
-            case Infeasible():
-                self.decisions[obligation] = Open("the abstraction cannot tell the paths apart")
+            case Infeasible(cells):
+                more = cells if cells - tracked else _looked_at(moves, fixpoint)
+                if more:
+                    return more
+                self.decisions[obligation] = Open("the abstraction cannot tell the paths apart", hopeful=True)
             case _:
                 self.decisions[obligation] = Open(answer.reason)
         return frozenset()
@@ -230,7 +271,7 @@ class _Group:
 
     def guess(self, fixpoint: Fixpoint) -> bool:
         """Whether there is something new to follow without asking Z3."""
-        more = suspects(fixpoint) - fixpoint.tracked if self.guessing and self.rounds <= MAX_GUESSES else frozenset()
+        more = suspects(fixpoint, self.needs) if self.guessing and self.rounds <= MAX_GUESSES else frozenset()
         self.guessed |= more
         return bool(more)
 
@@ -251,6 +292,21 @@ class _Group:
     def budget(self, roots: list[Root]) -> int:
         """Steps for a group that can still be split."""
         return STEPS_PER_EDGE * sum(len(graph.edges) for graph in every_graph([root.graph for root in roots]))
+
+
+def _looked_at(moves: list[Move], fixpoint: Fixpoint) -> frozenset[Cell]:
+    """Where no cell's value has to be kept to see that a path is impossible: what its last step looks at, or else all it
+    looks at, and is not followed yet."""
+    for part in (moves[-1:], moves):
+        found = frozenset(
+            cell
+            for move in part
+            for cell in used_cells(move.plan.edge)
+            if cell not in fixpoint.tracked and cell not in move.plan.layout.keys
+        )
+        if found:
+            return found
+    return frozenset()
 
 
 def _roots_of(lowered: Lowered) -> dict[int, list[Root]]:

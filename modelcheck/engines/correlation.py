@@ -2,16 +2,18 @@
 
 That happens where paths join that differ in what is held or in the level. A variable that was tested where these paths
 parted, or written on one of them, and that is looked at again afterwards, may still tell them apart: a flag under which
-a lock is acquired and later released. A guess costs nothing but time: what is followed too much changes no verdict.
+a lock is acquired and later released. So may a variable that the obligation itself looks at. A guess costs nothing but
+time: what is followed too much changes no verdict.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from modelcheck.engines.fixpoint import Activation, Fixpoint, reverse_postorder
 from modelcheck.ir import Cell, Edge, Graph, Sort
-from modelcheck.layout import Layout
+from modelcheck.layout import Layout, used_cells
 
 MAX_VALUES = 16
 """Variables with more values are never guessed."""
@@ -19,45 +21,98 @@ MAX_BITS = 6
 """Guessed variables of one graph whose values matter at once may take so many bits; beyond, nothing is guessed there."""
 
 
-def suspects(fixpoint: Fixpoint) -> frozenset[Cell]:
-    """Local variables that may tell apart what a fixpoint has joined."""
+@dataclass(frozen=True, slots=True)
+class _Manner:
+    """How freely to guess. `polluted`: also where the locks were already unclear before the paths parted, as in a loop;
+    `written`: also what is only written in between; `values`: the most values a variable may have."""
+
+    polluted: bool
+    written: bool
+    values: int
+
+
+_MANNERS = (_Manner(False, True, MAX_VALUES), _Manner(True, False, 2), _Manner(True, False, MAX_VALUES))
+
+
+def suspects(fixpoint: Fixpoint, obligations: Iterable[int]) -> frozenset[Cell]:
+    """Local variables not yet followed that may tell apart what a fixpoint has joined, or that these obligations look at."""
     entered: dict[Graph, list[Activation]] = {}
     for activation in fixpoint.activations.values():
         entered.setdefault(activation.graph, []).append(activation)
-    found: set[Cell] = set()
-    for graph, activations in entered.items():
-        found |= _in_graph(graph, activations)
-    return frozenset(found)
+    alarms = [alarm for number in obligations for alarm in fixpoint.alarms[number]]
+    looked_at = {c for edge in dict.fromkeys(alarm.plan.edge for alarm in alarms) for c in used_cells(edge)}
+    graphs = [_Joins(fixpoint, graph, activations) for graph, activations in entered.items()]
+    for manner in _MANNERS:
+        found: set[Cell] = set()
+        for joins in graphs:
+            found |= joins.suspects(manner, looked_at)
+        new = found - fixpoint.tracked
+        if new:
+            return frozenset(new)
+    return frozenset()
 
 
-def _in_graph(graph: Graph, activations: list[Activation]) -> frozenset[Cell]:
-    small = frozenset(c for c in graph.locals if c.sort is Sort.LOCAL and c.high - c.low < MAX_VALUES)
-    if not small:
-        return small
-    into: list[list[Edge]] = [[] for _ in range(graph.size)]
-    out: list[list[Edge]] = [[] for _ in range(graph.size)]
-    for edge in graph.edges:
-        into[edge.target].append(edge)
-        out[edge.source].append(edge)
-    joins = [location for location in range(graph.size) if len(into[location]) > 1]
-    parting = _dominators(graph, into) if joins else []
-    layout = Layout(graph, (), small)
-    found: set[Cell] = set()
-    for join in joins:
-        above = parting[join]
-        if above != join and any(_confused(a, join, above) for a in activations):
-            live = layout.live[join]
-            found.update(c for c in _between(join, above, into, out) if c in small and layout.key_mask(c) & live)
-    bits = sum(layout.key_mask(cell) for cell in found)
-    if any((live & bits).bit_count() > MAX_BITS for live in layout.live):
-        return frozenset()
-    return frozenset(found)
+class _Joins:
+    """The joins of one graph, and where their paths part."""
+
+    def __init__(self, fixpoint: Fixpoint, graph: Graph, activations: list[Activation]) -> None:
+        self.fixpoint = fixpoint
+        self.activations = activations
+        self.small = frozenset(c for c in graph.locals if c.sort is Sort.LOCAL and c.high - c.low < MAX_VALUES)
+        if not self.small:
+            return
+        self.into: list[list[Edge]] = [[] for _ in range(graph.size)]
+        self.out: list[list[Edge]] = [[] for _ in range(graph.size)]
+        for edge in graph.edges:
+            self.into[edge.target].append(edge)
+            self.out[edge.source].append(edge)
+        self.joins = [location for location in range(graph.size) if len(self.into[location]) > 1]
+        self.parting = _dominators(graph, self.into)
+        self.layout = Layout(graph, (), self.small)
+
+    def suspects(self, manner: _Manner, looked_at: set[Cell]) -> set[Cell]:
+        if not self.small:
+            return set()
+        found = looked_at & self.small
+        for join in self.joins:
+            above = self.parting[join]
+            if above != join and self._confused(join, above, manner.polluted):
+                live = self.layout.live[join]
+                cells = [*_tested(self.out[above]), *(self._written(join, above) if manner.written else ())]
+                found.update(c for c in cells if c in self.small and self.layout.key_mask(c) & live)
+        found = {c for c in found if c.high - c.low < manner.values}
+        followed = found | self.fixpoint.tracked & self.small
+        bits = sum(self.layout.key_mask(cell) for cell in followed)
+        return found if all((live & bits).bit_count() <= MAX_BITS for live in self.layout.live) else set()
+
+    def _confused(self, join: int, above: int, polluted: bool) -> bool:
+        """At the join there are more levels, or more ways for a lock to be held, than where the paths parted."""
+        changed = set(self._written(join, above)) if polluted else set()
+        return any(_mixed(a, join, above, changed) for a in self.activations)
+
+    def _written(self, join: int, above: int) -> Iterable[Cell]:
+        """Cells written between where paths part and where they join."""
+        pending, seen = [join], {join, above}
+        while pending:
+            for edge in self.into[pending.pop()]:
+                if edge.operation is not None:
+                    for register in edge.operation.writes:
+                        cell = edge.cells[register]
+                        if cell is not None:
+                            yield cell
+                elif edge.callee in self.fixpoint.layouts:
+                    yield from (c for c in self.fixpoint.layouts[edge.callee].holds)
+                for _, cell in edge.copies_out:
+                    yield cell
+                if edge.source not in seen:
+                    seen.add(edge.source)
+                    pending.append(edge.source)
 
 
-def _confused(activation: Activation, join: int, above: int) -> bool:
-    """At the join there are more levels, or more ways for a lock to be held, than where the paths parted."""
+def _mixed(activation: Activation, join: int, above: int, changed: set[Cell]) -> bool:
+    """Whether one entry of a graph loses track at the join; `changed` cells count even if they were unclear above."""
     here, before = activation.table[join], activation.table[above]
-    if len(here) > len(before):
+    if len(here) > len(before) or (len(here) > 1 and any(c.sort is Sort.IRQL for c in changed)):
         return True
     now = then = 0
     for sets in here.values():
@@ -65,37 +120,24 @@ def _confused(activation: Activation, join: int, above: int) -> bool:
     for sets in before.values():
         then |= sets
     more = now & ~then
-    if not more:
-        return False
-    for cell in activation.layout.holds:
-        if cell in activation.layout.sets:
-            mask = activation.layout.set_mask(cell)
-            if more & mask and (now & mask).bit_count() > 1:
+    layout = activation.layout
+    cells = changed if changed else layout.holds if more else ()
+    for cell in cells:
+        if cell.sort is Sort.HOLD and cell in layout.sets:
+            mask = layout.set_mask(cell)
+            if (changed or more & mask) and (now & mask).bit_count() > 1:
                 return True
     return False
 
 
-def _between(join: int, above: int, into: list[list[Edge]], out: list[list[Edge]]) -> Iterable[Cell]:
-    """Cells tested where paths part, and those written before they join."""
-    for edge in out[above]:
+def _tested(branches: list[Edge]) -> Iterable[Cell]:
+    """Cells looked at where paths part."""
+    for edge in branches:
         if edge.operation is not None:
             for register in edge.operation.reads:
                 cell = edge.cells[register]
                 if cell is not None:
                     yield cell
-    pending, seen = [join], {join, above}
-    while pending:
-        for edge in into[pending.pop()]:
-            if edge.operation is not None:
-                for register in edge.operation.writes:
-                    cell = edge.cells[register]
-                    if cell is not None:
-                        yield cell
-            for _, cell in edge.copies_out:
-                yield cell
-            if edge.source not in seen:
-                seen.add(edge.source)
-                pending.append(edge.source)
 
 
 def _dominators(graph: Graph, into: list[list[Edge]]) -> list[int]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import z3
 
-from modelcheck.evidence.conditions import Pool, Query, text
+from modelcheck.evidence.conditions import FormulaQuery, Pool, Query, text
 
 BATCH = 150
 """Queries asked at once: that one of them can be satisfied is one question."""
@@ -23,7 +23,7 @@ class Checked:
 
 def certify(pool: Pool, milliseconds: int) -> Checked:
     """Asks every query of the pool."""
-    queries = list(zip(pool.queries, pool.invariants, strict=True))
+    queries = [q for q in zip(pool.queries, pool.invariants, strict=True) if not isinstance(q[0], FormulaQuery)]
     rejected: dict[int, str] = {}
     unanswered: dict[int, str] = {}
     for start in range(0, len(queries), BATCH):
@@ -35,7 +35,20 @@ def certify(pool: Pool, milliseconds: int) -> Checked:
             if answer != z3.unsat:
                 target = rejected if answer == z3.sat else unanswered
                 target.update(dict.fromkeys(sorted(invariants), "\n".join(smt(query, "q"))))
-    return Checked(rejected, unanswered, len(queries))
+    for query, invariants in zip(pool.queries, pool.invariants, strict=True):
+        if isinstance(query, FormulaQuery):  # about integers, with names of their own: one by one
+            answer = _ask_integers(query, milliseconds)
+            if answer != z3.unsat:
+                target = rejected if answer == z3.sat else unanswered
+                target.update(dict.fromkeys(sorted(invariants), "\n".join(smt(query, ""))))
+    return Checked(rejected, unanswered, len(pool.queries))
+
+
+def _ask_integers(query: FormulaQuery, milliseconds: int) -> z3.CheckSatResult:
+    solver = z3.SimpleSolver()
+    solver.set("timeout", milliseconds)
+    solver.from_string("\n".join((*query.lines, f"(assert {query.final})")))
+    return solver.check()
 
 
 def _ask(queries: list[Query], milliseconds: int) -> z3.CheckSatResult:
@@ -65,7 +78,7 @@ def smt(query: Query, prefix: str) -> list[str]:
 
 def script(pool: Pool) -> str:
     """All queries as one SMT-LIB script; each `check-sat` must answer unsat."""
-    lines = ["(set-logic QF_BV)"]
+    lines = ["(set-logic ALL)"]
     for number, query in enumerate(pool.queries):
         lines.append(f"; query {number}")
         lines += smt(query, f"q{number}_")

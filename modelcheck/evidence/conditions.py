@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from modelcheck import encode
-from modelcheck.invariant import Invariant, Table, held_outside, lives_from, start_values
+from modelcheck.invariant import FormulaInvariant, Invariant, Table, held_outside, lives_from, start_values
 from modelcheck.ir import Cell, Edge, Graph, Operation, Root
 from modelcheck.layout import Layout
 from modelcheck.lower import every_graph
+from modelcheck.system import NotFlat, System
 
 Values: TypeAlias = tuple[int, ...]
 Constraint: TypeAlias = Values | None
@@ -53,7 +54,15 @@ class Impossible:
     why: str
 
 
-Query: TypeAlias = StepQuery | InclusionQuery | Impossible
+@dataclass(frozen=True, slots=True)
+class FormulaQuery:
+    """A query about integers, as it is written."""
+
+    lines: tuple[str, ...]
+    final: str
+
+
+Query: TypeAlias = StepQuery | InclusionQuery | FormulaQuery | Impossible
 
 
 @dataclass(slots=True)
@@ -81,7 +90,65 @@ def conditions(invariant: Invariant, number: int, roots: list[Root], pool: Pool)
     _Conditions(invariant, number, pool).run(roots)
 
 
-def life_conditions(invariants: Sequence[Invariant], roots: list[Root], pool: Pool) -> None:
+def formula_conditions(invariant: FormulaInvariant, number: int, roots: list[Root], pool: Pool) -> None:
+    """Adds what must hold for formulas that stand for states: start, every edge, no obligation broken."""
+    given = {root for root, _ in invariant.parts}
+    for root in roots:
+        if root not in given and concerns(root.graph, invariant.obligations):
+            pool.add(Impossible(f"root {root.routine} is left out"), number)
+    for root, formulas in invariant.parts:
+        try:
+            system = System(root, invariant.obligations, invariant.lives[root])
+        except NotFlat as error:
+            pool.add(Impossible(str(error)), number)
+            continue
+        if len(formulas) != system.size or not all(map(is_one_term, formulas)):
+            pool.add(Impossible("the formulas do not fit the system"), number)
+            continue
+        for query in _formula_queries(system, formulas):
+            pool.add(query, number)
+
+
+def _formula_queries(system: System, formulas: Sequence[str]) -> Iterable[FormulaQuery]:
+    # start(v) & ~Inv_entry(v);   Inv_source(v) & T(v, v') & (bad | ~Inv_target(v'))
+    names = [f"v{n}" for n in range(len(system.variables))]
+    declared = tuple(f"(declare-const {name} Int)" for name in names)
+    if system.entry in system.useful:
+        outside = encode.negation(formulas[system.entry])
+        yield FormulaQuery(declared, encode.conjunction((system.start(names), outside)))
+    for flat in system.edges:
+        if flat.source not in system.useful:
+            continue
+        made = system.step(flat, names, "t")
+        bad = [made.bad]
+        if flat.target in system.useful:
+            bindings = " ".join(f"({name} {term})" for name, term in zip(names, made.outputs, strict=True))
+            after = f"(let ({bindings}) {formulas[flat.target]})" if names else formulas[flat.target]
+            bad.append(encode.conjunction((made.alive, f"(not {after})")))
+        lines = (*declared, f"(assert {formulas[flat.source]})", *(encode.line(item) for item in made.items))
+        yield FormulaQuery(lines, encode.disjunction(bad))
+
+
+def is_one_term(text: str) -> bool:
+    """Whether a text is a single SMT-LIB term: one symbol, or one list with its parentheses in order."""
+    depth = 0
+    for position, character in enumerate(text):
+        depth += (character == "(") - (character == ")")
+        if depth < 0 or character in '|";' or (depth == 0 and character.isspace()):
+            return False
+        if depth == 0 and character == ")" and position != len(text) - 1:
+            return False
+    return depth == 0 and bool(text)
+
+
+def concerns(graph: Graph, obligations: frozenset[int]) -> bool:
+    """Whether any of the obligations can be met from the graph."""
+    return any(number in obligations for g in every_graph([graph]) for e in g.edges for number in _numbers(e))
+
+
+def life_conditions(
+    invariants: Sequence[Invariant], formulas: Sequence[FormulaInvariant], roots: list[Root], pool: Pool
+) -> None:
     """The lives of locks that the invariants start from: all that earlier phases can leave, as far as not excluded by proof."""
     proved = {n for invariant in invariants for n in invariant.obligations}
     ends: list[tuple[Root, dict[str, Values]]] = []
@@ -97,6 +164,11 @@ def life_conditions(invariants: Sequence[Invariant], roots: list[Root], pool: Po
             for name, values in lives_from(root, ends).items():
                 if not set(values) <= set(invariant.lives[root].get(name, values)):
                     pool.add(Impossible(f"{name} can have other values when {root.routine} starts"), index)
+    for index, formula in enumerate(formulas):
+        for root, _ in formula.parts:
+            for name, values in lives_from(root, ends).items():
+                if not set(values) <= set(formula.lives[root].get(name, values)):
+                    pool.add(Impossible(f"{name} can have other values when {root.routine} starts"), -1 - index)
 
 
 class _Conditions:
@@ -112,15 +184,12 @@ class _Conditions:
 
     def run(self, roots: list[Root]) -> None:
         for root in roots:
-            if root not in self.invariant.roots and self._concerns(root.graph):
+            if root not in self.invariant.roots and concerns(root.graph, self.invariant.obligations):
                 self.add(Impossible(f"root {root.routine} is left out"))
         for root in self.invariant.roots:
             self._start(root)
         for table in self.invariant.tables:
             self._table(table)
-
-    def _concerns(self, graph: Graph) -> bool:
-        return any(number in self.invariant.obligations for g in every_graph([graph]) for e in g.edges for number in _numbers(e))
 
     # ---- starts ----
 
@@ -206,13 +275,18 @@ class _Conditions:
             (k & key_mask, s & set_mask) for k, s in by_rest.get(rest_key, ()) if not rest_sets & ~s
         )
         outside = held_outside(layout, edge, key, sets) if operation.demands_free else (False, False, -1)
-        mark = (layout, operation, edge.cells, key & key_mask, sets & set_mask, targets, slots, outside, live & key_mask)
+        masks = (live & key_mask, layout.live[edge.source] & key_mask)
+        mark = (layout, operation, edge.cells, key & key_mask, sets & set_mask, targets, slots, outside, masks)
         if mark in self.seen and not self.pool.full:
             return
         self.seen[mark] = None
         if slots and layout.taint & key:
             self.add(Impossible("met after a call that no model knows"))
-        inputs = tuple(None if c is None else _values(layout, c, key, sets) for c in edge.cells)
+        # a state with no value for some cell is none; what may be forgotten can be anything
+        known = layout.live[edge.source]
+        inputs = tuple(self._after(layout, c, key, sets, known) for c in edge.cells)
+        if () in inputs:
+            return
         reached = tuple(
             sorted(
                 (tuple(self._after(layout, c, k, s, live) for c in edge.cells) for k, s in targets),
@@ -323,6 +397,8 @@ def text(query: Query, prefix: str) -> tuple[list[str], str]:
             inside = encode.member(name, given, width)
             outside = encode.negation(encode.member(name, expected, width))
             return [f"(declare-const {name} (_ BitVec {width}))"], encode.conjunction((inside, outside))
+        case FormulaQuery(lines, final):
+            return list(lines), final
         case StepQuery():
             return _step_text(query, prefix)
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelcheck.invariant import Invariant, Lives, Table
+from modelcheck.invariant import FormulaInvariant, Invariant, Lives, Table
 from modelcheck.ir import Cell, Graph, Root
 from modelcheck.layout import layouts
 from modelcheck.lower import Lowered, every_graph
@@ -51,7 +51,13 @@ def describe(obligation: Obligation) -> dict[str, Any]:
 
 
 def write(
-    lowered: Lowered, invariants: Sequence[Invariant], claims: Mapping[int, str], path: str, script: str, version: str
+    lowered: Lowered,
+    invariants: Sequence[Invariant],
+    formulas: Sequence[FormulaInvariant],
+    claims: Mapping[int, str],
+    path: str,
+    script: str,
+    version: str,
 ) -> str:
     """The manifest. `claims` gives for each obligation of the report its verdict in a word."""
     names = _Names(lowered)
@@ -65,6 +71,7 @@ def write(
         "obligations": listed,
         "ledger_sha256": ledger(lowered),
         "invariants": [_invariant(invariant, names) for invariant in invariants],
+        "formulas": [_formula(formula, names) for formula in formulas],
     }
     return json.dumps(content, indent=None, separators=(",", ":"), sort_keys=True) + "\n"
 
@@ -109,6 +116,32 @@ def _invariant(invariant: Invariant, names: _Names) -> dict[str, Any]:
             for table in invariant.tables
         ],
     }
+
+
+def _formula(formula: FormulaInvariant, names: _Names) -> dict[str, Any]:
+    lives = [[names.root_number[r], {k: list(v) for k, v in lives.items()}] for r, lives in formula.lives.items()]
+    parts = [[names.root_number[root], list(texts)] for root, texts in formula.parts]
+    return {"obligations": sorted(formula.obligations), "lives": lives, "parts": parts}
+
+
+def read_formulas(content: Mapping[str, Any], lowered: Lowered) -> list[FormulaInvariant]:
+    """The invariants in formulas of a manifest.
+
+    Raises:
+        Malformed: something in it does not exist in the model.
+    """
+    roots = lowered.roots
+    try:
+        return [
+            FormulaInvariant(
+                frozenset(int(n) for n in entry["obligations"]),
+                [(roots[n], tuple(str(text) for text in texts)) for n, texts in entry["parts"]],
+                {roots[n]: {k: tuple(v) for k, v in given.items()} for n, given in entry["lives"]},
+            )
+            for entry in content["formulas"]
+        ]
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise Malformed(f"a formula does not fit the model ({type(error).__name__}: {error})") from None
 
 
 def read_invariants(content: Mapping[str, Any], lowered: Lowered) -> list[Invariant]:

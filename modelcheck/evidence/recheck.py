@@ -16,8 +16,8 @@ from typing import Any
 from modelcheck.check import check
 from modelcheck.diagnostics import Rejected
 from modelcheck.evidence.certify import script
-from modelcheck.evidence.conditions import Pool, conditions, life_conditions
-from modelcheck.evidence.manifest import FORMAT, Malformed, describe, digest, read_invariants, sources
+from modelcheck.evidence.conditions import Pool, conditions, formula_conditions, life_conditions
+from modelcheck.evidence.manifest import FORMAT, Malformed, describe, digest, read_formulas, read_invariants, sources
 from modelcheck.lower import Lowered, lower
 from modelcheck.resolve import resolve
 
@@ -67,14 +67,17 @@ def _check(stem: str, manifest: Any, text: str) -> Rechecked:
     lowered = _model(manifest)
     claimed = _claims(manifest, lowered)
     invariants = read_invariants(manifest, lowered)
-    covered = {n for invariant in invariants for n in invariant.obligations}
+    formulas = read_formulas(manifest, lowered)
+    covered = {n for invariant in (*invariants, *formulas) for n in invariant.obligations}
     for number in sorted(claimed):
         if number not in covered and not lowered.facts.get(number, False):
             raise Malformed(f"{lowered.obligations[number].id} is claimed proved, and no invariant covers it")
     pool = Pool()
     for number, invariant in enumerate(invariants):
         conditions(invariant, number, lowered.roots, pool)
-    life_conditions(invariants, lowered.roots, pool)
+    for number, formula in enumerate(formulas):
+        formula_conditions(formula, -1 - number, lowered.roots, pool)
+    life_conditions(invariants, formulas, lowered.roots, pool)
     if script(pool) != text:
         raise Malformed("the script is not the one that the model and its invariants call for")
     solver, wrong = ask(text)

@@ -102,8 +102,8 @@ def _interval(op: BinaryOp, left: Range, right: Range) -> Range:
             products = [a * b for a in left for b in right]
             return min(products), max(products)
         case BinaryOp.MOD:
-            bound = max(abs(right[0]), abs(right[1]), 1)
-            return -bound, bound
+            rest = max(abs(right[0]), abs(right[1]), 1) - 1
+            return max(-rest, min(left[0], 0)), min(rest, max(left[1], 0))
         case _:
             return 0, 1
 

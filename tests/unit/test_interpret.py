@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import pytest
 
@@ -40,8 +40,8 @@ def run(
     given = list(choices)
     asked: list[tuple[str, tuple[int, ...]]] = []
 
-    def choose(name: str, allowed: tuple[int, ...]) -> int:
-        asked.append((name, allowed))
+    def choose(name: str, allowed: Sequence[int]) -> int:
+        asked.append((name, tuple(allowed)))
         return given.pop(0) if given else allowed[0]
 
     state = machine.start(root, lambda name, allowed: irql if name == "irql" else allowed[0])
@@ -321,7 +321,7 @@ def claimed(model: Program, choices: Iterable[int] = (), irql: int = 0) -> tuple
     while not state.ended:
         made: list[Choice] = []
 
-        def choose(name: str, allowed: tuple[int, ...], made: list[Choice] = made) -> int:
+        def choose(name: str, allowed: Sequence[int], made: list[Choice] = made) -> int:
             made.append(Choice(name, given.pop(0) if given else allowed[0]))
             return made[-1].value
 

@@ -6,7 +6,7 @@ A case is a routine whose lines say in a comment what fails there. All its runs 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -110,13 +110,13 @@ def test_every_lock_family_is_modelled(name: str) -> None:
     assert name in {extern.name for _, extern in EXTERNS}
 
 
-def _outcomes(run: Callable[[Callable[[str, tuple[int, ...]], int]], T]) -> Iterator[T]:
+def _outcomes(run: Callable[[Callable[[str, Sequence[int]], int]], T]) -> Iterator[T]:
     """The result of `run` for every way the choices it asks for can go."""
     tape: list[int] = []
     while True:
         used: list[tuple[int, int]] = []
 
-        def choose(_: str, allowed: tuple[int, ...], used: list[tuple[int, int]] = used, tape: list[int] = tape) -> int:
+        def choose(_: str, allowed: Sequence[int], used: list[tuple[int, int]] = used, tape: list[int] = tape) -> int:
             index = tape[len(used)] if len(used) < len(tape) else 0
             used.append((index, len(allowed)))
             return allowed[index]
@@ -139,7 +139,7 @@ def findings(text: str, root: str) -> set[tuple[str, int]]:
     seen: set[object] = set()
     found: set[tuple[str, int]] = set()
 
-    def one(state: State, choose: Callable[[str, tuple[int, ...]], int]) -> tuple[State, tuple[Failure, ...]]:
+    def one(state: State, choose: Callable[[str, Sequence[int]], int]) -> tuple[State, tuple[Failure, ...]]:
         after = state.copy()
         return after, machine.step(after, choose).failures
 

@@ -14,7 +14,7 @@ Range = tuple[int, int]
 class Builder:
     """Collects the instructions of one step. `scratch` registers stand for no cell: they live within the step."""
 
-    def __init__(self, operations: dict[ir.Operation, ir.Operation]) -> None:
+    def __init__(self, operations: dict[object, ir.Operation]) -> None:
         self.operations = operations
         self.cells: list[Cell | None] = []
         self.registers: dict[Cell, int] = {}

@@ -73,7 +73,13 @@ class _ProgramLowerer:
         self.program = program
         self.ledger = Ledger()
         self.lowered = Lowered(program, obligations=self.ledger.obligations, unmodelled=self.ledger.unmodelled, ledger=self.ledger)
-        self.operations: dict[ir.Operation, ir.Operation] = {}
+        self.operations: dict[object, ir.Operation] = {}
+        self.written: dict[int, dict[str, _Written]] = {}
+        """For each plan, by identity, what its routines write."""
+        self.interference: dict[int | None, dict[str, Sequence[int]]] = {}
+        """What the routines that overlap write: all of them, or without the plan that is single, by its identity."""
+        self.starts: dict[int, dict[str, Sequence[int]]] = {}
+        """For each phase the values of shared variables at its start."""
         self.tags: dict[str, dict[str | None, int]] = {}
         self.timed = states_costs(program)
         self.callees = {name: _called(program, routine.body) for name, routine in program.routines.items()}
@@ -195,25 +201,34 @@ class _ProgramLowerer:
 
     def _environment(self, plan: _Plan, plans: list[_Plan], writes: dict[str, dict[str, _Written]]) -> Environment:
         """What others may write while a root runs: all roots that can overlap with it."""
-        total: dict[str, _Written] = {}
-        for other in plans:
-            if plan.phase < START or other.phase < START or (other is plan and plan.single):
-                continue
-            for name, written in self._written(other, writes).items():
-                total.setdefault(name, _Written()).add(written)
-        return Environment(writes={name: written.all() for name, written in total.items()})
+        if plan.phase < START:
+            return Environment()
+        alone = id(plan) if plan.single else None
+        shared = self.interference.get(alone)
+        if shared is None:
+            total: dict[str, _Written] = {}
+            for other in plans:
+                if other.phase >= START and not (other is plan and plan.single):
+                    for name, written in self._written(other, writes).items():
+                        total.setdefault(name, _Written()).add(written)
+            shared = self.interference[alone] = {name: written.all() for name, written in total.items()}
+        return Environment(writes=dict(shared))
 
     def _written(self, plan: _Plan, writes: dict[str, dict[str, _Written]]) -> dict[str, _Written]:
-        total: dict[str, _Written] = {}
-        for routine in sorted(plan.routines):
-            for name, written in writes.get(routine, {}).items():
-                total.setdefault(name, _Written()).add(written)
+        total = self.written.get(id(plan))
+        if total is None:
+            total = self.written[id(plan)] = {}
+            for routine in sorted(plan.routines):
+                for name, written in writes.get(routine, {}).items():
+                    total.setdefault(name, _Written()).add(written)
         return total
 
     def _starts(
         self, plan: _Plan, plans: list[_Plan], writes: dict[str, dict[str, _Written]]
     ) -> dict[str, Sequence[int]]:
         """Values of shared variables when a root starts: declared, or written in its own or an earlier phase."""
+        if plan.phase in self.starts:
+            return dict(self.starts[plan.phase])
         starts: dict[str, _Written] = {}
         for name, declared in self.program.variables.items():
             low, high = type_range(self.program, declared.type)
@@ -232,7 +247,8 @@ class _ProgramLowerer:
                         starts[name].add(written)
         for name, start in starts.items():
             self.lowered.certain[name] = self.lowered.certain.get(name, frozenset()) | frozenset(start.certain)
-        return {name: start.all() for name, start in starts.items()}
+        found = self.starts[plan.phase] = {name: start.all() for name, start in starts.items()}
+        return dict(found)
 
     # ---- harnesses ----
 

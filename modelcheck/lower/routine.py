@@ -31,7 +31,7 @@ class Unit:
     program: Program
     state: State
     ledger: Ledger
-    operations: dict[ir.Operation, ir.Operation]
+    operations: dict[object, ir.Operation]
     graphs: dict[Key, Graph] = field(default_factory=dict)
     order: list[Graph] = field(default_factory=list)
 

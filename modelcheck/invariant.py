@@ -75,11 +75,16 @@ def lives_from(root: Root, ends: Iterable[tuple[Root, Mapping[str, tuple[int, ..
     on a routine may or may not have run."""
     ends = list(ends)
     lives: dict[str, tuple[int, ...]] = {}
-    declared = {c.name: c.start for r, _ in ends for c in r.environment.cells.values() if c.sort is Sort.LIFE}
+    environments = dict.fromkeys(r.environment for r, _ in ends)
+    declared = {c.name: c.start for e in environments for c in e.cells.values() if c.sort is Sort.LIFE}
+    leaves: dict[tuple[int, str], set[int]] = {}
+    for other, end in ends:
+        for name, left_so in end.items():
+            leaves.setdefault((other.phase, name), set()).update(left_so)
     for name, start in declared.items():
         values = set(start)
         for phase in range(RUN + 1 if root.phase == RUN else root.phase):
-            left = {v for other, end in ends if other.phase == phase for v in end.get(name, ())}
+            left = leaves.get((phase, name))
             if left:
                 values = left if phase < RUN else values | left
         lives[name] = tuple(sorted(values))

@@ -241,19 +241,19 @@ Instruction: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Operation:
     """Instructions on `size` registers. `reads`: registers whose value on entry can matter; `kills`: registers
     certainly written before they are read; `writes`: all that can change. `holds`: (register, spins, level) of lock registers;
-    `scratch`: registers that stand for no cell."""
+    `scratch`: registers that stand for no cell. A driver has one object for each different operation (`Builder.finish`)."""
 
     code: tuple[Instruction, ...]
     size: int
     holds: tuple[tuple[int, bool, int], ...]
-    reads: frozenset[int] = field(compare=False)
-    writes: frozenset[int] = field(compare=False)
-    kills: frozenset[int] = field(compare=False)
-    demands_free: bool = field(compare=False)
+    reads: frozenset[int]
+    writes: frozenset[int]
+    kills: frozenset[int]
+    demands_free: bool
     scratch: frozenset[int]
 
 

@@ -8,6 +8,7 @@ one `|` for all locks together. Variables nobody asked for are in neither: they 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 
 from modelcheck.ir import Cell, Edge, Graph, Sort
 from modelcheck.lower import every_graph, frames
@@ -60,8 +61,7 @@ class Layout:
 
     def set_values(self, sets: int, cell: Cell) -> tuple[int, ...]:
         offset, size = self.sets[cell]
-        bits = sets >> offset & (1 << size) - 1
-        return tuple(cell.low + i for i in range(size) if bits >> i & 1)
+        return _members(sets >> offset & (1 << size) - 1, cell.low)
 
     def set_bits(self, cell: Cell, values: Iterable[int]) -> int:
         offset, size = self.sets[cell]
@@ -70,6 +70,11 @@ class Layout:
             if 0 <= value - cell.low < size:
                 bits |= 1 << value - cell.low
         return bits << offset
+
+
+@cache
+def _members(bits: int, low: int) -> tuple[int, ...]:
+    return tuple(low + i for i in range(bits.bit_length()) if bits >> i & 1)
 
 
 def layouts(roots: list[Graph], tracked: frozenset[Cell]) -> dict[Graph, Layout]:

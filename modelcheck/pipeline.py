@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelcheck import __version__
+from modelcheck import syntax as s
 from modelcheck.check import check
 from modelcheck.diagnostics import Code, Diagnostic, Rejected, in_source_order
 from modelcheck.interpret import Environment, Machine, replay_on
 from modelcheck.ir import INITIALISED, Root, Sort
 from modelcheck.lower import Lowered, lower
 from modelcheck.report.vacuity import vacuous
-from modelcheck.resolve import Program, resolve
+from modelcheck.resolve import Program, enum_of, resolve
 from modelcheck.verdict import (
     Certificate,
     Choice,
@@ -213,7 +214,7 @@ class _Replays:
         outcome = replay_on(machine, whole, obligation)
         if not outcome.reproduced:
             raise InternalError(f"the counterexample to {obligation.id} does not replay: {outcome.reason}")
-        return Violated(whole, replayed=True)
+        return Violated(_in_words(self.lowered, whole), replayed=True)
 
     def _machine(self, root: Root) -> tuple[Machine, dict[str, frozenset[int]]]:
         found = self.machines.get(root)
@@ -229,6 +230,34 @@ class _Replays:
             environment = Environment({n: frozenset(v) for n, v in root.starts.items()}, others, lives)
             found = self.machines[root] = (Machine(self.lowered.program, environment), lives)
         return found
+
+
+def _in_words(lowered: Lowered, trace: Trace) -> Trace:
+    """The trace with values as the model writes them, and with the routines that write what is read meanwhile."""
+    start = tuple(_shown(lowered.program, choice) for choice in trace.start)
+    steps = []
+    for step in trace.steps:
+        choices = tuple(_shown(lowered.program, choice) for choice in step.choices)
+        notes = [step.note, *(_writer(lowered, choice) for choice in choices)]
+        steps.append(replace(step, choices=choices, note="; ".join(note for note in notes if note)))
+    return replace(trace, start=start, steps=tuple(steps))
+
+
+def _shown(program: Program, choice: Choice) -> Choice:
+    declared = program.variables.get(choice.name.removeprefix("var "))
+    if declared is None:
+        return choice
+    if isinstance(declared.type, s.BoolType):
+        return replace(choice, shown="true" if choice.value else "false")
+    names = enum_of(program, declared.type)
+    return replace(choice, shown=names[choice.value]) if 0 <= choice.value < len(names) else choice
+
+
+def _writer(lowered: Lowered, choice: Choice) -> str:
+    """Who can have written the value of a shared variable."""
+    name = choice.name.removeprefix("var ")
+    routines = lowered.writers.get((name, choice.value))
+    return f"{name} is written by {', '.join(routines)}" if routines else ""
 
 
 def _choices(trace: Trace) -> list[Choice]:

@@ -70,11 +70,14 @@ class Obligation:
 class Choice:
     """How something the model leaves open went: `*`, a try-acquire, what another routine wrote meanwhile.
 
+    `shown` is the value as the model writes it (`true`, `busy`), "" where that is the number.
+
     Names: `*`, `try`, `uninit x`, `var x`, `result`, `out x`, `counter x`, `count L`. docs/language.md says where each arises.
     """
 
     name: str
     value: int
+    shown: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Seeded faults: each makes one function of the checker wrong, and some check has to notice.
 
 What notices is one of three: Z3 rejects the certificate, a counterexample does not replay, or the verdicts differ from
-the search of all runs (`bruteforce`). A fault on both sides, in an engine and in the evidence that should have caught it,
-is left to the search. A fault that nothing notices would be a hole in the tests, not a fault that does no harm.
+the search of all runs (`bruteforce`). A fault on both sides, in an engine and in the evidence that should have caught
+it, is left to the search. A fault that nothing notices would be a hole in the tests, not a fault that does no harm.
 """
 
 from __future__ import annotations

@@ -129,14 +129,17 @@ class Analysis:
         for phase in range(6):
             members = [root for root in roots if root.phase == phase]
             while True:
-                before = {root: self._start(root) for root in members}
-                self.lives.update(before)
+                if not members:
+                    break
+                before = self._start(members[0])
+                self.lives.update(dict.fromkeys(members, before))
                 for root in members:
                     self._end(root)
-                if all(self._start(root) == before[root] for root in members):
+                if self._start(members[0]) == before:
                     break
 
     def _start(self, root: Root) -> Lives:
+        """The same for all roots of a phase."""
         return lives_from(root, [(other, self._ends.get(other, {})) for other in self.lowered.roots])
 
     def _end(self, root: Root) -> None:

@@ -157,16 +157,17 @@ def life_conditions(
         for (name, value), number in sorted(root.outcomes.items()):
             end[name] = end.get(name, ()) + (() if number in proved else (value,))
         ends.append((root, end))
+    starts = {root.phase: lives_from(root, ends) for root in {root.phase: root for root in roots}.values()}
     for index, invariant in enumerate(invariants):
         if not invariant.obligations:
             continue
         for root in invariant.roots:
-            for name, values in lives_from(root, ends).items():
+            for name, values in starts[root.phase].items():
                 if not set(values) <= set(invariant.lives[root].get(name, values)):
                     pool.add(Impossible(f"{name} can have other values when {root.routine} starts"), index)
     for index, formula in enumerate(formulas):
         for root, _ in formula.parts:
-            for name, values in lives_from(root, ends).items():
+            for name, values in starts[root.phase].items():
                 if not set(values) <= set(formula.lives[root].get(name, values)):
                     pool.add(Impossible(f"{name} can have other values when {root.routine} starts"), -1 - index)
 

@@ -77,9 +77,14 @@ class Builder:
             for index, cell in enumerate(self.cells)
             if cell is not None and cell.sort is Sort.HOLD
         )
+        scratch = frozenset(index for index, cell in enumerate(self.cells) if cell is None)
+        same = (code, len(self.cells), holds, scratch)
+        known = self.operations.get(same)
+        if known is not None:
+            return known
         effects = _Effects()
         effects.sequence(code)
-        operation = ir.Operation(
+        operation = self.operations[same] = ir.Operation(
             code,
             len(self.cells),
             holds,
@@ -87,9 +92,9 @@ class Builder:
             frozenset(effects.writes),
             frozenset(effects.kills),
             effects.demands_free,
-            frozenset(index for index, cell in enumerate(self.cells) if cell is None),
+            scratch,
         )
-        return self.operations.setdefault(operation, operation)
+        return operation
 
 
 def _interval(op: BinaryOp, left: Range, right: Range) -> Range:

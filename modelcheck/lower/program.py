@@ -46,6 +46,8 @@ class Lowered:
     questions: set[int] = field(default_factory=set)
     """Obligations of our own, not the user's: see `Root.outcomes`."""
     levels: tuple[int, ...] = ()
+    writers: dict[tuple[str, int], list[str]] = field(default_factory=dict)
+    """Which routines write a value to a shared variable, as far as the values are known."""
     certain: dict[str, frozenset[int]] = field(default_factory=dict)
     """For each shared variable the values that are certainly written by somebody, and its declared one."""
 
@@ -89,6 +91,10 @@ class _ProgramLowerer:
         self._declarations()
         plans = self._plans()
         writes = {name: _writes(self.program, routine.body) for name, routine in self.program.routines.items()}
+        for routine, written in sorted(writes.items()):
+            for name, what in sorted(written.items()):
+                for value in sorted(what.values):
+                    self.lowered.writers.setdefault((name, value), []).append(routine)
         units: dict[object, Unit] = {}
         for plan in plans:
             environment = self._environment(plan, plans, writes)

@@ -168,9 +168,9 @@ def _start(choice: Choice) -> str:
         case "held":
             return f"{name} is {_HOLD.get(choice.value, str(choice.value))}"
         case "var" | "param":
-            return f"{name} is {choice.value}"
+            return f"{name} is {choice.shown or choice.value}"
         case _:
-            return f"{clean(choice.name)} is {choice.value}"
+            return f"{clean(choice.name)} is {choice.shown or choice.value}"
 
 
 def _choice(choice: Choice) -> str:
@@ -178,15 +178,15 @@ def _choice(choice: Choice) -> str:
     kind, _, name = clean(choice.name).partition(" ")
     match kind:
         case "*":
-            return f"* is {choice.value}"
+            return f"* is {choice.shown or choice.value}"
         case "try":
             return "the attempt succeeds" if choice.value else "the attempt fails"
         case "var" | "param":
-            return f"{name} is {choice.value}"
+            return f"{name} is {choice.shown or choice.value}"
         case "uninit":
-            return f"{name} happens to be {choice.value}"
+            return f"{name} happens to be {choice.shown or choice.value}"
         case "result":
-            return f"gives back {choice.value}"
+            return f"gives back {choice.shown or choice.value}"
         case "out":
             return f"{name} becomes {choice.value}"
         case "counter":
@@ -194,7 +194,7 @@ def _choice(choice: Choice) -> str:
         case "count":
             return f"{name} is then held {choice.value} times"
         case _:
-            return f"{clean(choice.name)} is {choice.value}"
+            return f"{clean(choice.name)} is {choice.shown or choice.value}"
 
 
 def _held_lock(name: str, mode: str, count: int) -> str:

@@ -19,7 +19,7 @@ import z3
 from modelcheck import encode, ir
 from modelcheck.encode import Register
 from modelcheck.engines.execute import Content, Pending, run
-from modelcheck.ir import FREE, MAX_COUNT, Instruction, Operation, Term, hold, unhold
+from modelcheck.ir import FREE, MAX_COUNT, Instruction, Operation, Term, hold
 from modelcheck.lower import every_graph, lower
 from modelcheck.resolve import apply, resolve
 from modelcheck.syntax import BinaryOp
@@ -344,15 +344,6 @@ def test_terms_never_overflow_their_width(op: BinaryOp) -> None:
     registers = [wide, wide, Register("y", -5, 5)]
     for left, right in itertools.product((-1000, -7, 0, 3, 1000), repeat=2):
         assert outcomes(work, registers, left, right, 0) == {((left, right, apply(op, left, right) or 0), ())}
-
-
-def test_holds_number_mode_count_and_tag() -> None:
-    """`unhold` undoes `hold`, and no two holds have one number."""
-    every = [(shared, count, tag) for shared in (False, True) for count in range(1, MAX_COUNT + 1) for tag in range(4)]
-    numbers = [hold(*one) for one in every]
-    assert [unhold(number) for number in numbers] == every
-    assert len(set(numbers)) == len(every)
-    assert FREE not in numbers
 
 
 # ---- operations of random drivers ----

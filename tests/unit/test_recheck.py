@@ -1,0 +1,177 @@
+"""`recheck` accepts the proofs of a model, and nothing that was changed, is for another model, or covers less than it claims."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelcheck.evidence.manifest import digest
+from modelcheck.evidence.recheck import ask, recheck
+from modelcheck.pipeline import Options, verify
+
+MODEL = """driver sound;
+import wdm;
+lock A : KSPIN_LOCK;
+var busy : bool = false;
+routine AddDevice() as DRIVER_ADD_DEVICE { KeInitializeSpinLock(&A); }
+routine Read(Irp) as DRIVER_DISPATCH {
+    KIRQL old;
+    bool got = false;
+    if (*) { KeAcquireSpinLock(&A, &old); got = true; }
+    busy = got;
+    if (got) { KeReleaseSpinLock(&A, old); }
+}
+"""
+WIDE = """driver wide;
+import wdm;
+lock A : KSPIN_LOCK initialised;
+routine Read(Irp) as DRIVER_DISPATCH {
+    KIRQL old;
+    int 0..1000000 size = *;
+    if (size > 5) { KeAcquireSpinLock(&A, &old); }
+    if (size > 5) { KeReleaseSpinLock(&A, old); }
+}
+"""
+BROKEN = MODEL.replace("if (got) { KeReleaseSpinLock(&A, old); }", "")
+
+
+def prove(folder: Path, text: str) -> Path:
+    """A folder with the proofs of a model, which stands beside it."""
+    model = folder / "model.drvm"
+    model.write_text(text, encoding="utf-8")
+    certificate = verify(model, Options(certificate=True)).certificate
+    assert certificate is not None
+    proofs = folder / "proofs"
+    proofs.mkdir()
+    (proofs / "model.smt2").write_text(certificate.smt, encoding="utf-8")
+    (proofs / "model.json").write_text(certificate.manifest, encoding="utf-8")
+    return proofs
+
+
+def change(proofs: Path, edit: Callable[[dict[str, Any]], None]) -> None:
+    """Edits the manifest of a proof."""
+    path = proofs / "model.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    edit(content)
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+@pytest.mark.parametrize("text", [MODEL, WIDE, BROKEN], ids=["tables", "formulas", "with a violation"])
+def test_what_was_proved_holds_in_another_solver(text: str, tmp_path: Path) -> None:
+    """Every query of a fresh certificate is unsat in cvc5."""
+    (result,) = recheck(prove(tmp_path, text))
+    assert result.problem == ""
+    assert result.proved > 0
+    assert result.queries > 0
+
+
+def test_a_changed_script_is_refused(tmp_path: Path) -> None:
+    """Also when the change leaves every query unsat."""
+    proofs = prove(tmp_path, MODEL)
+    script = proofs / "model.smt2"
+    script.write_text(script.read_text(encoding="utf-8") + "; harmless\n", encoding="utf-8")
+    assert "changed" in recheck(proofs)[0].problem
+
+
+def test_a_script_with_fewer_queries_is_refused_though_its_hash_fits(tmp_path: Path) -> None:
+    """The queries are made again from the model; leaving one out shows."""
+    proofs = prove(tmp_path, MODEL)
+    script = proofs / "model.smt2"
+    text = script.read_text(encoding="utf-8")
+    shorter = text[: text.index("; query 3")]
+    script.write_text(shorter, encoding="utf-8")
+    change(proofs, lambda content: content.update(script_sha256=digest(shorter)))
+    assert "not the one" in recheck(proofs)[0].problem
+
+
+def test_another_model_is_refused(tmp_path: Path) -> None:
+    """The model may not change after it was proved, not even where no obligation depends on it."""
+    proofs = prove(tmp_path, MODEL)
+    (tmp_path / "model.drvm").write_text(MODEL + "// later\n", encoding="utf-8")
+    assert "another version" in recheck(proofs)[0].problem
+
+
+def test_an_obligation_that_the_report_leaves_out_is_missed(tmp_path: Path) -> None:
+    """The list of obligations comes from the model."""
+    proofs = prove(tmp_path, MODEL)
+    change(proofs, lambda content: content["obligations"].pop())
+    assert "leaves out" in recheck(proofs)[0].problem
+
+
+def test_a_claim_without_a_proof_is_refused(tmp_path: Path) -> None:
+    """What is violated cannot be called proved."""
+
+    def claim(content: dict[str, Any]) -> None:
+        for entry in content["obligations"]:
+            entry["verdict"] = "proved"
+
+    proofs = prove(tmp_path, BROKEN)
+    change(proofs, claim)
+    assert "no invariant covers it" in recheck(proofs)[0].problem
+
+
+def test_an_invariant_that_claims_more_is_refused(tmp_path: Path) -> None:
+    """Adding an obligation to an invariant calls for queries that the script does not have."""
+
+    def claim(content: dict[str, Any]) -> None:
+        every = range(len(content["obligations"]))
+        for invariant in content["invariants"]:
+            invariant["obligations"] = sorted({*invariant["obligations"], *every})
+        for entry in content["obligations"]:
+            entry["verdict"] = "proved"
+
+    proofs = prove(tmp_path, BROKEN)
+    change(proofs, claim)
+    assert recheck(proofs)[0].problem != ""
+
+
+def test_a_narrower_table_is_refused(tmp_path: Path) -> None:
+    """A state taken out of an invariant changes the queries."""
+
+    def narrow(content: dict[str, Any]) -> None:
+        for table in content["invariants"][-1]["tables"]:
+            for states in table["states"]:
+                del states[1:]
+
+    proofs = prove(tmp_path, MODEL)
+    change(proofs, narrow)
+    assert recheck(proofs)[0].problem != ""
+
+
+@pytest.mark.parametrize("name", ["model.smt2", "model.json"])
+def test_half_a_certificate_is_refused(name: str, tmp_path: Path) -> None:
+    """A script without its manifest, a manifest without its script."""
+    proofs = prove(tmp_path, MODEL)
+    (proofs / name).unlink()
+    assert "missing" in recheck(proofs)[0].problem
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 1}', "\x00", '{"format": 1, "script_sha256": 7}'])
+def test_a_damaged_manifest_is_refused(content: str, tmp_path: Path) -> None:
+    """Whatever stands in it."""
+    proofs = prove(tmp_path, MODEL)
+    (proofs / "model.json").write_text(content, encoding="utf-8")
+    assert recheck(proofs)[0].problem != ""
+
+
+def test_a_formula_cannot_smuggle_commands(tmp_path: Path) -> None:
+    """A formula that closes its assertion and adds another is not one term."""
+
+    def smuggle(content: dict[str, Any]) -> None:
+        content["formulas"][0]["parts"][0][1][0] = "true) (assert false"
+
+    proofs = prove(tmp_path, WIDE)
+    change(proofs, smuggle)
+    assert recheck(proofs)[0].problem != ""
+
+
+def test_a_query_that_can_be_satisfied_is_named() -> None:
+    """cvc5's answer is read, not assumed."""
+    script = "(set-logic ALL)\n(push 1)\n(assert false)\n(check-sat)\n(pop 1)\n(push 1)\n(check-sat)\n(pop 1)\n"
+    solver, wrong = ask(script)
+    assert solver.startswith("cvc5")
+    assert wrong == 1

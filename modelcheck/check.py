@@ -196,6 +196,7 @@ class _Check:
 
     def _routine(self, item: s.Routine) -> None:
         self.body.routine(item, primitives=item.span.source not in self.program.own)
+        self._one_instance(item)
         if item.role is None:
             return
         use, program = item.role, self.program
@@ -212,6 +213,18 @@ class _Check:
             shown = f"{', '.join(forms[:8])}{' and others' if len(forms) > 8 else ''}".replace("()", "")
             message = f"the role `{use.name}` does not come with these arguments"
             self.error(Code.ROLE, message, use.span, help=f"it comes as {shown}")
+
+    def _one_instance(self, item: s.Routine) -> None:
+        """A routine stands for one instance of a device: of two, it could not be told whether they are the same."""
+        first: dict[str, s.ValueParam] = {}
+        for param in item.params:
+            if isinstance(param, s.ValueParam) and isinstance(param.type, s.NamedType):
+                name = param.type.name
+                if name in self.program.devices and first.setdefault(name, param) is not param:
+                    message = f"`{item.name}` takes two instances of the device `{name}`; it can take one"
+                    note = Note("the first one", first[name].span)
+                    help_ = "declare a second device with the same members for the other one"
+                    self.error(Code.ALIASED, message, param.span, note, help=help_)
 
     def _recursive_kernel_routines(self) -> None:
         """Kernel routines are written out at each call, so none may come to call itself."""

@@ -59,14 +59,14 @@ class State:
         return State(list(self.values), self.failed, self.wanted)
 
 
-def run(operation: Operation, inputs: list[Content], others: Sequence[Sequence[int]], followed: list[bool]) -> list[State]:
+def run(operation: Operation, inputs: list[Content], others: Sequence[Sequence[int]], followed: Sequence[bool]) -> list[State]:
     """Every outcome. `others[r]`: what others may write to register r; `followed[r]`: the register's value is kept after."""
     executor = _Executor(operation, others, followed)
     return executor.sequence(operation.code, [State(list(inputs))])
 
 
 class _Executor:
-    def __init__(self, operation: Operation, others: Sequence[Sequence[int]], followed: list[bool]) -> None:
+    def __init__(self, operation: Operation, others: Sequence[Sequence[int]], followed: Sequence[bool]) -> None:
         self.operation = operation
         self.others = others
         self.followed = followed

@@ -12,10 +12,11 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from modelcheck.engines.execute import Content, Pending, State, TooWide, run
 from modelcheck.invariant import Lives, start_values
-from modelcheck.ir import Cell, Edge, Graph, Root, Sort
+from modelcheck.ir import Cell, Edge, Graph, Operation, Root, Sort
 from modelcheck.layout import Layout, layouts
 from modelcheck.lower import every_graph
 
@@ -57,6 +58,15 @@ class Plan:
     checks: tuple[tuple[int, int, frozenset[int]], ...] = ()
     """(obligation, bad set bits, keys' values that are bad for a cell that is followed)"""
     number: int = 0
+    others: tuple[Sequence[int], ...] = ()
+    """For each register what others may write to it."""
+    followed: tuple[bool, ...] = ()
+    """For each register whether its value is kept."""
+    runs: dict[Run, list[State]] = field(default_factory=dict)
+    """What operations did, shared by all edges: many edges are the same operation on other cells."""
+
+
+Run: TypeAlias = tuple[Operation, tuple[Content, ...], tuple[Sequence[int], ...], tuple[bool, ...]]
 
 
 @dataclass(slots=True, eq=False)
@@ -105,6 +115,7 @@ class Fixpoint:
         self.starts: dict[Root, list[Activation]] = {}
         self._plans: dict[Graph, list[list[Plan]]] = {}
         self._orders: dict[Graph, list[int]] = {}
+        self._runs: dict[Run, list[State]] = {}
         self._seen_alarms: set[tuple[int, int, int, int]] = set()
         self._new: set[Activation] = set()
         """Made, and not yet run."""
@@ -144,7 +155,7 @@ class Fixpoint:
             layout = self.layouts[graph]
             plans = self._plans[graph] = [[] for _ in range(graph.size)]
             for number, edge in enumerate(graph.edges):
-                plans[edge.source].append(prepare(edge, layout, self.layouts, number))
+                plans[edge.source].append(prepare(edge, layout, self.layouts, number, self._runs))
         return plans
 
     def _order(self, graph: Graph) -> list[int]:
@@ -295,9 +306,13 @@ def passed_along(roots: list[Graph], tracked: frozenset[Cell]) -> frozenset[Cell
         cells |= more
 
 
-def prepare(edge: Edge, layout: Layout, all_layouts: dict[Graph, Layout], number: int) -> Plan:
+def prepare(
+    edge: Edge, layout: Layout, all_layouts: dict[Graph, Layout], number: int, runs: dict[Run, list[State]]
+) -> Plan:
     """Which bits an edge touches."""
-    plan = Plan(edge, layout, number=number)
+    plan = Plan(edge, layout, number=number, runs=runs)
+    plan.others = tuple(() if cell is None else cell.others for cell in edge.cells)
+    plan.followed = tuple(cell is not None and (cell in layout.keys or cell in layout.sets) for cell in edge.cells)
     if edge.callee is None:
         cells: Iterable[Cell | None] = edge.cells
     else:
@@ -327,27 +342,24 @@ def outcomes_of(plan: Plan, key: int, sets: int) -> tuple[Outcome, ...]:
     operation = edge.operation
     assert operation is not None
     inputs: list[Content] = []
-    followed: list[bool] = []
     for cell in edge.cells:
         if cell is None:
             inputs.append(None)
-            followed.append(False)
         elif cell in layout.keys:
             inputs.append(layout.key_value(key, cell))
-            followed.append(True)
         elif cell in layout.sets:
             values = layout.set_values(sets, cell)
             inputs.append(values[0] if len(values) == 1 else Pending(values))
-            followed.append(True)
         else:
             inputs.append(None)
-            followed.append(False)
-    others = [() if cell is None else cell.others for cell in edge.cells]
-    try:
-        states = run(operation, inputs, others, followed)
-    except TooWide as wide:
-        cell = edge.cells[wide.register]
-        raise GaveUp(f"`{cell}` takes too many values", cell) from None
+    known = (operation, tuple(inputs), plan.others, plan.followed)
+    states = plan.runs.get(known)
+    if states is None:
+        try:
+            states = plan.runs[known] = run(operation, inputs, plan.others, plan.followed)
+        except TooWide as wide:
+            cell = edge.cells[wide.register]
+            raise GaveUp(f"`{cell}` takes too many values", cell) from None
     return _collect(plan, states)
 
 

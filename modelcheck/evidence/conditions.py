@@ -178,7 +178,7 @@ class _Conditions:
         self.number = number
         self.pool = pool
         self.seen: dict[object, None] = {}
-        self.masks: dict[Edge, tuple[int, int]] = {}
+        self.prepared: dict[Edge, _Prepared] = {}
 
     def add(self, query: Query) -> None:
         self.pool.add(query, self.number)
@@ -225,31 +225,14 @@ class _Conditions:
                 for key, sets in states.items():
                     self._call(table, layout, index, edge, key, sets)
                 continue
-            slots = tuple(s for s, number in enumerate(edge.obligations) if number in self.invariant.obligations)
-            by_rest = self._by_rest(table, layout, edge)
+            prepared = self.prepared.get(edge)
+            if prepared is None:
+                prepared = self.prepared[edge] = _Prepared(layout, edge, self.invariant.obligations)
+            by_rest = prepared.by_rest(table.states[edge.target])
             for key, sets in states.items():
-                self._checks(layout, edge, key, sets)
-                self._step(layout, edge, key, sets, slots, by_rest)
-
-    def _mask(self, layout: Layout, edge: Edge) -> tuple[int, int]:
-        masks = self.masks.get(edge)
-        if masks is None:
-            key_mask = set_mask = 0
-            for cell in edge.cells:
-                if cell is not None and cell in layout.keys:
-                    key_mask |= layout.key_mask(cell)
-                elif cell is not None and cell in layout.sets:
-                    set_mask |= layout.set_mask(cell)
-            masks = self.masks[edge] = (key_mask, set_mask)
-        return masks
-
-    def _by_rest(self, table: Table, layout: Layout, edge: Edge) -> dict[int, list[tuple[int, int]]]:
-        """The target's states by the part of the key that the edge does not touch."""
-        key_mask, _ = self._mask(layout, edge)
-        found: dict[int, list[tuple[int, int]]] = {}
-        for key, sets in table.states[edge.target].items():
-            found.setdefault(key & ~key_mask, []).append((key, sets))
-        return found
+                if edge.checks:
+                    self._checks(layout, edge, key, sets)
+                self._step(layout, edge, key, sets, prepared, by_rest)
 
     def _checks(self, layout: Layout, edge: Edge, key: int, sets: int) -> None:
         for check in edge.checks:
@@ -264,18 +247,22 @@ class _Conditions:
         edge: Edge,
         key: int,
         sets: int,
-        slots: tuple[int, ...],
+        prepared: _Prepared,
         by_rest: dict[int, list[tuple[int, int]]],
     ) -> None:
-        key_mask, set_mask = self._mask(layout, edge)
+        key_mask, set_mask, slots = prepared.key_mask, prepared.set_mask, prepared.slots
         live = layout.live[edge.target]
         operation = edge.operation
         assert operation is not None
         rest_key, rest_sets = key & ~key_mask & live, sets & ~set_mask
         targets = frozenset(
-            (k & key_mask, s & set_mask) for k, s in by_rest.get(rest_key, ()) if not rest_sets & ~s
+            [(k & key_mask, s & set_mask) for k, s in by_rest.get(rest_key, ()) if not rest_sets & ~s]
         )
         outside = held_outside(layout, edge, key, sets) if operation.demands_free else (False, False, -1)
+        here = (key & key_mask, sets & set_mask, targets, outside)
+        if here in prepared.seen and not self.pool.full:
+            return
+        prepared.seen.add(here)
         masks = (live & key_mask, layout.live[edge.source] & key_mask)
         mark = (layout, operation, edge.cells, key & key_mask, sets & set_mask, targets, slots, outside, masks)
         if mark in self.seen and not self.pool.full:
@@ -369,6 +356,29 @@ class _Conditions:
             return
         for cell, values in changed.items():
             self._included(values, outer.set_values(reached, cell))
+
+
+class _Prepared:
+    """What the conditions of one edge share: the bits it touches, the slots that are to be proved, and what was asked already."""
+
+    def __init__(self, layout: Layout, edge: Edge, obligations: frozenset[int]) -> None:
+        self.key_mask = self.set_mask = 0
+        for cell in edge.cells:
+            if cell is not None and cell in layout.keys:
+                self.key_mask |= layout.key_mask(cell)
+            elif cell is not None and cell in layout.sets:
+                self.set_mask |= layout.set_mask(cell)
+        self.slots = tuple(s for s, number in enumerate(edge.obligations) if number in obligations)
+        self.seen: set[object] = set()
+
+    def by_rest(self, states: dict[int, int]) -> dict[int, list[tuple[int, int]]]:
+        """States by the part of the key that the edge does not touch."""
+        if len(states) == 1:
+            return {key & ~self.key_mask: [(key, sets)] for key, sets in states.items()}
+        found: dict[int, list[tuple[int, int]]] = {}
+        for key, sets in states.items():
+            found.setdefault(key & ~self.key_mask, []).append((key, sets))
+        return found
 
 
 def _values(layout: Layout, cell: Cell, key: int, sets: int) -> Values | None:

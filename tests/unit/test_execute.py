@@ -13,7 +13,9 @@ from modelcheck.verdict import NO_LEVEL
 LOCK = ((0, True, 2),)
 
 
-def after(*code: Instruction, inputs: list[Content], others: tuple[int, ...] = (), followed: bool = True) -> list[State]:
+def after(
+    *code: Instruction, inputs: list[Content], others: tuple[int, ...] = (), followed: bool = True
+) -> list[State]:
     """What the instructions make of these registers; register 0 is a spin lock of level 2."""
     every = frozenset(range(len(inputs)))
     operation = Operation(code, len(inputs), LOCK, every, every, frozenset(), False, frozenset())

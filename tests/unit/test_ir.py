@@ -1,10 +1,10 @@
-"""The numbers that stand for how a lock is held, and what two operations have in common."""
+"""The numbers that stand for how a lock is held, and cells."""
 
 from __future__ import annotations
 
 import itertools
 
-from modelcheck.ir import FREE, MAX_COUNT, Cell, Const, Operation, Set, Sort, hold, unhold
+from modelcheck.ir import FREE, MAX_COUNT, Cell, Sort, hold, unhold
 
 HOLDS = list(itertools.product((False, True), range(1, MAX_COUNT + 1), range(5)))
 
@@ -25,16 +25,6 @@ def test_one_hold_more_is_the_next_number() -> None:
         if count < MAX_COUNT:
             assert hold(False, count + 1, tag) == hold(False, count, tag) + 1
         assert hold(True, count, tag) == hold(False, count, tag) + MAX_COUNT
-
-
-def test_operations_are_the_same_when_their_code_is() -> None:
-    """What is worked out from the code does not count; so one serves every lock it is applied to."""
-    code = (Set(0, Const(1), 0, 1, None),)
-    none: frozenset[int] = frozenset()
-    first = Operation(code, 1, (), none, frozenset({0}), frozenset({0}), False, none)
-    second = Operation(code, 1, (), none, none, none, True, none)
-    assert first == second
-    assert hash(first) == hash(second)
 
 
 def test_cells_are_themselves() -> None:

@@ -188,7 +188,9 @@ class _Routine:
         self.text.statement(f"{self.chance.choice(self.callees)}();")
 
     def _work(self, depth: int) -> None:
-        self.text.statement(self.chance.choice(("n = (n + 3) % 8;", "n = 0;", "mode = busy;", "mode = idle;", "n = *;")))
+        self.text.statement(
+            self.chance.choice(("n = (n + 3) % 8;", "n = 0;", "mode = busy;", "mode = idle;", "n = *;"))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +245,8 @@ def _parameters(role: str) -> str:
 
 
 def _helpers(chance: random.Random, locks: int, number: int, bodies: list[tuple[str, _Text]]) -> list[str]:
-    """A chain of helpers, the deepest first; those above may call those below. They hold locks of the upper half only."""
+    """A chain of helpers, the deepest first; those above may call those below. They hold locks of the upper half
+    only."""
     names: list[str] = []
     for depth in reversed(range(HELPER_DEPTH)):
         text = _Text(chance)

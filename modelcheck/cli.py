@@ -260,9 +260,12 @@ def _declares_no_driver(outcome: Outcome) -> bool:
 
 def _verify_file(path: Path, options: argparse.Namespace) -> Outcome:
     """What becomes of one file. A fault of ours is told at once and ends this file only."""
+    import gc
+
     from modelcheck.diagnostics import Rejected
     from modelcheck.report.outcome import Outcome
 
+    gc.disable()  # what is made for a file lives until its report: looking for garbage would find none
     try:
         from modelcheck.pipeline import Options, verify
 
@@ -275,6 +278,8 @@ def _verify_file(path: Path, options: argparse.Namespace) -> Outcome:
     except Exception as error:
         _say(_internal_error(error))
         return Outcome(str(path), crashed=f"{type(error).__name__}: {error}")
+    finally:
+        gc.enable()
 
 
 def _reporter(

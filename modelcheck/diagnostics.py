@@ -91,4 +91,6 @@ class Rejected(Exception):
 def in_source_order(diagnostics: list[Diagnostic]) -> tuple[Diagnostic, ...]:
     """Sorted by file and place, without repeats."""
     unique = dict.fromkeys(diagnostics)
-    return tuple(sorted(unique, key=lambda d: (d.span.source.name, d.span.start, d.code) if d.span else ("", 0, d.code)))
+    return tuple(
+        sorted(unique, key=lambda d: (d.span.source.name, d.span.start, d.code) if d.span else ("", 0, d.code))
+    )

@@ -1,8 +1,8 @@
-"""Operations as SMT-LIB: the transition relation, written from docs/language.md section 4 and nothing the fixpoint wrote.
+"""Operations as SMT-LIB: the transition relation, from docs/language.md section 4 and nothing the fixpoint wrote.
 
 `encode` gives text for one execution of an operation from given input terms: definitions, the terms of the registers
-afterwards, whether the run goes on, which slots are broken, and a constant for each open choice. Values are bit-vectors of
-one signed width, wide enough that no term overflows (`width_of`).
+afterwards, whether the run goes on, which slots are broken, and a constant for each open choice. Values are bit-vectors
+of one signed width, wide enough that no term overflows (`width_of`).
 """
 
 from __future__ import annotations
@@ -406,8 +406,12 @@ class _Encoder:
         low, high = self.number(instruction.low), self.number(instruction.high)
         if instruction.slot is not None:
             self.broken(instruction.slot, f"(or ({self.lt} {value} {low}) ({self.gt} {value} {high}))")
-        if not (isinstance(instruction.value, ir.Const) and instruction.low <= instruction.value.value <= instruction.high):
-            value = self.define(f"(ite ({self.lt} {value} {low}) {low} (ite ({self.gt} {value} {high}) {high} {value}))")
+        if not (
+            isinstance(instruction.value, ir.Const) and instruction.low <= instruction.value.value <= instruction.high
+        ):
+            value = self.define(
+                f"(ite ({self.lt} {value} {low}) {low} (ite ({self.gt} {value} {high}) {high} {value}))"
+            )
         self.values[instruction.register] = value
 
     def interfere(self, index: int) -> None:

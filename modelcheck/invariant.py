@@ -41,11 +41,21 @@ class Invariant:
 
 @dataclass(slots=True, eq=False)
 class FormulaInvariant:
-    """For each root that can come to the obligations a formula for each location of its transition system (`system`), over
-    the system's variables v0, v1, ..; SMT-LIB text."""
+    """For each root that can come to the obligations a formula for each location of its transition system (`system`),
+    over the system's variables v0, v1, ..; SMT-LIB text."""
 
     obligations: frozenset[int]
     parts: list[tuple[Root, tuple[str, ...]]]
+    lives: dict[Root, Lives]
+
+
+@dataclass(slots=True, eq=False)
+class BlockInvariant:
+    """For each root that can come to the obligations, and each level it can start at, a set of values for each variable
+    at each cut point that is reached (`blocks`)."""
+
+    obligations: frozenset[int]
+    parts: list[tuple[Root, int, dict[int, tuple[Sequence[int], ...]]]]
     lives: dict[Root, Lives]
 
 
@@ -67,12 +77,12 @@ def start_values(root: Root, cell: Cell, lives: Lives) -> Sequence[int]:
 
 
 def lives_from(root: Root, ends: Iterable[tuple[Root, Mapping[str, tuple[int, ...]]]]) -> Lives:
-    """The lives of locks when `root` starts: as declared, then as each earlier phase leaves them; in the phase `run`, whose
-    routines overlap, also as any of its own phase leaves them. `ends` gives for each root the values it can end with, for
-    the cells it changes.
+    """The lives of locks when `root` starts: as declared, then as each earlier phase leaves them; in the phase `run`,
+    whose routines overlap, also as any of its own phase leaves them. `ends` gives for each root the values it can end
+    with, for the cells it changes.
 
-    Before `run` a phase that changes a lock leaves it as one of its routines does, since all of them have run; from `run`
-    on a routine may or may not have run."""
+    Before `run` a phase that changes a lock leaves it as one of its routines does, since all of them have run; from
+    `run` on a routine may or may not have run."""
     ends = list(ends)
     lives: dict[str, tuple[int, ...]] = {}
     environments = dict.fromkeys(r.environment for r, _ in ends)
@@ -96,8 +106,8 @@ RUN = 3
 
 
 def held_outside(layout: Layout, edge: Edge, key: int, sets: int) -> tuple[bool, bool, int]:
-    """Of the locks an operation does not touch: whether any may be held, whether a spin lock may, and the highest level of
-    a spin lock that may be held (-1 if none may)."""
+    """Of the locks an operation does not touch: whether any may be held, whether a spin lock may, and the highest level
+    of a spin lock that may be held (-1 if none may)."""
     held, spin, level = False, False, -1
     for cell in layout.holds:
         if cell in edge.cells:

@@ -21,7 +21,8 @@ from modelcheck.syntax import BinaryOp
 FREE = 0
 MAX_COUNT = 6
 NO_TAG, ANY_TAG = 0, 1
-"""Tag indices with a meaning of their own: acquired without a tag; held already at the start in a way every release fits."""
+"""Tag indices with a meaning of their own: acquired without a tag; held already at the start in a way every release
+fits."""
 UNINITIALISED, INITIALISED, FREED = 0, 1, 2
 
 
@@ -55,8 +56,8 @@ class Sort(Enum):
 
 @dataclass(slots=True, eq=False)
 class Cell:
-    """One variable with values low..high. `others` is what other contexts may write to it meanwhile, `start` what it may
-    hold when a root starts; `spins` and `level` belong to the lock of a HOLD cell."""
+    """One variable with values low..high. `others` is what other contexts may write to it meanwhile, `start` what it
+    may hold when a root starts; `spins` and `level` belong to the lock of a HOLD cell."""
 
     name: str
     sort: Sort
@@ -183,8 +184,8 @@ class Choose:
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """Acquire. `allowed` lists the (mode wanted, mode held) pairs that count up. Forbidden: breaks `slot`, the run ends.
-    With `result`, a try: 1 and taken, or 0; where it is forbidden always 0."""
+    """Acquire. `allowed` lists the (mode wanted, mode held) pairs that count up. Forbidden: breaks `slot`, the run
+    ends. With `result`, a try: 1 and taken, or 0; where it is forbidden always 0."""
 
     register: int
     shared: bool
@@ -218,7 +219,8 @@ class Convert:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """irql := term (NO_LEVEL leaves it). `slot` I04: only up / only down; `drop` I05: not below the level of a held spin lock."""
+    """irql := term (NO_LEVEL leaves it). `slot` I04: only up / only down; `drop` I05: not below the level of a held
+    spin lock."""
 
     register: int
     level: Term
@@ -244,8 +246,9 @@ Instruction: TypeAlias = (
 @dataclass(frozen=True, slots=True, eq=False)
 class Operation:
     """Instructions on `size` registers. `reads`: registers whose value on entry can matter; `kills`: registers
-    certainly written before they are read; `writes`: all that can change. `holds`: (register, spins, level) of lock registers;
-    `scratch`: registers that stand for no cell. A driver has one object for each different operation (`Builder.finish`)."""
+    certainly written before they are read; `writes`: all that can change. `holds`: (register, spins, level) of lock
+    registers; `scratch`: registers that stand for no cell. A driver has one object for each different operation
+    (`Builder.finish`)."""
 
     code: tuple[Instruction, ...]
     size: int

@@ -1,8 +1,8 @@
 """How a graph's state is packed into two numbers: a *key* of exact values and a *set* of values for each other cell.
 
 The key holds the cells that are followed exactly and jointly: the IRQL, levels saved in variables, and the variables an
-alarm asked for. Each remaining cell has one bit for each value it may have, so that joining two states of the same key is
-one `|` for all locks together. Variables nobody asked for are in neither: they can have any value.
+alarm asked for. Each remaining cell has one bit for each value it may have, so that joining two states of the same key
+is one `|` for all locks together. Variables nobody asked for are in neither: they can have any value.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Layout:
                 width = max(1, (size - 1).bit_length())
                 self.keys[cell] = (key_bits, width)
                 key_bits += width
-            elif cell.sort in _SETS and size <= MAX_SET:
+            elif cell.sort is Sort.HOLD or (cell.sort in _SETS and size <= MAX_SET):
                 self.sets[cell] = (set_bits, size)
                 set_bits += size
         self.holds = [c for c in cells if c.sort is Sort.HOLD]
@@ -78,7 +78,8 @@ def _members(bits: int, low: int) -> tuple[int, ...]:
 
 
 def layouts(roots: list[Graph], tracked: frozenset[Cell]) -> dict[Graph, Layout]:
-    """A layout for every graph reachable from the roots. A graph that asks whether *any* lock is held sees all of them."""
+    """A layout for every graph reachable from the roots. A graph that asks whether *any* lock is held sees all of
+    them."""
     touched = frames(roots)
     demanding = _demanding(touched)
     holds = _holds_together(roots, touched)

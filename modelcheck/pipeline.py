@@ -34,13 +34,14 @@ if TYPE_CHECKING:
     from modelcheck.engines.analyse import Analysis
     from modelcheck.evidence.certify import Checked
     from modelcheck.evidence.conditions import Pool
-    from modelcheck.invariant import FormulaInvariant
+    from modelcheck.invariant import BlockInvariant, FormulaInvariant
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to verify. `steps`: fixpoint steps for each analysis; `timeout`: seconds for each question to the solver; `full`: ask
-    every certificate query by itself; `only`: the properties wanted (empty: all); `certificate`: keep the certificate."""
+    """How to verify. `steps`: fixpoint steps for each analysis; `timeout`: seconds for each question to the solver;
+    `full`: ask every certificate query by itself; `only`: the properties wanted (empty: all); `certificate`: keep the
+    certificate."""
 
     steps: int = 50_000_000
     timeout: float = 60.0
@@ -73,7 +74,7 @@ def obligations(path: Path) -> tuple[Obligation, ...]:
     return tuple(lowered.obligations[n] for n in _listed(lowered))
 
 
-def verify(path: Path, options: Options = Options()) -> Report:  # noqa: B008 - frozen
+def verify(path: Path, options: Options = Options()) -> Report:
     """Proves or refutes every obligation of the driver in a file.
 
     Raises:
@@ -148,7 +149,9 @@ def _verdicts(
     return verdicts, Certificate(text, manifest)
 
 
-def _pool(lowered: Lowered, analysis: Analysis, formulas: Sequence[FormulaInvariant], full: bool) -> Pool:
+def _pool(
+    lowered: Lowered, analysis: Analysis, formulas: Sequence[FormulaInvariant | BlockInvariant], full: bool
+) -> Pool:
     """All queries on which the proofs of a driver rest."""
     from modelcheck.evidence.conditions import Pool, conditions, formula_conditions, life_conditions
 
@@ -171,7 +174,7 @@ def _proved(checked: Checked, obligation: Obligation, invariant: int, reached: b
         InternalError: Z3 found the invariant to be none.
     """
     if invariant < 0 and invariant in checked.rejected:
-        return Undecided("Spacer proposed a proof that does not hold up")
+        return Undecided("the proof proposed for it does not hold up")
     if invariant in checked.rejected:
         query = checked.rejected[invariant]
         raise InternalError(f"Z3 rejects the invariant that should prove {obligation.id}:\n{query}")
@@ -294,7 +297,9 @@ def _warnings(lowered: Lowered, analysis: Analysis) -> list[Diagnostic]:
     if lowered.ledger.assumed:
         names = ", ".join(sorted(lowered.ledger.assumed))
         first = min(lowered.ledger.assumed.values(), key=lambda span: span.start)
-        found.append(Diagnostic(Code.ASSUMED_COST, f"no cost is known of these, it was taken to be nothing: {names}", first))
+        found.append(
+            Diagnostic(Code.ASSUMED_COST, f"no cost is known of these, it was taken to be nothing: {names}", first)
+        )
     for name, span in lowered.unmodelled.items():
         message = f"no model knows `{name}`; what comes after a call of it is not decided"
         found.append(Diagnostic(Code.UNMODELLED, message, span, help=f"declare it: `extern {name}(...);`"))

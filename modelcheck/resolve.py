@@ -96,8 +96,8 @@ class Program:
     """What the user's files declare."""
 
     def hides(self, ref: s.Ref) -> bool:
-        """Whether the declaration of that name is out of sight: a shipped model sees nothing of the user's files, so that
-        its enum constants mean what they mean whatever a driver calls its variables."""
+        """Whether the declaration of that name is out of sight: a shipped model sees nothing of the user's files, so
+        that its enum constants mean what they mean whatever a driver calls its variables."""
         return ref.name in self.own_names and ref.span.source not in self.own
 
     def constant(self, expr: s.Expr) -> int | None:

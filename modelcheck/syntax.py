@@ -168,7 +168,20 @@ class Call:
 
 
 Expr: TypeAlias = (
-    Number | Truth | Unknown | Irql | Ref | Address | Unary | Binary | Held | NoLocks | Old | TryAcquire | TryConvert | Call
+    Number
+    | Truth
+    | Unknown
+    | Irql
+    | Ref
+    | Address
+    | Unary
+    | Binary
+    | Held
+    | NoLocks
+    | Old
+    | TryAcquire
+    | TryConvert
+    | Call
 )
 
 # ---- types ----

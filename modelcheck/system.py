@@ -1,8 +1,8 @@
 """A root as one transition system: its calls inlined, its cells as integer variables, its steps as formulas.
 
-This is the form for what finite tables cannot follow: numbers of a wide range. Only the variables that can matter for the
-obligations in question are kept; any other cell has any value of its range wherever it is looked at, which can only add
-behaviour.
+This is the form for what finite tables cannot follow: numbers of a wide range. Only the variables that can matter for
+the obligations in question are kept; any other cell has any value of its range wherever it is looked at, which can only
+add behaviour.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from modelcheck import encode, ir
 from modelcheck.encode import INTEGERS, Asserted, Declared, Item
 from modelcheck.invariant import Lives, start_values
 from modelcheck.ir import FREE, Cell, Edge, Graph, Root, Sort
+from modelcheck.syntax import BinaryOp
 
 MAX_EDGES = 4_000
 
@@ -40,12 +41,18 @@ class FlatEdge:
 
 @dataclass(slots=True)
 class Transition:
-    """One step: `items` define what `outputs` (one term for each variable), `alive` and `bad` name."""
+    """One step: `items` define what `outputs` (one term for each variable), `alive` and `broken` (by obligation)
+    name."""
 
     items: list[Item] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
     alive: str = "true"
-    bad: str = "false"
+    broken: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def bad(self) -> str:
+        """Some obligation is broken."""
+        return encode.disjunction(self.broken.values())
 
 
 class System:
@@ -55,7 +62,7 @@ class System:
         NotFlat: see there.
     """
 
-    def __init__(self, root: Root, obligations: frozenset[int], lives: Lives) -> None:
+    def __init__(self, root: Root, obligations: frozenset[int], lives: Lives, bits: bool = False) -> None:
         self.root = root
         self.obligations = obligations
         self.lives = lives
@@ -63,10 +70,12 @@ class System:
         self.size = 0
         self._frames = 0
         self.entry, _ = self._inline(root.graph, ())
+        self.width = self._width() if bits else INTEGERS
         self.variables = self._relevant()
         self.index = {place: number for number, place in enumerate(self.variables)}
         self.useful = self._useful()
-        """Locations from which a step that may break an obligation can be reached; of the others nothing need be known."""
+        """Locations from which a step that may break an obligation can be reached; of the others nothing need be
+        known."""
 
     def _useful(self) -> frozenset[int]:
         found = {flat.source for flat in self.edges if self._concerns(flat.edge) and not flat.is_copy}
@@ -76,6 +85,14 @@ class System:
             found |= more
             changed = bool(more)
         return frozenset(found)
+
+    def _width(self) -> int:
+        """Bits that hold every value of every step."""
+        widths = [8]
+        for flat in self.edges:
+            if flat.edge.operation is not None and not flat.is_copy:
+                widths.append(encode.width_of(flat.edge.operation, _registers(flat)))
+        return max(widths)
 
     # ---- inlining ----
 
@@ -155,7 +172,7 @@ class System:
         parts = []
         for (cell, _), name in zip(self.variables, names, strict=True):
             values = start_values(self.root, cell, self.lives) if cell.is_global else range(cell.low, cell.high + 1)
-            parts.append(encode.member(name, values, INTEGERS))
+            parts.append(encode.member(name, values, self.width))
         return encode.conjunction(parts)
 
     def step(self, flat: FlatEdge, names: Sequence[str], prefix: str) -> Transition:
@@ -173,20 +190,24 @@ class System:
             for number, place in enumerate(flat.places)
         ]
         made.items += [
-            Declared(f"{prefix}i{number}", "Int") for number, place in enumerate(flat.places) if place is None
+            Declared(f"{prefix}i{number}", encode.sort_of(self.width))
+            for number, place in enumerate(flat.places)
+            if place is None
         ]
         registers = [
-            encode.Register("", 0, 0) if place is None else encode.Register("", place[0].low, place[0].high, place[0].others)
+            encode.Register("", 0, 0)
+            if place is None
+            else encode.Register("", place[0].low, place[0].high, place[0].others)
             for place in flat.places
         ]
-        encoded = encode.encode(operation, registers, inputs, f"{prefix}t", INTEGERS)
+        encoded = encode.encode(operation, registers, inputs, f"{prefix}t", self.width)
         made.items += encoded.items
         made.alive = encoded.alive
         for number in operation.writes:
             place = flat.places[number]
             if place is not None and place in self.index:
                 made.outputs[self.index[place]] = encoded.outputs[number]
-        made.bad = self._bad(flat, encoded, names, prefix, made)
+        self._broken(flat, encoded, names, prefix, made)
         return made
 
     def _value(self, place: Place, names: Sequence[str], fresh: str, made: Transition) -> str:
@@ -194,23 +215,26 @@ class System:
         if place in self.index:
             return names[self.index[place]]
         cell = place[0]
-        made.items.append(Declared(fresh, "Int"))
-        made.items.append(Asserted(encode.member(fresh, range(cell.low, cell.high + 1), INTEGERS)))
+        made.items.append(Declared(fresh, encode.sort_of(self.width)))
+        made.items.append(Asserted(encode.member(fresh, range(cell.low, cell.high + 1), self.width)))
         return fresh
 
-    def _bad(
+    def _broken(
         self, flat: FlatEdge, encoded: encode.Encoded, names: Sequence[str], prefix: str, made: Transition
-    ) -> str:
-        edge, bad = flat.edge, list[str]()
+    ) -> None:
+        edge = flat.edge
+        found: dict[int, list[str]] = {}
         for number, check in enumerate(edge.checks):
             if check.obligation in self.obligations:
                 value = self._value((check.cell, 0), names, f"{prefix}k{number}", made)
-                bad.append(encode.negation(encode.member(value, sorted(check.allowed), INTEGERS)))
+                outside = encode.negation(encode.member(value, sorted(check.allowed), self.width))
+                found.setdefault(check.obligation, []).append(outside)
         for slot, number in enumerate(edge.obligations):
             if number in self.obligations:
-                bad.append(encoded.broken.get(slot, "false"))
-                bad += [self._outside(d, edge, names) for d in encoded.demands if d.slot == slot]
-        return encode.disjunction(bad)
+                terms = found.setdefault(number, [])
+                terms.append(encoded.broken.get(slot, "false"))
+                terms += [self._outside(d, edge, names) for d in encoded.demands if d.slot == slot]
+        made.broken = {n: term for n, terms in found.items() if (term := encode.disjunction(terms)) != "false"}
 
     def _outside(self, demand: encode.LockDemand, edge: Edge, names: Sequence[str]) -> str:
         held = []
@@ -218,11 +242,22 @@ class System:
             cell = place[0]
             if cell.sort is not Sort.HOLD or cell in edge.cells or (demand.spin_only and not cell.spins):
                 continue
-            test = f"(not (= {names[self.index[place]]} {FREE}))"
+            test = f"(not (= {names[self.index[place]]} {encode.literal(FREE, self.width)}))"
             if demand.level is not None:
-                test = encode.conjunction((test, f"(< {demand.level} {cell.level})"))
+                less = encode.symbol(BinaryOp.LT, self.width)
+                above = f"({less} {demand.level} {encode.literal(cell.level, self.width)})"
+                test = encode.conjunction((test, above))
             held.append(test)
         return encode.conjunction((demand.guard, encode.disjunction(held)))
+
+
+def _registers(flat: FlatEdge) -> list[encode.Register]:
+    return [
+        encode.Register("", 0, 0)
+        if place is None
+        else encode.Register("", place[0].low, place[0].high, place[0].others)
+        for place in flat.places
+    ]
 
 
 def _blocks(code: tuple[ir.Instruction, ...]) -> bool:

@@ -72,7 +72,8 @@ class Choice:
 
     `shown` is the value as the model writes it (`true`, `busy`), "" where that is the number.
 
-    Names: `*`, `try`, `uninit x`, `var x`, `result`, `out x`, `counter x`, `count L`. docs/language.md says where each arises.
+    Names: `*`, `try`, `uninit x`, `var x`, `result`, `out x`, `counter x`, `count L`. docs/language.md says where each
+    arises.
     """
 
     name: str
@@ -113,7 +114,8 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Proved:
-    """Holds on every path. `certificate` names the queries that show it; `unreachable` when no path comes here at all."""
+    """Holds on every path. `certificate` names the queries that show it; `unreachable` when no path comes here at
+    all."""
 
     certificate: str
     unreachable: bool = False
@@ -145,7 +147,8 @@ class Result:
 @dataclass(frozen=True, slots=True)
 class Report:
     """All that was found about one driver. `results` has exactly one entry for each obligation of the model, in source
-    order; `warnings` are what a green run should still be looked at for; `unmodelled` names callees that no model knows."""
+    order; `warnings` are what a green run should still be looked at for; `unmodelled` names callees that no model
+    knows."""
 
     driver: str
     path: str

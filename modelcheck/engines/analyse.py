@@ -1,8 +1,8 @@
 """From obligations to verdicts: fixpoint, alarms, paths, refinement, until each alarm is real or gone.
 
-First no variable is followed. Where there are alarms, `correlation` guesses which variables could help. Of an alarm that
-remains, Z3 decides whether its shortest path is possible, and if not, names the variables to follow. What no longer alarms is
-proposed as proved, with the fixpoint's tables as invariant.
+First no variable is followed. Where there are alarms, `correlation` guesses which variables could help. Of an alarm
+that remains, Z3 decides whether its shortest path is possible, and if not, names the variables to follow. What no
+longer alarms is proposed as proved, with the fixpoint's tables as invariant.
 """
 
 from __future__ import annotations
@@ -10,19 +10,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from modelcheck.blocks import Sets
+from modelcheck.engines import merge, spacer
 from modelcheck.engines.correlation import suspects
-from modelcheck.engines import spacer
-from modelcheck.engines.fixpoint import Activation, Fixpoint, GaveUp
+from modelcheck.engines.fixpoint import Activation, Fixpoint, GaveUp, Plan
 from modelcheck.engines.paths import Move, Paths
 from modelcheck.engines.refine import Feasible, Infeasible, decide
-from modelcheck.invariant import FormulaInvariant, Invariant, Lives, Table, lives_from
+from modelcheck.invariant import BlockInvariant, FormulaInvariant, Invariant, Lives, Table, lives_from
 from modelcheck.ir import Cell, Root, Sort
-from modelcheck.layout import used_cells
 from modelcheck.layout import used_cells
 from modelcheck.lower import Lowered, every_graph
 from modelcheck.system import NotFlat, System
 from modelcheck.verdict import Trace
 
+MERGE_MILLISECONDS = 10_000
+"""For the path-merged queries of one root and level."""
+MAX_RANGE = 1_000
+"""Wider variables are not for bit-vectors."""
 MAX_TRACKED = 40
 """Variables that one obligation may ask for."""
 MAX_ROUNDS = 60
@@ -44,8 +48,8 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Proposed as proved by an invariant: its number, or -1 - the number of one in formulas. `reached` False when nothing
-    comes there."""
+    """Proposed as proved by an invariant: its number, or -1 - the number of one in formulas. `reached` False when
+    nothing comes there."""
 
     invariant: int
     reached: bool
@@ -75,7 +79,7 @@ class Analysis:
     lowered: Lowered
     limits: Limits
     invariants: list[Invariant] = field(default_factory=list)
-    formulas: list[FormulaInvariant] = field(default_factory=list)
+    formulas: list[FormulaInvariant | BlockInvariant] = field(default_factory=list)
     decisions: dict[int, Decision] = field(default_factory=dict)
     lives: dict[Root, Lives] = field(default_factory=dict)
     _roots: dict[int, list[Root]] = field(default_factory=dict)
@@ -93,7 +97,8 @@ class Analysis:
         self._last_resort()
 
     def _last_resort(self) -> None:
-        """Spacer, for what the tables could not decide."""
+        """Path-merged queries and then Spacer, for what the tables could not decide."""
+        self._merge()
         hopeful = [n for n, d in sorted(self.decisions.items()) if isinstance(d, Open) and d.hopeful]
         for number in hopeful[: self.limits.horn_tries]:
             found = self._formulas(number)
@@ -104,6 +109,42 @@ class Analysis:
                 decision = self.decisions[number]
                 assert isinstance(decision, Open)
                 self.decisions[number] = Open(f"{decision.reason}; {found}")
+
+    def _merge(self) -> None:
+        """Proves what it can of the open obligations by path-merged queries, all with the same roots together."""
+        together: dict[tuple[Root, ...], set[int]] = {}
+        for number, decision in sorted(self.decisions.items()):
+            if isinstance(decision, Open) and decision.hopeful:
+                together.setdefault(tuple(self._roots[number]), set()).add(number)
+        for roots, numbers in together.items():
+            found = self._blocks(roots, frozenset(numbers))
+            if found is not None:
+                for number in found.obligations:
+                    self.decisions[number] = Held(-1 - len(self.formulas), True)
+                self.formulas.append(found)
+
+    def _blocks(self, roots: tuple[Root, ...], obligations: frozenset[int]) -> BlockInvariant | None:
+        """An invariant at cut points for as many of the obligations as it proves."""
+        while obligations:
+            parts: list[tuple[Root, int, dict[int, Sets]]] = []
+            proved = obligations
+            for root in roots:
+                try:
+                    system = System(root, obligations, self.lives[root], bits=True)
+                except NotFlat:
+                    return None
+                if any(cell.sort is Sort.TAINT or cell.high - cell.low > MAX_RANGE for cell, _ in system.variables):
+                    return None
+                for level in root.levels:
+                    answer = merge.solve(system, level, min(MERGE_MILLISECONDS, self.limits.milliseconds))
+                    if isinstance(answer, str):
+                        return None
+                    parts.append((root, level, answer[0]))
+                    proved &= answer[1]
+            if proved == obligations:
+                return BlockInvariant(obligations, parts, {root: self.lives[root] for root in roots})
+            obligations = proved  # fewer obligations need fewer variables: once more with these alone
+        return None
 
     def _formulas(self, obligation: int) -> FormulaInvariant | str:
         """An invariant in formulas that proves the obligation, or why there is none."""
@@ -165,7 +206,9 @@ class Analysis:
         Those that need the same shared variables form a group and share fixpoints, which follow every variable that one
         of them needs: a local variable costs only where it lives. A group that is too much for one fixpoint is split.
         """
-        agenda: dict[tuple[frozenset[Cell], int], _Group] = {(frozenset(), 0): _Group(dict.fromkeys(obligations, frozenset()))}
+        agenda: dict[tuple[frozenset[Cell], int], _Group] = {
+            (frozenset(), 0): _Group(dict.fromkeys(obligations, frozenset()))
+        }
         lanes = 0
         while agenda:
             key = min(agenda, key=lambda k: (k[1], len(k[0]), sorted(c.name for c in k[0])))
@@ -221,13 +264,20 @@ class Analysis:
             self._alarms(fixpoint, group)
 
     def _alarms(self, fixpoint: Fixpoint, group: _Group) -> None:
-        """Decides alarms, or finds what to follow. An alarm whose path meets a variable that another one has just asked for
-        waits for the next round."""
+        """Decides alarms, or finds what to follow. An alarm whose path meets a variable that another one has just asked
+        for waits for the next round."""
         paths = Paths(fixpoint)
         roots = {root.graph: root for root in fixpoint.roots}
         found: set[Cell] = set()
+        possible: dict[tuple[Activation, Plan, int], Decision] = {}
         for obligation, needed in list(group.needs.items()):
-            moves, _ = paths.shortest(fixpoint.alarms[obligation])
+            if obligation in self.lowered.questions:
+                known = _answered(fixpoint, obligation, possible)
+                if known is not None:
+                    self.decisions[obligation] = known
+                    del group.needs[obligation]
+                    continue
+            moves, alarm = paths.shortest(fixpoint.alarms[obligation])
             if found and any(cell in found for move in moves for cell in move.plan.edge.cells):
                 continue
             root = roots[moves[0].plan.layout.graph]
@@ -238,6 +288,8 @@ class Analysis:
                 continue
             if more:
                 self.decisions[obligation] = Open("too many variables decide here together", hopeful=True)
+            if isinstance(self.decisions[obligation], Broken):
+                possible[alarm.activation, alarm.plan, alarm.key] = self.decisions[obligation]
             del group.needs[obligation]
 
     def _alarm(self, fixpoint: Fixpoint, root: Root, moves: list[Move], obligation: int) -> frozenset[Cell]:
@@ -297,9 +349,26 @@ class _Group:
         return STEPS_PER_EDGE * sum(len(graph.edges) for graph in every_graph([root.graph for root in roots]))
 
 
+def _answered(
+    fixpoint: Fixpoint, question: int, possible: dict[tuple[Activation, Plan, int], Decision]
+) -> Decision | None:
+    """How a question was answered with another one: a run certainly comes to a state in which the cell can only be
+    wrong."""
+    for alarm in fixpoint.alarms[question]:
+        known = possible.get((alarm.activation, alarm.plan, alarm.key))
+        if known is not None:
+            layout, edge = alarm.plan.layout, alarm.plan.edge
+            sets = alarm.activation.table[edge.source][alarm.key]
+            for check in edge.checks:
+                here = check.obligation == question and check.cell in layout.sets
+                if here and not check.allowed & set(layout.set_values(sets, check.cell)):
+                    return known
+    return None
+
+
 def _looked_at(moves: list[Move], fixpoint: Fixpoint) -> frozenset[Cell]:
-    """Where no cell's value has to be kept to see that a path is impossible: what its last step looks at, or else all it
-    looks at, and is not followed yet."""
+    """Where no cell's value has to be kept to see that a path is impossible: what its last step looks at, or else all
+    it looks at, and is not followed yet."""
     for part in (moves[-1:], moves):
         found = frozenset(
             cell

@@ -18,7 +18,8 @@ from modelcheck.layout import Layout, used_cells
 MAX_VALUES = 16
 """Variables with more values are never guessed."""
 MAX_BITS = 6
-"""Guessed variables of one graph whose values matter at once may take so many bits; beyond, nothing is guessed there."""
+"""Guessed variables of one graph whose values matter at once may take so many bits; beyond, nothing is guessed
+there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,8 @@ _MANNERS = (_Manner(False, True, MAX_VALUES), _Manner(True, False, 2), _Manner(T
 
 
 def suspects(fixpoint: Fixpoint, obligations: Iterable[int]) -> frozenset[Cell]:
-    """Local variables not yet followed that may tell apart what a fixpoint has joined, or that these obligations look at."""
+    """Local variables not yet followed that may tell apart what a fixpoint has joined, or that these obligations look
+    at."""
     entered: dict[Graph, list[Activation]] = {}
     for activation in fixpoint.activations.values():
         entered.setdefault(activation.graph, []).append(activation)

@@ -40,15 +40,16 @@ class Pending:
     values: tuple[int, ...]
 
 
-Content: TypeAlias = int | None | Pending
+Content: TypeAlias = int | Pending | None
 Wanted: TypeAlias = tuple[int, bool, int]
-"""A demand on locks the operation does not touch: slot, spin locks only, and the level they may not exceed (-1: none held)."""
+"""A demand on locks the operation does not touch: slot, spin locks only, and the level they may not exceed (-1: none
+held)."""
 
 
 @dataclass(slots=True)
 class State:
-    """One way through the operation so far. `failed`: bit for each slot that is broken, or may be. `stopped`: the run waits
-    for ever."""
+    """One way through the operation so far. `failed`: bit for each slot that is broken, or may be. `stopped`: the run
+    waits for ever."""
 
     values: list[Content]
     failed: int = 0
@@ -59,8 +60,11 @@ class State:
         return State(list(self.values), self.failed, self.wanted)
 
 
-def run(operation: Operation, inputs: list[Content], others: Sequence[Sequence[int]], followed: Sequence[bool]) -> list[State]:
-    """Every outcome. `others[r]`: what others may write to register r; `followed[r]`: the register's value is kept after."""
+def run(
+    operation: Operation, inputs: list[Content], others: Sequence[Sequence[int]], followed: Sequence[bool]
+) -> list[State]:
+    """Every outcome. `others[r]`: what others may write to register r; `followed[r]`: the register's value is kept
+    after."""
     executor = _Executor(operation, others, followed)
     return executor.sequence(operation.code, [State(list(inputs))])
 
@@ -294,11 +298,8 @@ class _Executor:
                 result.append(s)
                 continue
             assert isinstance(value, int)
-            if up:
-                after = [min(value + 1, limit)]
-            else:
-                after = [limit - 1, limit] if value == limit else [max(value - 1, 0)]
-            for number in after:
+            down = [limit - 1, limit] if value == limit else [max(value - 1, 0)]
+            for number in [min(value + 1, limit)] if up else down:
                 new = s.copy()
                 new.values[register] = number
                 result.append(new)

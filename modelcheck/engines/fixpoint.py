@@ -2,7 +2,8 @@
 
 A work-list over packed states (`layout`), with what an operation does remembered by the bits it touches. A routine is
 analysed once for each state it is entered in (an *activation*); callers use the states at its exit. Recursion needs
-nothing special: an activation that is asked before it is finished gives what it has, and tells its callers when it has more.
+nothing special: an activation that is asked before it is finished gives what it has, and tells its callers when it has
+more.
 
 What it finds is a proposal. `evidence.certify` has Z3 check that the tables are an inductive invariant.
 """
@@ -16,7 +17,7 @@ from typing import TypeAlias
 
 from modelcheck.engines.execute import Content, Pending, State, TooWide, run
 from modelcheck.invariant import Lives, start_values
-from modelcheck.ir import Cell, Edge, Graph, Operation, Root, Sort
+from modelcheck.ir import Cell, Edge, Graph, Operation, Root
 from modelcheck.layout import Layout, layouts
 from modelcheck.lower import every_graph
 
@@ -35,7 +36,8 @@ class GaveUp(Exception):
 
 @dataclass(slots=True)
 class Outcome:
-    """One way an edge can go for certain touched bits: the touched bits afterwards, what failed, what remains to be looked at."""
+    """One way an edge can go for certain touched bits: the touched bits afterwards, what failed, what remains to be
+    looked at."""
 
     key: int
     sets: int
@@ -269,7 +271,6 @@ class Fixpoint:
     def _call(self, activation: Activation, plan: Plan, key: int, sets: int) -> list[Activation]:
         callee = self.callee(plan, key, sets)
         activation.reached.add(plan)
-        again: list[Activation] = []
         callee.callers.add((activation, plan.edge.source))
         if callee in self._new:
             # the callee first; this key again when it has ended
@@ -403,7 +404,8 @@ def _keys(plan: Plan, values: list[Content]) -> list[int]:
 
 
 def _lock_masks(layout: Layout, edge: Edge, spin_only: bool, level: int) -> tuple[int, int]:
-    """Set and key bits of "held" of every lock the operation does not itself touch and that is above `level` (-1: of any)."""
+    """Set and key bits of "held" of every lock the operation does not itself touch and that is above `level` (-1: of
+    any)."""
     set_bits = key_bits = 0
     for cell in layout.holds:
         if cell not in edge.cells and (cell.spins or not spin_only) and cell.level > level:

@@ -19,7 +19,8 @@ Node: TypeAlias = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One edge of a path. `frame` numbers the activation record; a call is `enter` (into `other`) or `leave` (back to it)."""
+    """One edge of a path. `frame` numbers the activation record; a call is `enter` (into `other`) or `leave` (back to
+    it)."""
 
     plan: Plan
     frame: int
@@ -44,6 +45,7 @@ class Paths:
         self.backs: dict[Activation, dict[Node, _Back]] = {}
         self.distances: dict[Activation, dict[Node, int]] = {}
         self._frames = count()
+        self._starts = {start for starts in fixpoint.starts.values() for start in starts}
 
     def shortest(self, alarms: list[Alarm]) -> tuple[list[Move], Alarm]:
         """The moves from the start of a root to the nearest alarm; the alarm's own edge is the last move."""
@@ -145,12 +147,11 @@ class Paths:
     def _entries(self, alarms: list[Alarm]) -> dict[Activation, tuple[int, tuple[Activation, Node, Plan] | None]]:
         """The distance of each activation's entry from the start of a root, and the call that gives it."""
         wanted = self._ancestors(alarms)
-        roots = {start for starts in self.fixpoint.starts.values() for start in starts}
         entries: dict[Activation, tuple[int, tuple[Activation, Node, Plan] | None]] = {}
         tie = count()
         heap: list[tuple[int, int, Activation, tuple[Activation, Node, Plan] | None]] = []
         for activation in wanted:
-            if activation in roots:
+            if activation in self._starts:
                 heapq.heappush(heap, (0, next(tie), activation, None))
         while heap:
             far, _, activation, call = heapq.heappop(heap)

@@ -1,8 +1,8 @@
-"""Is the way to an alarm a real one? Z3 decides the path's formula: a model is a counterexample, a core says what to follow.
+"""Is the way to an alarm a real one? Z3 decides: a model is a counterexample, a core says what to follow.
 
 The formula is built from `encode`, edge by edge. That a cell keeps its value from where it is written to where it is
-read is one assumption for each cell; with none of them the formula says no more than the fixpoint knew. When the whole is
-unsatisfiable, the assumptions in the core name the cells whose values the fixpoint has to follow.
+read is one assumption for each cell; with none of them the formula says no more than the fixpoint knew. When the whole
+is unsatisfiable, the assumptions in the core name the cells whose values the fixpoint has to follow.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ class NoAnswer:
 def registers(edge: Edge) -> list[encode.Register]:
     """What the registers of an edge stand for; names are those of the choices in a trace."""
     return [
-        encode.Register("", -(2**20), 2**20) if cell is None else encode.Register(_choice_name(cell), cell.low, cell.high, cell.others)
+        encode.Register("", -(2**20), 2**20)
+        if cell is None
+        else encode.Register(_choice_name(cell), cell.low, cell.high, cell.others)
         for cell in edge.cells
     ]
 
@@ -312,11 +314,14 @@ class _Terms:
         self.model = self.solver.model()
 
     def true(self, guard: str) -> bool:
-        return z3.is_true(self.model.eval(z3.Bool(self.names[guard]), model_completion=True))
+        return bool(z3.is_true(self.model.eval(z3.Bool(self.names[guard]), model_completion=True)))
 
     def value(self, term: str) -> int:
-        value = self.model.eval(z3.BitVec(self.names[term], self.width), model_completion=True)
-        return int(value.as_signed_long())
+        known = self.values.get(term)
+        if known is None:
+            value = self.model.eval(z3.BitVec(self.names[term], self.width), model_completion=True)
+            known = self.values[term] = int(value.as_signed_long())
+        return known
 
 
 __all__ = ["Alarm", "Feasible", "Infeasible", "NoAnswer", "PathFormula", "decide"]

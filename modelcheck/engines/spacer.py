@@ -1,8 +1,8 @@
 """The last resort: Spacer (Z3's Horn solver) on one root, in a child process with limits on time and memory.
 
-Locations are predicates over the variables that matter, edges are clauses. What it gives back, a formula for each location, is
-only a proposal: `evidence.conditions` asks every edge again. That it finds the system unsafe is not believed either: there
-is no trace to replay.
+Locations are predicates over the variables that matter, edges are clauses. What it gives back, a formula for each
+location, is only a proposal: `evidence.conditions` asks every edge again. That it finds the system unsafe is not
+believed either: there is no trace to replay.
 
 Komuravelli, Gurfinkel, Chaki: SMT-based model checking for recursive programs, CAV 2014.
 """

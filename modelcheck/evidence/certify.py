@@ -14,7 +14,8 @@ BATCH = 150
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """`rejected`: numbers of invariants that some query speaks against, with the query. `unanswered`: those where Z3 gave up."""
+    """`rejected`: numbers of invariants that some query speaks against, with the query. `unanswered`: those where Z3
+    gave up."""
 
     rejected: dict[int, str]
     unanswered: dict[int, str]
@@ -36,16 +37,16 @@ def certify(pool: Pool, milliseconds: int) -> Checked:
                 target = rejected if answer == z3.sat else unanswered
                 target.update(dict.fromkeys(sorted(invariants), "\n".join(smt(query, "q"))))
     for query, invariants in zip(pool.queries, pool.invariants, strict=True):
-        if isinstance(query, FormulaQuery):  # about integers, with names of their own: one by one
-            answer = _ask_integers(query, milliseconds)
+        if isinstance(query, FormulaQuery):  # with names of their own: one by one
+            answer = _ask_alone(query, milliseconds)
             if answer != z3.unsat:
                 target = rejected if answer == z3.sat else unanswered
                 target.update(dict.fromkeys(sorted(invariants), "\n".join(smt(query, ""))))
     return Checked(rejected, unanswered, len(pool.queries))
 
 
-def _ask_integers(query: FormulaQuery, milliseconds: int) -> z3.CheckSatResult:
-    solver = z3.SimpleSolver()
+def _ask_alone(query: FormulaQuery, milliseconds: int) -> z3.CheckSatResult:
+    solver = z3.SolverFor("QF_FD") if query.bits else z3.SimpleSolver()
     solver.set("timeout", milliseconds)
     solver.from_string("\n".join((*query.lines, f"(assert {query.final})")))
     return solver.check()
@@ -78,7 +79,8 @@ def smt(query: Query, prefix: str) -> list[str]:
 
 def script(pool: Pool) -> str:
     """All queries as one SMT-LIB script; each `check-sat` must answer unsat."""
-    lines = ["(set-logic ALL)"]
+    integers = any(isinstance(query, FormulaQuery) and not query.bits for query in pool.queries)
+    lines = [f"(set-logic {'ALL' if integers else 'QF_BV'})"]
     for number, query in enumerate(pool.queries):
         lines.append(f"; query {number}")
         lines += smt(query, f"q{number}_")

@@ -1,9 +1,9 @@
 """The verification conditions of an invariant, as queries that must all be unsatisfiable.
 
 For every root its start states, for every edge from every state, for every call its entry and its return: the states
-afterwards are in the table. For every obligation that is to be proved: no state in the table breaks it. What an operation
-does is taken from `encode`; the tables are only data. A query is written in canonical form, cells named by their register, so
-that the thousands of places where the same happens ask one question:
+afterwards are in the table. For every obligation that is to be proved: no state in the table breaks it. What an
+operation does is taken from `encode`; the tables are only data. A query is written in canonical form, cells named by
+their register, so that the thousands of places where the same happens ask one question:
 
     Inv_source(x) & T(x, x') & (broken(x) | ~Inv_target(x'))        must be unsat
 """
@@ -15,7 +15,16 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from modelcheck import encode
-from modelcheck.invariant import FormulaInvariant, Invariant, Table, held_outside, lives_from, start_values
+from modelcheck.blocks import condition, cut_points, start_sets
+from modelcheck.invariant import (
+    BlockInvariant,
+    FormulaInvariant,
+    Invariant,
+    Table,
+    held_outside,
+    lives_from,
+    start_values,
+)
 from modelcheck.ir import Cell, Edge, Graph, Operation, Root
 from modelcheck.layout import Layout
 from modelcheck.lower import every_graph
@@ -28,8 +37,8 @@ Constraint: TypeAlias = Values | None
 
 @dataclass(frozen=True, slots=True)
 class StepQuery:
-    """One operation from one state. `targets`: the states it may lead to. `slots`: those it must not break. `outside`: see
-    `held_outside`."""
+    """One operation from one state. `targets`: the states it may lead to. `slots`: those it must not break. `outside`:
+    see `held_outside`."""
 
     operation: Operation
     ranges: tuple[tuple[int, int, object], ...]
@@ -56,10 +65,11 @@ class Impossible:
 
 @dataclass(frozen=True, slots=True)
 class FormulaQuery:
-    """A query about integers, as it is written."""
+    """A query as it is written, about integers or (`bits`) bit-vectors, with names of its own."""
 
     lines: tuple[str, ...]
     final: str
+    bits: bool = False
 
 
 Query: TypeAlias = StepQuery | InclusionQuery | FormulaQuery | Impossible
@@ -67,8 +77,8 @@ Query: TypeAlias = StepQuery | InclusionQuery | FormulaQuery | Impossible
 
 @dataclass(slots=True)
 class Pool:
-    """Each different query once, with the invariants (by number) that rest on it. With `full` every query that comes up,
-    whether it was asked before or not."""
+    """Each different query once, with the invariants (by number) that rest on it. With `full` every query that comes
+    up, whether it was asked before or not."""
 
     full: bool = False
     queries: list[Query] = field(default_factory=list)
@@ -90,8 +100,13 @@ def conditions(invariant: Invariant, number: int, roots: list[Root], pool: Pool)
     _Conditions(invariant, number, pool).run(roots)
 
 
-def formula_conditions(invariant: FormulaInvariant, number: int, roots: list[Root], pool: Pool) -> None:
-    """Adds what must hold for formulas that stand for states: start, every edge, no obligation broken."""
+def formula_conditions(
+    invariant: FormulaInvariant | BlockInvariant, number: int, roots: list[Root], pool: Pool
+) -> None:
+    """Adds what must hold for formulas that stand for states: start, every edge or block, no obligation broken."""
+    if isinstance(invariant, BlockInvariant):
+        _block_conditions(invariant, number, roots, pool)
+        return
     given = {root for root, _ in invariant.parts}
     for root in roots:
         if root not in given and concerns(root.graph, invariant.obligations):
@@ -107,6 +122,33 @@ def formula_conditions(invariant: FormulaInvariant, number: int, roots: list[Roo
             continue
         for query in _formula_queries(system, formulas):
             pool.add(query, number)
+
+
+def _block_conditions(invariant: BlockInvariant, number: int, roots: list[Root], pool: Pool) -> None:
+    # start(v) is in Inv_entry;   Inv_cut(v) & Paths(v, v') & (bad | ~Inv_target(v'))
+    given = {(root, level) for root, level, _ in invariant.parts}
+    for root in roots:
+        if concerns(root.graph, invariant.obligations):
+            for level in root.levels:
+                if (root, level) not in given:
+                    pool.add(Impossible(f"root {root.routine} is left out at level {level}"), number)
+    for root, level, cuts in invariant.parts:
+        try:
+            system = System(root, invariant.obligations, invariant.lives[root], bits=True)
+        except NotFlat as error:
+            pool.add(Impossible(str(error)), number)
+            continue
+        points = cut_points(system)
+        if not {system.entry} <= set(cuts) <= set(points) or any(
+            len(s) != len(system.variables) for s in cuts.values()
+        ):
+            pool.add(Impossible("the sets do not fit the system"), number)
+            continue
+        for values, expected in zip(start_sets(system, level), cuts[system.entry], strict=True):
+            pool.add(InclusionQuery(tuple(sorted(values)), tuple(sorted(expected))), number)
+        for cut in sorted(cuts):
+            lines, final = condition(system, cut, cuts, points)
+            pool.add(FormulaQuery(tuple(lines), final, bits=True), number)
 
 
 def _formula_queries(system: System, formulas: Sequence[str]) -> Iterable[FormulaQuery]:
@@ -147,9 +189,13 @@ def concerns(graph: Graph, obligations: frozenset[int]) -> bool:
 
 
 def life_conditions(
-    invariants: Sequence[Invariant], formulas: Sequence[FormulaInvariant], roots: list[Root], pool: Pool
+    invariants: Sequence[Invariant],
+    formulas: Sequence[FormulaInvariant | BlockInvariant],
+    roots: list[Root],
+    pool: Pool,
 ) -> None:
-    """The lives of locks that the invariants start from: all that earlier phases can leave, as far as not excluded by proof."""
+    """The lives of locks that the invariants start from: all that earlier phases can leave, as far as not excluded by
+    proof."""
     proved = {n for invariant in invariants for n in invariant.obligations}
     ends: list[tuple[Root, dict[str, Values]]] = []
     for root in roots:
@@ -166,7 +212,7 @@ def life_conditions(
                 if not set(values) <= set(invariant.lives[root].get(name, values)):
                     pool.add(Impossible(f"{name} can have other values when {root.routine} starts"), index)
     for index, formula in enumerate(formulas):
-        for root, _ in formula.parts:
+        for root in dict.fromkeys(part[0] for part in formula.parts):
             for name, values in starts[root.phase].items():
                 if not set(values) <= set(formula.lives[root].get(name, values)):
                     pool.add(Impossible(f"{name} can have other values when {root.routine} starts"), -1 - index)
@@ -359,7 +405,8 @@ class _Conditions:
 
 
 class _Prepared:
-    """What the conditions of one edge share: the bits it touches, the slots that are to be proved, and what was asked already."""
+    """What the conditions of one edge share: the bits it touches, the slots that are to be proved, and what was asked
+    already."""
 
     def __init__(self, layout: Layout, edge: Edge, obligations: frozenset[int]) -> None:
         self.key_mask = self.set_mask = 0
@@ -442,7 +489,9 @@ def _step_text(query: StepQuery, prefix: str) -> tuple[list[str], str]:
     for demand in encoded.demands:
         if demand.slot in query.slots:
             if demand.level is not None:
-                bad.append(f"(and {demand.guard} (bvslt {demand.level} {encode.literal(level, width)}))" if spin else "false")
+                bad.append(
+                    f"(and {demand.guard} (bvslt {demand.level} {encode.literal(level, width)}))" if spin else "false"
+                )
             elif spin if demand.spin_only else held:
                 bad.append(demand.guard)
     return lines, encode.disjunction(bad)

@@ -1,7 +1,7 @@
 """Invariants as JSON beside the SMT-LIB script: enough to make every query again from the model, by other code.
 
-Packed states are written as they are (hexadecimal): their layout follows from the model and the list of variables followed.
-Graphs, roots and cells are named by their place in the lowered model, which is the same for the same text.
+Packed states are written as they are (hexadecimal): their layout follows from the model and the list of variables
+followed. Graphs, roots and cells are named by their place in the lowered model, which is the same for the same text.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelcheck.invariant import FormulaInvariant, Invariant, Lives, Table
+from modelcheck.invariant import BlockInvariant, FormulaInvariant, Invariant, Lives, Table
 from modelcheck.ir import Cell, Graph, Root
 from modelcheck.layout import layouts
 from modelcheck.lower import Lowered, every_graph
@@ -53,7 +53,7 @@ def describe(obligation: Obligation) -> dict[str, Any]:
 def write(
     lowered: Lowered,
     invariants: Sequence[Invariant],
-    formulas: Sequence[FormulaInvariant],
+    formulas: Sequence[FormulaInvariant | BlockInvariant],
     claims: Mapping[int, str],
     path: str,
     script: str,
@@ -95,8 +95,11 @@ class _Names:
     def cell(self, name: Sequence[Any]) -> Cell:
         kind, number, where = name
         if kind == "root":
-            return self.roots[number].environment.cells[where]
-        return self.graphs[number].locals[where]
+            root: Root = self.roots[number]
+            return root.environment.cells[where]
+        graph: Graph = self.graphs[number]
+        cell: Cell = graph.locals[where]
+        return cell
 
 
 def _invariant(invariant: Invariant, names: _Names) -> dict[str, Any]:
@@ -105,7 +108,9 @@ def _invariant(invariant: Invariant, names: _Names) -> dict[str, Any]:
         "roots": [names.root_number[root] for root in invariant.roots],
         "tracked": sorted((names.cell_number[c] for c in invariant.tracked), key=repr),
         "obligations": sorted(invariant.obligations),
-        "lives": [[names.root_number[r], {k: list(v) for k, v in lives.items()}] for r, lives in invariant.lives.items()],
+        "lives": [
+            [names.root_number[r], {k: list(v) for k, v in lives.items()}] for r, lives in invariant.lives.items()
+        ],
         "starts": [[names.root_number[r], [numbers[t] for t in tables]] for r, tables in invariant.starts.items()],
         "tables": [
             {
@@ -118,28 +123,51 @@ def _invariant(invariant: Invariant, names: _Names) -> dict[str, Any]:
     }
 
 
-def _formula(formula: FormulaInvariant, names: _Names) -> dict[str, Any]:
+def _formula(formula: FormulaInvariant | BlockInvariant, names: _Names) -> dict[str, Any]:
     lives = [[names.root_number[r], {k: list(v) for k, v in lives.items()}] for r, lives in formula.lives.items()]
+    if isinstance(formula, BlockInvariant):
+        blocks = [
+            [names.root_number[root], level, [[cut, list(map(_listed, sets))] for cut, sets in sorted(cuts.items())]]
+            for root, level, cuts in formula.parts
+        ]
+        return {"obligations": sorted(formula.obligations), "lives": lives, "blocks": blocks}
     parts = [[names.root_number[root], list(texts)] for root, texts in formula.parts]
     return {"obligations": sorted(formula.obligations), "lives": lives, "parts": parts}
 
 
-def read_formulas(content: Mapping[str, Any], lowered: Lowered) -> list[FormulaInvariant]:
+def _listed(values: Sequence[int]) -> list[int] | dict[str, int]:
+    """A wide range by its ends."""
+    if isinstance(values, range):
+        return {"low": values.start, "high": values.stop - 1}
+    return list(values)
+
+
+def _values(written: Any) -> Sequence[int]:
+    if isinstance(written, dict):
+        return range(int(written["low"]), int(written["high"]) + 1)
+    return tuple(int(v) for v in written)
+
+
+def _read_formula(entry: Mapping[str, Any], roots: Sequence[Root]) -> FormulaInvariant | BlockInvariant:
+    obligations = frozenset(int(n) for n in entry["obligations"])
+    lives: dict[Root, Lives] = {roots[n]: {k: tuple(v) for k, v in given.items()} for n, given in entry["lives"]}
+    if "blocks" in entry:
+        blocks = [
+            (roots[n], int(level), {int(cut): tuple(map(_values, sets)) for cut, sets in cuts})
+            for n, level, cuts in entry["blocks"]
+        ]
+        return BlockInvariant(obligations, blocks, lives)
+    return FormulaInvariant(obligations, [(roots[n], tuple(map(str, texts))) for n, texts in entry["parts"]], lives)
+
+
+def read_formulas(content: Mapping[str, Any], lowered: Lowered) -> list[FormulaInvariant | BlockInvariant]:
     """The invariants in formulas of a manifest.
 
     Raises:
         Malformed: something in it does not exist in the model.
     """
-    roots = lowered.roots
     try:
-        return [
-            FormulaInvariant(
-                frozenset(int(n) for n in entry["obligations"]),
-                [(roots[n], tuple(str(text) for text in texts)) for n, texts in entry["parts"]],
-                {roots[n]: {k: tuple(v) for k, v in given.items()} for n, given in entry["lives"]},
-            )
-            for entry in content["formulas"]
-        ]
+        return [_read_formula(entry, lowered.roots) for entry in content["formulas"]]
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise Malformed(f"a formula does not fit the model ({type(error).__name__}: {error})") from None
 
@@ -163,7 +191,9 @@ def _read_one(entry: Mapping[str, Any], names: _Names, count: int) -> Invariant:
     roots: list[Root] = [names.roots[n] for n in entry["roots"]]
     tracked = frozenset(names.cell(name) for name in entry["tracked"])
     shapes = layouts([root.graph for root in roots], tracked)
-    tables = [Table(names.graphs[t["graph"]], _states(t["states"], names.graphs[t["graph"]]), {}) for t in entry["tables"]]
+    tables = [
+        Table(names.graphs[t["graph"]], _states(t["states"], names.graphs[t["graph"]]), {}) for t in entry["tables"]
+    ]
     for table, written in zip(tables, entry["tables"], strict=True):
         for edge, key, callee in written["calls"]:
             table.calls[int(edge), int(key, 16)] = tables[callee]

@@ -156,6 +156,8 @@ class Evaluator:
                 return [(arithmetic(s.BinaryOp.EQ, target, ir.Const(i + 1)), c) for i, c in enumerate(candidates)]
             case Object(name), (s.Member(member),):
                 return [(TRUE, f"{name}.{member}")]
+            case Object(name), (s.Member(member), s.Index(index)):
+                return self._members(f"{name}.{member}", index, frame)
             case _:
                 name = qualified(ref)
                 if name not in self.program.locks:
@@ -187,7 +189,7 @@ class Evaluator:
         match frame.names.get(ref.name), ref.selectors:
             case Lock(), ((s.Index(),) | ()):
                 return True
-            case Object(name), (s.Member(member),):
+            case Object(name), (s.Member(member),) | (s.Member(member), s.Index()):
                 return f"{name}.{member}" in self.program.locks
             case Handle(), (s.Member(field),):
                 handle = frame.names[ref.name]
@@ -403,7 +405,9 @@ class Evaluator:
         for guard in guards:
             held = self._any_held(self.locks(guard, Frame({}, frame.routine)), False if write else None)
             lock = qualified(guard)
-            why = f"{lock} is held exclusively when {name} is written" if write else f"{lock} is held when {name} is read"
+            why = (
+                f"{lock} is held exclusively when {name} is written" if write else f"{lock} is held when {name} is read"
+            )
             for reached in self.reached:
                 held = arithmetic(s.BinaryOp.OR, negate(reached), held)
             self.demand(held, Property.R01, frame, span, name, why)
@@ -533,7 +537,9 @@ class Evaluator:
         limit = time_limit(self.program)
         why = f"{lock} is held no longer than {limit / 1000:g} us"
         number = self.obligation(Property.T01, frame, span, lock, why)
-        question = self.ledger.number(Property.T01, f"start {frame.routine}", frame.place(span), lock, "all costs are known")
+        question = self.ledger.number(
+            Property.T01, f"start {frame.routine}", frame.place(span), lock, "all costs are known"
+        )
         self.ledger.timing[number] = question
         held = ir.IsHeld(register, None)
         elapsed = ir.Reg(self.builder.register(self.state.clock(lock)))
@@ -646,7 +652,9 @@ class Evaluator:
             case s.Lower(level):
                 self.change_level(level, False, frame, stmt.span)
             case s.Blocks():
-                self._require_free(True, Property.I07, "no spin lock is held where the thread may block", frame, stmt.span)
+                self._require_free(
+                    True, Property.I07, "no spin lock is held where the thread may block", frame, stmt.span
+                )
             case s.Cost(nanoseconds):
                 if self.timed:
                     self.spend(nanoseconds)

@@ -208,9 +208,21 @@ class KernelCalls(Evaluator):
             match clause:
                 case s.LockClause(True, lock, mode, tag):
                     shared = mode is s.Mode.SHARED
-                    self.each_lock(lock, frame, lambda name, shared=shared, tag=tag: self.take(name, frame, span, shared, tag))  # type: ignore[misc]
+                    self.each_lock(
+                        lock,
+                        frame,
+                        lambda name, shared=shared, tag=tag: self.take(  # type: ignore[misc]
+                            name, frame, span, shared, tag
+                        ),
+                    )
                 case s.LockClause(False, lock, mode, tag):
-                    self.each_lock(lock, frame, lambda name, mode=mode, tag=tag: self.drop(name, frame, span, mode, tag))  # type: ignore[misc]
+                    self.each_lock(
+                        lock,
+                        frame,
+                        lambda name, mode=mode, tag=tag: self.drop(  # type: ignore[misc]
+                            name, frame, span, mode, tag
+                        ),
+                    )
                 case s.RaisesClause(level):
                     self.change_level(level, True, frame, span)
                 case _:
@@ -276,7 +288,9 @@ class KernelCalls(Evaluator):
                 self._branches(arms[1:], otherwise, rest, frame, result)
             return
         saved = self.builder.branch()
-        self._sequence(then_body, Frame(dict(frame.names), frame.routine, frame.call, frame.callee, frame.quiet), result)
+        self._sequence(
+            then_body, Frame(dict(frame.names), frame.routine, frame.call, frame.callee, frame.quiet), result
+        )
         then = self.builder.resume(saved)
         saved = self.builder.branch()
         self._branches(arms[1:], otherwise, rest, frame, result)

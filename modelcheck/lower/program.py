@@ -74,7 +74,9 @@ class _ProgramLowerer:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.ledger = Ledger()
-        self.lowered = Lowered(program, obligations=self.ledger.obligations, unmodelled=self.ledger.unmodelled, ledger=self.ledger)
+        self.lowered = Lowered(
+            program, obligations=self.ledger.obligations, unmodelled=self.ledger.unmodelled, ledger=self.ledger
+        )
         self.operations: dict[object, ir.Operation] = {}
         self.written: dict[int, dict[str, _Written]] = {}
         """For each plan, by identity, what its routines write."""
@@ -269,11 +271,14 @@ class _ProgramLowerer:
         self.lowered.roots.append(root)
 
     def _finish(self, units: Iterable[Unit]) -> None:
-        """What is only known when everything is lowered: how many tags there are, who writes ghosts, B03 at the ends."""
+        """What is only known when everything is lowered: how many tags there are, who writes ghosts, B03 at the
+        ends."""
         for unit in units:
             for cell in unit.state.environment.cells.values():
                 if cell.sort is Sort.HOLD:
-                    tags = self.tags.get(unit.state.kind(cell.name.removeprefix("hold ")).name, {None: ir.NO_TAG, "*": ir.ANY_TAG})
+                    tags = self.tags.get(
+                        unit.state.kind(cell.name.removeprefix("hold ")).name, {None: ir.NO_TAG, "*": ir.ANY_TAG}
+                    )
                     cell.high = ir.hold(True, ir.MAX_COUNT, len(tags) - 1)
         ghosts = _ghost_writes(self.lowered.roots)
         for root in self.lowered.roots:
@@ -399,7 +404,9 @@ class _Harness(GraphLowerer):
             for lock, kept in self.kept.items():
                 hold = ir.Reg(evaluator.builder.register(self.unit.state.hold(lock)))
                 unchanged = arithmetic(s.BinaryOp.EQ, hold, ir.Reg(evaluator.builder.register(kept)))
-                evaluator.demand(unchanged, Property.B03, own, routine.span, lock, f"{lock} is held at exit as at entry")
+                evaluator.demand(
+                    unchanged, Property.B03, own, routine.span, lock, f"{lock} is held at exit as at entry"
+                )
 
         ended = self.edge(at, routine.span, end)
         self.end = graph.edges[-1]
@@ -516,7 +523,8 @@ class _Harness(GraphLowerer):
                 builder.assign(builder.register(kept), ir.Reg(register), 0, cell.high, None)
 
     def _possible_holds(self, evaluator: KernelCalls, frame: Frame) -> dict[str, tuple[int, int]]:
-        """For each lock the clauses speak of how it may be held at the start: from 0 (not) over 1 (exclusively) to 2 (shared)."""
+        """For each lock the clauses speak of how it may be held at the start: from 0 (not) over 1 (exclusively) to 2
+        (shared)."""
         found: dict[str, tuple[int, int]] = {}
         for clause in self.plan.routine.clauses:
             if isinstance(clause, s.LockClause):
@@ -655,7 +663,11 @@ def _called(program: Program, body: s.Block) -> frozenset[str]:
             for extern in program.externs.get(call.name, ()):
                 for param, arg in zip(extern.params, call.args, strict=False):
                     ref = arg.ref if isinstance(arg, s.Address) else arg
-                    if isinstance(param, s.ObjectParam) and param.kind is s.ObjectKind.ROUTINE and isinstance(ref, s.Ref):
+                    if (
+                        isinstance(param, s.ObjectParam)
+                        and param.kind is s.ObjectKind.ROUTINE
+                        and isinstance(ref, s.Ref)
+                    ):
                         target = program.deferred[ref.name].routine if ref.name in program.deferred else ref.name
                         found.add(target)
 

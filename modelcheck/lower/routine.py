@@ -16,7 +16,19 @@ from modelcheck.ir import Cell, Edge, Graph, Sort
 from modelcheck.lower.builder import Builder
 from modelcheck.lower.evaluate import TRUE, Evaluator, arithmetic, both, expressions, negate
 from modelcheck.lower.kernel import KernelCalls
-from modelcheck.lower.scope import Binding, Frame, Handle, Ledger, Lock, Object, Opaque, State, Value, Variable, is_kirql
+from modelcheck.lower.scope import (
+    Binding,
+    Frame,
+    Handle,
+    Ledger,
+    Lock,
+    Object,
+    Opaque,
+    State,
+    Value,
+    Variable,
+    is_kirql,
+)
 from modelcheck.resolve import Program, qualified, substatements, type_range
 from modelcheck.source import Span
 from modelcheck.verdict import DISPATCH_LEVEL, NO_LEVEL, Property
@@ -288,7 +300,9 @@ class GraphLowerer:
         )
 
     def _is_object_type(self, kind: s.Type) -> bool:
-        return isinstance(kind, s.NamedType) and (kind.name in self.program.devices or kind.name in self.program.handle_kinds)
+        return isinstance(kind, s.NamedType) and (
+            kind.name in self.program.devices or kind.name in self.program.handle_kinds
+        )
 
     def _copies(self, param: s.ValueParam, binding: Binding | None) -> list[tuple[Cell, str]]:
         """(caller's cell, name of the callee's cell) for one parameter."""
@@ -368,7 +382,8 @@ class GraphLowerer:
         """A kernel routine that calls back: its statements become steps of this graph, its locals cells."""
         chooser = self.evaluator(results)
         extern = chooser.select(call, frame)
-        assert extern is not None and extern.body is not None
+        assert extern is not None
+        assert extern.body is not None
         result = None if extern.result is None else self.local(f"result of {extern.name}", extern.result)
         names: dict[str, Binding] = {}
         site = frame.place(call.span)
@@ -473,7 +488,9 @@ class GraphLowerer:
                     assert isinstance(variable.place, Cell)
                     low, high = variable.place.low, variable.place.high
                     value = high if variable.place.sort is Sort.LEVEL else low
-                    evaluator.builder.assign(evaluator.builder.register(variable.place), ir.Const(value), low, high, None)
+                    evaluator.builder.assign(
+                        evaluator.builder.register(variable.place), ir.Const(value), low, high, None
+                    )
 
             return self.edge(at, stmt.span, reset)
         at, results = self.prepare(expressions(stmt), at, frame)
@@ -717,7 +734,9 @@ class RoutineLowerer(GraphLowerer):
         own: dict[str, Binding] = {}
         for param in self.routine.params:
             match param:
-                case s.ValueParam(kind, name) if isinstance(kind, s.NamedType) and kind.name in self.program.handle_kinds:
+                case s.ValueParam(kind, name) if (
+                    isinstance(kind, s.NamedType) and kind.name in self.program.handle_kinds
+                ):
                     given = names.get(name)
                     candidates = given.candidates if isinstance(given, Handle) else ()
                     handle = self.handle(name, self.program.handle_kinds[kind.name], candidates)
@@ -727,7 +746,12 @@ class RoutineLowerer(GraphLowerer):
                     own[name] = Object(kind.name)
                 case s.ValueParam(kind, name, by_ref):
                     given = names.get(name)
-                    if by_ref and isinstance(given, Variable) and isinstance(given.place, Cell) and given.place.is_global:
+                    if (
+                        by_ref
+                        and isinstance(given, Variable)
+                        and isinstance(given.place, Cell)
+                        and given.place.is_global
+                    ):
                         own[name] = given  # the caller's variable itself: others may write to it meanwhile
                         continue
                     variable = self.local(name, kind)
@@ -810,7 +834,9 @@ class RoutineLowerer(GraphLowerer):
 
     def _exit(self, at: int) -> None:
         """C02: the clauses that speak of the end."""
-        ending = [c for c in self.routine.clauses if not isinstance(c, s.ConditionClause) or c.kind is s.ClauseKind.ENSURES]
+        ending = [
+            c for c in self.routine.clauses if not isinstance(c, s.ConditionClause) or c.kind is s.ClauseKind.ENSURES
+        ]
         if not ending:
             self.places.merge(at, self.graph.exit)
             return
@@ -835,7 +861,12 @@ class RoutineLowerer(GraphLowerer):
                 held = evaluator._any_held(evaluator.locks(lock, frame), wanted if acquires else None)
                 word = "acquires" if acquires else "releases"
                 evaluator.demand(
-                    held if acquires else negate(held), Property.C02, frame, clause.span, name, f"{word} {lock.span.text}"
+                    held if acquires else negate(held),
+                    Property.C02,
+                    frame,
+                    clause.span,
+                    name,
+                    f"{word} {lock.span.text}",
                 )
             case s.RaisesClause(level):
                 equal = arithmetic(s.BinaryOp.EQ, irql, evaluator.term(level, frame))

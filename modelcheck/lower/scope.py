@@ -12,7 +12,7 @@ from modelcheck.resolve import Program, enum_of, type_range
 from modelcheck.source import Span
 from modelcheck.verdict import NO_LEVEL, Obligation, Property
 
-MAX_TAGS = 12
+MAX_TAGS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +193,8 @@ class Ledger:
 
 
 def time_limit(program: Program) -> int:
-    """How long a spin lock may be held, in ns: 25 us (kernel/introduction-to-spin-locks) unless a setting says otherwise."""
+    """How long a spin lock may be held, in ns: 25 us (kernel/introduction-to-spin-locks) unless a setting says
+    otherwise."""
     return 1000 * (program.setting("hold_limit_us") if "hold_limit_us" in program.settings else 25)
 
 

@@ -30,7 +30,9 @@ routine Start() : NTSTATUS as DRIVER_ADD_DEVICE {
 """
 TAKEN = [
     pytest.param("var queued : bool = false;", id="a variable"),
-    pytest.param("var plain : int 0..9 = 7;\nvar unused : enum { interlocked, queued } = queued;", id="numbers and enums"),
+    pytest.param(
+        "var plain : int 0..9 = 7;\nvar unused : enum { interlocked, queued } = queued;", id="numbers and enums"
+    ),
     pytest.param("const plain = 3;\nconst queued = 1;", id="constants"),
     pytest.param("lock queued : KSPIN_LOCK initialised;\nlock unused : KSPIN_LOCK initialised;", id="locks"),
     pytest.param("event plain;\ndata queued;\ninterrupt unused at DIRQL;", id="objects"),

@@ -129,10 +129,10 @@ def test_choices_are_asked_in_the_order_of_the_table() -> None:
     ]
 
 
-def test_the_third_hold_is_three_or_more() -> None:
+def test_the_sixth_hold_is_six_or_more() -> None:
     take, give = "ExAcquireResourceSharedLite(&R, TRUE);", "ExReleaseResourceLite(&R);"
-    _, asked, _ = run(dispatch(take * 3 + give))
-    assert asked == [("count R", (2, 3))]
+    _, asked, _ = run(dispatch(take * 6 + give))
+    assert asked == [("count R", (5, 6))]
 
 
 def test_try_acquire_of_a_held_lock_is_false_without_a_choice() -> None:
@@ -345,7 +345,8 @@ def test_a_trace_is_replayed_to_the_obligation_it_claims() -> None:
 def test_a_trace_with_other_choices_diverges() -> None:
     model = dispatch(f"KIRQL o; bool b = *; if (b) {{ {GET} }} {PUT}")
     trace, obligation = claimed(model, [0], irql=2)
-    wrong = Trace("Go", trace.start, tuple(Step(s.routine, s.depth, s.span) for s in trace.steps))
+    other = (Choice("try", 0),)
+    wrong = Trace("Go", trace.start, tuple(Step(s.routine, s.depth, s.span, other) for s in trace.steps))
     assert "chooses `*`" in replay(model, wrong, Environment(), obligation).reason
     high = Trace("Go", (Choice("irql", 5),), trace.steps)
     assert "irql = 5 is not possible" in replay(model, high, Environment(), obligation).reason

@@ -811,7 +811,6 @@ int 0..9 now = 4;
 NdisInterlockedIncrement(&now);
 assert now == 5;
 if (NdisInterlockedDecrement(&now) != 4) { assert false; }
-NdisInterlockedIncrement(*);
 
 NDIS memory, freed too high | ndis | MINIPORT_INTERRUPT_DPC |
 NdisFreeMemory(Block, Length, 0);

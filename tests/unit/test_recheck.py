@@ -1,4 +1,5 @@
-"""`recheck` accepts the proofs of a model, and nothing that was changed, is for another model, or covers less than it claims."""
+"""`recheck` accepts the proofs of a model, and nothing that was changed, is for another model, or covers less than it
+claims."""
 
 from __future__ import annotations
 

@@ -75,6 +75,7 @@ class _Routine:
         self.held: list[_Held] = []
         self.flags = 0
         self.levels = 0
+        self.counters = 0
 
     def body(self, statements: int) -> None:
         self.text.statement("int 0..7 n = 0;")
@@ -149,10 +150,17 @@ class _Routine:
         return self.chance.choice(("*", "stopping", "n > 3", "n == 0 || stopping", "mode == busy"))
 
     def _loop(self, depth: int) -> None:
-        self.text.block(f"while ({self.chance.choice(('*', 'n < 5'))})", lambda: self._round(depth))
+        """Every loop can end: what comes after it is to be reached."""
+        if self.chance.random() < 0.25:
+            self.counters += 1
+            counter = f"i{self.counters}"
+            self.text.statement(f"int 0..3 {counter} = 0;")
+            self.text.block(f"while ({counter} < 3)", lambda: self._round(f"{counter}++;", depth))
+        else:
+            self.text.block(f"while ({self.chance.choice(('*', 'stopping'))})", lambda: self._round("n = *;", depth))
 
-    def _round(self, depth: int) -> None:
-        self.text.statement("n = (n + 1) % 8;")
+    def _round(self, first: str, depth: int) -> None:
+        self.text.statement(first)
         self.pieces(depth)
 
     def _branch(self, depth: int) -> None:

@@ -216,7 +216,7 @@ class Analysis:
             try:
                 self._round(group)
             except GaveUp as gave_up:
-                parts = group.split()
+                parts = group.split() if group.rounds else []  # too much already when nothing is followed
                 if not parts:
                     for number in group.needs:
                         self.decisions[number] = Open(gave_up.reason, hopeful=True)

@@ -119,7 +119,7 @@ class _Routine:
         self.text.statement(f"write Data{lock};")
         self.pieces(depth)
         if self.chance.random() < 0.5:
-            self.text.block(f"if ({self._test()})", self._leave)
+            self.text.block(f"if ({self.chance.choice(('*', 'stopping', 'mode == busy'))})", self._leave)
         self.held.pop()
         self.text.release(release)
 
@@ -197,7 +197,9 @@ class _Routine:
 
     def _work(self, depth: int) -> None:
         self.text.statement(
-            self.chance.choice(("n = (n + 3) % 8;", "n = 0;", "mode = busy;", "mode = idle;", "n = *;"))
+            self.chance.choice(
+                ("n = (n + 3) % 8;", "n = 0;", "n = *;", "mode = busy;", "mode = idle;", "stopping = TRUE;")
+            )
         )
 
 

@@ -194,11 +194,14 @@ class Fixpoint:
             raise GaveUp("the step budget is used up")
         again: list[Activation] = []
         table = activation.table[location]
+        ordered = sorted(keys) if len(keys) > 1 else keys
         for plan in activation.plans[location]:
-            for key in sorted(keys) if len(keys) > 1 else keys:
-                if plan.edge.callee is not None:
+            activation.reached.add(plan)
+            if plan.edge.callee is not None:
+                for key in ordered:
                     again += self._call(activation, plan, key, table[key])
-                else:
+            else:
+                for key in ordered:
                     self._follow(activation, plan, key, table[key])
         return again
 
@@ -238,19 +241,18 @@ class Fixpoint:
         if outcomes is None:
             outcomes = plan.memo[part] = outcomes_of(plan, *part)
         edge, layout = plan.edge, plan.layout
-        activation.reached.add(plan)
         tainted = layout.taint and key & layout.taint
         if tainted:
             self.doubts.update(edge.obligations)
             self.doubts.update(check[0] for check in plan.checks)
-        else:
+        elif plan.checks:
             for (number, bad, bad_keys), check in zip(plan.checks, edge.checks, strict=True):
                 if sets & bad or (bad_keys and layout.key_value(key, check.cell) in bad_keys):
                     self._alarm(number, activation, plan, key)
         live = layout.live[edge.target]
         key_rest, set_rest = key & ~plan.key_mask, sets & ~plan.set_mask
         for outcome in outcomes:
-            if not tainted:
+            if not tainted and (outcome.failed or outcome.wanted):
                 failed = outcome.failed
                 for slot, set_bits, key_bits in outcome.wanted:
                     if sets & set_bits or key & key_bits:
@@ -270,7 +272,6 @@ class Fixpoint:
 
     def _call(self, activation: Activation, plan: Plan, key: int, sets: int) -> list[Activation]:
         callee = self.callee(plan, key, sets)
-        activation.reached.add(plan)
         callee.callers.add((activation, plan.edge.source))
         if callee in self._new:
             # the callee first; this key again when it has ended

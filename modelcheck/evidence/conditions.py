@@ -305,16 +305,17 @@ class _Conditions:
             [(k & key_mask, s & set_mask) for k, s in by_rest.get(rest_key, ()) if not rest_sets & ~s]
         )
         outside = held_outside(layout, edge, key, sets) if operation.demands_free else (False, False, -1)
-        here = (key & key_mask, sets & set_mask, targets, outside)
+        tainted = layout.taint & key
+        here = (key & key_mask, sets & set_mask, targets, outside, tainted)
         if here in prepared.seen and not self.pool.full:
             return
         prepared.seen.add(here)
         masks = (live & key_mask, layout.live[edge.source] & key_mask)
-        mark = (layout, operation, edge.cells, key & key_mask, sets & set_mask, targets, slots, outside, masks)
+        mark = (layout, operation, edge.cells, here, slots, masks)
         if mark in self.seen and not self.pool.full:
             return
         self.seen[mark] = None
-        if slots and layout.taint & key:
+        if slots and tainted:
             self.add(Impossible("met after a call that no model knows"))
         # a state with no value for some cell is none; what may be forgotten can be anything
         known = layout.live[edge.source]

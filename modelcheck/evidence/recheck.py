@@ -22,7 +22,6 @@ from modelcheck.evidence.manifest import FORMAT, Malformed, describe, digest, re
 from modelcheck.lower import Lowered, lower
 from modelcheck.resolve import resolve
 
-
 MILLISECONDS = 60_000
 """For each query; one that takes longer is not unsat."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from modelcheck import ir
 from modelcheck import syntax as s
 from modelcheck.ir import Cell, Check, Edge, Environment, Graph, Root, Sort
-from modelcheck.lower.evaluate import TRUE, arithmetic, states_costs
+from modelcheck.lower.evaluate import TRUE, arithmetic, references, states_costs
 from modelcheck.lower.kernel import KernelCalls, mentions_irql
 from modelcheck.lower.routine import GraphLowerer, Unit, all_locks, every_call
 from modelcheck.lower.scope import Binding, Frame, Handle, Ledger, Lock, Object, Opaque, State, Variable
@@ -692,8 +692,14 @@ def every_expression(stmt: s.Stmt) -> Iterable[s.Expr]:
 
 
 def _writes(program: Program, body: s.Block) -> dict[str, _Written]:
-    """What a routine's own statements write to shared variables."""
+    """What a routine's own statements write to shared variables.
+
+    That a value is written for certain is only said where it cannot depend on what others write: in a routine that reads
+    no shared variable, or in a statement that every run of the routine comes to.
+    """
     found: dict[str, _Written] = {}
+    free = not any(ref.name in program.variables for expr in every_expression(body) for ref in references(expr))
+    always = {id(stmt) for stmt in _always_run(body)}
     pending: list[s.Stmt] = [body]
     while pending:
         stmt = pending.pop()
@@ -701,16 +707,26 @@ def _writes(program: Program, body: s.Block) -> dict[str, _Written]:
         if isinstance(stmt, s.For):
             pending += [part for part in (stmt.start, stmt.step) if part is not None]
         if isinstance(stmt, s.Assign):
-            _assigned(program, stmt.target, stmt.value, found)
+            _assigned(program, stmt.target, stmt.value, found, free or id(stmt) in always)
     for expr in every_expression(body):
         for call in every_call(expr):
             for arg in call.args:
                 if isinstance(arg, s.Address):
-                    _assigned(program, arg.ref, None, found)
+                    _assigned(program, arg.ref, None, found, False)
     return found
 
 
-def _assigned(program: Program, target: s.Ref, value: s.Expr | None, found: dict[str, _Written]) -> None:
+def _always_run(body: s.Block) -> Iterable[s.Stmt]:
+    """The statements at the start of a body that nothing can keep a run from."""
+    for stmt in body.body:
+        if isinstance(stmt, s.Assume | s.Label | s.Goto | s.Return) or substatements(stmt):
+            return
+        yield stmt
+
+
+def _assigned(
+    program: Program, target: s.Ref, value: s.Expr | None, found: dict[str, _Written], certain: bool
+) -> None:
     name = ".".join((target.name, *(m.name for m in target.selectors if isinstance(m, s.Member))))
     declared = program.variables.get(name)
     if declared is None:
@@ -720,10 +736,10 @@ def _assigned(program: Program, target: s.Ref, value: s.Expr | None, found: dict
     low, high = type_range(program, declared.type)
     if constant is not None:
         written.values.add(constant)
-        written.certain.add(constant)
+        written.certain.update([constant] if certain else [])
     else:
         written.anything(low, high)
-        if isinstance(value, s.Unknown) and written.wide is None:
+        if certain and isinstance(value, s.Unknown) and written.wide is None:
             written.certain.update(written.values)
 
 

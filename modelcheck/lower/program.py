@@ -694,8 +694,8 @@ def every_expression(stmt: s.Stmt) -> Iterable[s.Expr]:
 def _writes(program: Program, body: s.Block) -> dict[str, _Written]:
     """What a routine's own statements write to shared variables.
 
-    That a value is written for certain is only said where it cannot depend on what others write: in a routine that reads
-    no shared variable, or in a statement that every run of the routine comes to.
+    That a value is written for certain is only said where it cannot depend on what others write: in a routine that
+    reads no shared variable, or in a statement that every run of the routine comes to.
     """
     found: dict[str, _Written] = {}
     free = not any(ref.name in program.variables for expr in every_expression(body) for ref in references(expr))

@@ -157,6 +157,23 @@ class PathFormula:
                 for formal, actual in move.plan.edge.copies_out:
                     self.now[actual, -1 if actual.is_global else move.other] = self._read(formal, move.frame)
 
+    def prefer(self) -> str:
+        """The name of an assumption: shared variables only take values that are certainly written. Its meaning is left in
+        `preferences`."""
+        wanted = []
+        for _, encoded, *_ in self.executions:
+            wanted += [(choice.name, choice.constant) for choice in encoded.choices]
+        wanted += [(cell.name, term) for cell, term in self.starts.items()]
+        tests = [
+            encode.member(term, sorted(self.lowered.certain[name.removeprefix("var ")]), self.width)
+            for name, term in wanted
+            if name.removeprefix("var ") in self.lowered.certain
+        ]
+        self.preferences = ["(declare-const certain Bool)", f"(assert (=> certain {encode.conjunction(tests)}))"]
+        return "certain"
+
+    preferences: list[str]
+
     def _execute(self, move: Move, final: bool = False) -> encode.Encoded:
         edge = move.plan.edge
         assert edge.operation is not None
@@ -207,7 +224,11 @@ def decide(
     solver.from_string("\n".join(formula.lines))
     assumptions = {z3.Bool(name).decl().name(): cell for cell, name in formula.assumptions.items()}
     literals = [z3.Bool(name) for name in assumptions]
-    answer = solver.check(*literals)
+    certain = z3.Bool(formula.prefer())
+    solver.from_string("\n".join(formula.preferences))
+    answer = solver.check(*literals, certain)  # a run that rests on nothing that is only perhaps written, if there is one
+    if answer != z3.sat:
+        answer = solver.check(*literals)
     if answer == z3.sat:
         return Feasible(_trace(formula, solver.model(), root, obligation))
     if answer == z3.unknown:

@@ -158,8 +158,8 @@ class PathFormula:
                     self.now[actual, -1 if actual.is_global else move.other] = self._read(formal, move.frame)
 
     def prefer(self) -> str:
-        """The name of an assumption: shared variables only take values that are certainly written. Its meaning is left in
-        `preferences`."""
+        """The name of an assumption: shared variables only take values that are certainly written. Its meaning is left
+        in `preferences`."""
         wanted = []
         for _, encoded, *_ in self.executions:
             wanted += [(choice.name, choice.constant) for choice in encoded.choices]
@@ -226,7 +226,7 @@ def decide(
     literals = [z3.Bool(name) for name in assumptions]
     certain = z3.Bool(formula.prefer())
     solver.from_string("\n".join(formula.preferences))
-    answer = solver.check(*literals, certain)  # a run that rests on nothing that is only perhaps written, if there is one
+    answer = solver.check(*literals, certain)  # a run that rests on nothing only perhaps written, if there is one
     if answer != z3.sat:
         answer = solver.check(*literals)
     if answer == z3.sat:

@@ -93,7 +93,7 @@ class Analysis:
                 invariant.obligations = frozenset()  # made before it was known how locks can start
         wanted = set(range(len(self.lowered.obligations))) - set(self.lowered.facts) - self.lowered.questions
         wanted |= set(self.lowered.ledger.timing.values())
-        self.decide(wanted)
+        self.decide(wanted & set(self._roots))  # what no root comes to is not proved by that: it has no decision
         self._last_resort()
 
     def _last_resort(self) -> None:

@@ -233,6 +233,9 @@ class _Conditions:
         for root in roots:
             if root not in self.invariant.roots and concerns(root.graph, self.invariant.obligations):
                 self.add(Impossible(f"root {root.routine} is left out"))
+        met = {n for g in every_graph([r.graph for r in self.invariant.roots]) for e in g.edges for n in _numbers(e)}
+        if not self.invariant.obligations <= met:
+            self.add(Impossible("it speaks of an obligation that none of its roots comes to"))
         for root in self.invariant.roots:
             self._start(root)
         for table in self.invariant.tables:

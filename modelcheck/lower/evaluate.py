@@ -6,6 +6,7 @@ replayed by that order.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 
 from modelcheck import ir
@@ -66,7 +67,7 @@ def _truth(term: Term) -> Term:
     return term if isinstance(term, ir.Not | ir.IsHeld) else negate(negate(term))
 
 
-class Evaluator:
+class Evaluator(ABC):
     """Turns expressions and simple statements into instructions of `builder`, which `step` replaces."""
 
     def __init__(self, program: Program, state: State, ledger: Ledger, builder: Builder) -> None:
@@ -368,9 +369,9 @@ class Evaluator:
             return self.term_of(known)
         return self.kernel_call(call, frame, wanted)
 
+    @abstractmethod
     def kernel_call(self, call: s.Call, frame: Frame, wanted: s.Type | None) -> Term:
         """A call of a kernel routine inside the step; `lower.kernel` gives it its meaning."""
-        raise NotImplementedError
 
     # ---- interference ----
 

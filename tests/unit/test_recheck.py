@@ -10,9 +10,13 @@ from typing import Any
 
 import pytest
 
+from modelcheck.engines.analyse import Analysis, Limits
+from modelcheck.evidence.conditions import Impossible, Pool, conditions
 from modelcheck.evidence.manifest import digest
 from modelcheck.evidence.recheck import ask, recheck
-from modelcheck.pipeline import Options, verify
+from modelcheck.lower import lower
+from modelcheck.pipeline import Options, load, verify
+from modelcheck.verdict import Property
 
 MODEL = """driver sound;
 import wdm;
@@ -176,3 +180,24 @@ def test_a_query_that_can_be_satisfied_is_named() -> None:
     solver, wrong = ask(script)
     assert solver.startswith("cvc5")
     assert wrong == 1
+
+
+def test_a_query_that_is_never_answered_is_not_unsat() -> None:
+    """A query hidden in a comment is counted, and missed among the answers."""
+    script = "(set-logic ALL)\n(assert false)\n(check-sat)\n; (check-sat)\n"
+    assert ask(script)[1] == 1
+
+
+def test_an_invariant_about_an_obligation_that_no_root_meets_is_refused(tmp_path: Path) -> None:
+    """No queries at all are no proof."""
+    path = tmp_path / "model.drvm"
+    path.write_text(MODEL, encoding="utf-8")
+    lowered = lower(load(path)[0])
+    nowhere = lowered.ledger.number(Property.C01, "Nobody", lowered.roots[0].graph.span, "", "never lowered")
+    analysis = Analysis(lowered, Limits())
+    analysis.run()
+    assert nowhere not in analysis.decisions
+    analysis.invariants[-1].obligations |= {nowhere}
+    pool = Pool()
+    conditions(analysis.invariants[-1], 0, lowered.roots, pool)
+    assert any(isinstance(query, Impossible) for query in pool.queries)

@@ -400,6 +400,8 @@ class _Encoder:
                 self.change(instruction)
             case ir.CounterStep(register, up, limit):
                 self.counter(register, up, limit)
+            case ir.Await() | ir.Signal() | ir.Access() | ir.Enable() | ir.Reenter():
+                pass
 
     def set(self, instruction: ir.Set) -> None:
         value = self.define(self.value(instruction.value))

@@ -52,12 +52,15 @@ class Sort(Enum):
     LOCKREF = "lockref"
     TAINT = "taint"
     CLOCK = "clock"
+    EVENT = "event"
+    DATA = "data"
 
 
 @dataclass(slots=True, eq=False)
 class Cell:
     """One variable with values low..high. `others` is what other contexts may write to it meanwhile, `start` what it
-    may hold when a root starts; `spins` and `level` belong to the lock of a HOLD cell."""
+    may hold when a root starts; `spins`, `level` and `writers_first` belong to the lock of a HOLD cell. EVENT and DATA
+    cells stand for the event or the data itself; one context alone sees nothing of them."""
 
     name: str
     sort: Sort
@@ -68,6 +71,7 @@ class Cell:
     spins: bool = False
     level: int = 0
     is_global: bool = True
+    writers_first: bool = False
 
     @property
     def signature(self) -> tuple[object, ...]:
@@ -185,7 +189,10 @@ class Choose:
 @dataclass(frozen=True, slots=True)
 class Take:
     """Acquire. `allowed` lists the (mode wanted, mode held) pairs that count up. Forbidden: breaks `slot`, the run
-    ends. With `result`, a try: 1 and taken, or 0; where it is forbidden always 0."""
+    ends. With `result`, a try: 1 and taken, or 0; where it is forbidden always 0.
+
+    Without, the context may have to wait here: `waits` are the slots of what several contexts can break (D01; D02 of a
+    spin lock; D04)."""
 
     register: int
     shared: bool
@@ -193,6 +200,7 @@ class Take:
     allowed: frozenset[tuple[bool, bool]]
     slot: int | None
     result: int | None = None
+    waits: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,9 +246,70 @@ class CounterStep:
     limit: int
 
 
+# What only several contexts together see; for one alone these do nothing.
+
+
+@dataclass(frozen=True, slots=True)
+class Await:
+    """Wait until the event is set; `slot` D03."""
+
+    register: int
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Set the event, or clear it."""
+
+    register: int
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Touch data that has no guard. `atomic`: in an interlocked operation."""
+
+    register: int
+    write: bool
+    atomic: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Enable:
+    """The system may start the routine from now on, or no longer."""
+
+    routine: str
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reenter:
+    """The call may come back into the driver: any routine of the role may run here, in this context. `slot` D01."""
+
+    role: str
+    slot: int
+
+
 Instruction: TypeAlias = (
-    Set | Pick | Interfere | Guess | Demand | DemandFree | Choose | Take | Drop | Convert | Change | CounterStep
+    Set
+    | Pick
+    | Interfere
+    | Guess
+    | Demand
+    | DemandFree
+    | Choose
+    | Take
+    | Drop
+    | Convert
+    | Change
+    | CounterStep
+    | Await
+    | Signal
+    | Access
+    | Enable
+    | Reenter
 )
+Mutual: TypeAlias = Await | Signal | Access | Enable | Reenter
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -274,7 +343,8 @@ class Edge:
     """From one location to another. `operation` on `cells`, or a call: then `callee`, and values copied in and out.
 
     `obligations[slot]` numbers the program's obligations. `step` False: part of the step before it (no source line of
-    its own). `taken`: how the condition went, on the two edges of one.
+    its own). `taken`: how the condition went, on the two edges of one. `joined`: nothing comes between the edge before
+    and this one (`atomic`).
     """
 
     source: int
@@ -289,6 +359,7 @@ class Edge:
     checks: tuple[Check, ...] = ()
     step: bool = True
     taken: bool | None = None
+    joined: bool = False
 
 
 @dataclass(slots=True, eq=False)

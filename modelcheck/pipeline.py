@@ -17,6 +17,7 @@ from modelcheck.lower import Lowered, lower
 from modelcheck.report.vacuity import vacuous
 from modelcheck.resolve import Program, enum_of, resolve
 from modelcheck.verdict import (
+    MUTUAL,
     Certificate,
     Choice,
     Obligation,
@@ -101,7 +102,9 @@ def verify(path: Path, options: Options = Options()) -> Report:
 
 def _listed(lowered: Lowered) -> list[int]:
     """The user's obligations, in source order."""
-    numbers = [n for n in range(len(lowered.obligations)) if n not in lowered.questions]
+    numbers = [
+        n for n, o in enumerate(lowered.obligations) if n not in lowered.questions and o.code not in MUTUAL
+    ]
     names = {source: index for index, source in enumerate(lowered.program.sources)}
 
     def place(number: int) -> tuple[object, ...]:

@@ -37,8 +37,13 @@ class Property(StrEnum):
     I06 = "I06"
     I07 = "I07"
     I08 = "I08"
+    D01 = "D01"
+    D02 = "D02"
+    D03 = "D03"
+    D04 = "D04"
     R01 = "R01"
     R02 = "R02"
+    R03 = "R03"
     T01 = "T01"
     C01 = "C01"
     C02 = "C02"
@@ -46,12 +51,17 @@ class Property(StrEnum):
     C04 = "C04"
 
 
+MUTUAL = frozenset({Property.D01, Property.D02, Property.D03, Property.D04, Property.R03})
+"""What only several contexts together can break."""
+
+
 @dataclass(frozen=True, slots=True)
 class Obligation:
     """One place that could break one property.
 
     `routine` is where it stands ("" for a declaration), `subject` the lock, variable or callee it is about, `why` what
-    must hold there in the words of the model. Two obligations are the same when code, place, subject and reason are.
+    must hold there in the words of the model. `scenario` names the closed world it is asked of, "" the open world. Two
+    obligations are the same when code, place, subject, reason and world are.
     """
 
     code: Property
@@ -59,11 +69,13 @@ class Obligation:
     span: Span
     subject: str
     why: str
+    scenario: str = ""
 
     @property
     def id(self) -> str:
-        """Stable while the file is: `B03 Read:17:9 QueueLock`."""
-        return f"{self.code} {self.routine or '-'}:{self.span.line}:{self.span.column} {self.subject}".rstrip()
+        """Stable while the file is: `B03 Read:17:9 QueueLock`, `D01 Read:17:9 QueueLock in both_at_once`."""
+        place = f"{self.code} {self.routine or '-'}:{self.span.line}:{self.span.column} {self.subject}".rstrip()
+        return f"{place} in {self.scenario}" if self.scenario else place
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +125,64 @@ class Trace:
 
 
 @dataclass(frozen=True, slots=True)
+class Actor:
+    """A context of a schedule. `name` is its routine, numbered where several run it (`Read 2`); `kind` is `thread`,
+    `dpc` or `isr`; `start` what was open when it started, its level first, as in a `Trace`."""
+
+    name: str
+    routine: str
+    kind: str
+    processor: int
+    start: tuple[Choice, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One step of one context, by its index in `Schedule.actors`.
+
+    `event` is "" for a step that went through; `waits` for one that came to an acquire or a wait and cannot go on, at
+    the `lock` (or event) in the given `mode` ("", `shared`); `ends` for a context's last. The step tells the state
+    after it, of that context alone.
+    """
+
+    actor: int
+    step: Step
+    event: str = ""
+    lock: str = ""
+    mode: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Why a context cannot go on at the end of a schedule, and which contexts (`by`) would have to.
+
+    `reason`: `held` (they hold the lock `subject`), `self` (it holds it itself), `writer` (they wait for it exclusively,
+    which stops new readers), `ended` (they have ended with it held), `event` (nobody who could set it can go on),
+    `interrupted` (they have interrupted it), `displaced` (they have its processor).
+    """
+
+    actor: int
+    reason: str
+    subject: str
+    by: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A run of several contexts. `scenario` names the closed world it belongs to, "" in the open world.
+
+    Of a deadlock `waits` has an entry for each context of the set that can never go on. Where it is empty, the last
+    turn breaks the obligation (R03: the last turns of two contexts stand before accesses of the same data).
+    """
+
+    scenario: str
+    processors: int
+    actors: tuple[Actor, ...]
+    turns: tuple[Turn, ...]
+    waits: tuple[Wait, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Proved:
     """Holds on every path. `certificate` names the queries that show it; `unreachable` when no path comes here at
     all."""
@@ -123,7 +193,7 @@ class Proved:
 
 @dataclass(frozen=True, slots=True)
 class Violated:
-    trace: Trace
+    trace: Trace | Schedule
     replayed: bool
 
 
@@ -145,6 +215,28 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
+class Ruled:
+    """A cycle of locks that nothing can come of: the locks in order, and by what it is ruled out, in words (`both hold
+    Gate`, `Start and Stop never overlap`, `readers only`)."""
+
+    locks: tuple[str, ...]
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hierarchy:
+    """The order in which a driver takes its locks.
+
+    `ranks` gives every lock and event that is waited for its rank; who holds one waits only for higher ones, but for
+    the cycles in `ruled`. `order` are the pairs (held, wanted) that occur, each with the places where it does.
+    """
+
+    ranks: tuple[tuple[str, int], ...]
+    order: tuple[tuple[str, str, tuple[Span, ...]], ...] = ()
+    ruled: tuple[Ruled, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """All that was found about one driver. `results` has exactly one entry for each obligation of the model, in source
     order; `warnings` are what a green run should still be looked at for; `unmodelled` names callees that no model
@@ -156,6 +248,7 @@ class Report:
     warnings: tuple[Diagnostic, ...] = ()
     unmodelled: tuple[str, ...] = ()
     certificate: Certificate | None = None
+    hierarchy: Hierarchy | None = None
 
     @property
     def violated(self) -> tuple[Result, ...]:

@@ -21,7 +21,7 @@ from modelcheck.ir import Cell, Root, Sort
 from modelcheck.layout import used_cells
 from modelcheck.lower import Lowered, every_graph
 from modelcheck.system import NotFlat, System
-from modelcheck.verdict import Trace
+from modelcheck.verdict import MUTUAL, Trace
 
 MERGE_MILLISECONDS = 10_000
 """For the path-merged queries of one root and level."""
@@ -93,6 +93,7 @@ class Analysis:
                 invariant.obligations = frozenset()  # made before it was known how locks can start
         wanted = set(range(len(self.lowered.obligations))) - set(self.lowered.facts) - self.lowered.questions
         wanted |= set(self.lowered.ledger.timing.values())
+        wanted -= {n for n, o in enumerate(self.lowered.obligations) if o.code in MUTUAL}
         self.decide(wanted & set(self._roots))  # what no root comes to is not proved by that: it has no decision
         self._last_resort()
 

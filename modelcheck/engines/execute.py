@@ -127,6 +127,8 @@ class _Executor:
                 return self.change(state, instruction)
             case ir.CounterStep(register, up, limit):
                 return self.counter(state, register, up, limit)
+            case ir.Await() | ir.Signal() | ir.Access() | ir.Enable() | ir.Reenter():
+                return [state]
 
     def _ready(self, state: State, term: Term) -> list[State]:
         return self.split([state], sorted(registers_of(term)))

@@ -180,3 +180,5 @@ class _Effects:
                 self.read(registers_of(level) | {register})
                 self.write(register, False)
                 self.demands_free = True
+            case ir.Await() | ir.Signal() | ir.Access() | ir.Enable() | ir.Reenter():
+                pass

@@ -76,6 +76,8 @@ class Evaluator(ABC):
         self.ledger = ledger
         self.builder = builder
         self.timed = state.timed
+        self.interlocked = False
+        """Whether the step stands in `atomic`."""
         self.reached: list[Term] = []
         """Under which conditions the operand that is being evaluated is evaluated at all (`&&`, `||`)."""
         self.results: dict[int, Variable] = {}
@@ -496,8 +498,17 @@ class Evaluator(ABC):
         if result is None:
             why = f"{lock} is not acquired by a context that holds it"
             slot = self.builder.slot(self.obligation(Property.B01, frame, span, lock, why))
-        self.builder.emit(ir.Take(register, shared, state.tag(lock, tag), allowed, slot, result))
+        waits = () if result is not None else self._waits(lock, kind, frame, span)
+        self.builder.emit(ir.Take(register, shared, state.tag(lock, tag), allowed, slot, result, waits))
         self._entered(lock, frame, result)
+
+    def _waits(self, lock: str, kind: s.LockKind, frame: Frame, span: Span) -> tuple[int, ...]:
+        """What several contexts together can break where this one may have to wait for a lock."""
+        wanted = [(Property.D01, f"no deadlock is possible where {lock} is waited for")]
+        if kind.spins:
+            wanted.append((Property.D02, f"{lock} is not held by what runs below on this processor"))
+        wanted.append((Property.D04, f"{lock} comes after every lock that is held"))
+        return tuple(self.builder.slot(self.obligation(code, frame, span, lock, why)) for code, why in wanted)
 
     def _entered(self, lock: str, frame: Frame, result: int | None) -> None:
         """What others wrote to the variables that the lock guards, up to now."""
@@ -659,8 +670,41 @@ class Evaluator(ABC):
             case s.Cost(nanoseconds):
                 if self.timed:
                     self.spend(nanoseconds)
+            case s.Signal(op, event):
+                self._signal(op, event, frame, stmt.span)
+            case s.Enable(on, name):
+                self._enable(on, name, frame)
+            case s.MayReenter(role):
+                why = f"no lock is held that a routine with the role {role} may wait for"
+                subject = frame.subject(role)
+                slot = self.builder.slot(self.obligation(Property.D01, frame, stmt.span, subject, why))
+                self.builder.emit(ir.Reenter(role, slot))
             case _:
-                pass  # signals, enable and reentry have no effect on one context alone
+                pass
+
+    def _signal(self, op: s.SignalOp, ref: s.Ref, frame: Frame, span: Span) -> None:
+        """`wait E`, `set E`, `clear E`"""
+        binding = frame.names.get(ref.name)
+        name = binding.name if isinstance(binding, Object) else qualified(ref)
+        if isinstance(binding, Object) and ref.selectors and isinstance(ref.selectors[0], s.Member):
+            name = f"{binding.name}.{ref.selectors[0].name}"
+        if name not in self.program.events:
+            return
+        register = self.builder.register(self.state.event(name))
+        if op is s.SignalOp.WAIT:
+            why = f"somebody who can still run sets {name}"
+            slot = self.builder.slot(self.obligation(Property.D03, frame, span, name, why))
+            self.builder.emit(ir.Await(register, slot))
+        else:
+            self.builder.emit(ir.Signal(register, op is s.SignalOp.SET))
+
+    def _enable(self, on: bool, name: str, frame: Frame) -> None:
+        """`enable R`, `disable R`: for a DPC, a timer or a work item the routine it runs."""
+        binding = frame.names.get(name)
+        target = binding.name if isinstance(binding, Object) else name
+        if target in self.program.deferred:
+            target = self.program.deferred[target].routine
+        self.builder.emit(ir.Enable(target, on))
 
     def _require(self, stmt: s.Require, condition: s.Expr, code: Property, why: str, frame: Frame) -> None:
         if isinstance(condition, s.NoLocks):
@@ -684,6 +728,8 @@ class Evaluator(ABC):
             self._access_variable(name, stmt, frame)
             return
         self.guarded(declared.guards, name, stmt.write, frame, stmt.span)
+        if not declared.guards:
+            self.builder.emit(ir.Access(self.builder.register(self.state.data(name)), stmt.write, self.interlocked))
         if declared.paged:
             below = arithmetic(s.BinaryOp.LT, self.term(s.Irql(stmt.span), frame), ir.Const(DISPATCH_LEVEL))
             why = f"pageable {name} is touched below DISPATCH_LEVEL"

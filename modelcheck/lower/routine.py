@@ -138,12 +138,15 @@ class GraphLowerer:
         self.olds: dict[int, Variable] = {}
         self.return_to = 0
         self.candidates: dict[str, tuple[str, ...]] = {}
+        self.interlocked = 0
+        """How many `atomic` blocks are around the statement."""
 
     # ---- steps ----
 
     def evaluator(self, results: dict[int, Variable] | None = None) -> KernelCalls:
         evaluator = KernelCalls(self.program, self.unit.state, self.unit.ledger, Builder(self.unit.operations))
         evaluator.results = {**self.olds, **(results or {})}
+        evaluator.interlocked = self.interlocked > 0
         return evaluator
 
     def after(self, evaluator: KernelCalls) -> None:
@@ -682,11 +685,16 @@ class GraphLowerer:
 
     def atomic(self, body: s.Block, at: int, frame: Frame) -> int:
         names = dict(frame.names)
+        start, made = at, len(self.graph.edges)
+        self.interlocked += 1
         first = True
         for stmt in body.body:
             quiet = frame.quiet or not first
             at = self.statement(stmt, at, Frame(names, frame.routine, frame.call, frame.callee, quiet))
             first = False
+        self.interlocked -= 1
+        for edge in self.graph.edges[made:]:
+            edge.joined = self.places.find(edge.source) != self.places.find(start)
         return at
 
     def callback(self, stmt: s.Callback, name: str, args: tuple[s.Expr, ...], at: int, frame: Frame) -> int:

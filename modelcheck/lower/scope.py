@@ -119,7 +119,14 @@ class State:
         kind = self.kind(lock)
         level = 0 if kind.level is None else self.level(lock)
         high = ir.hold(True, ir.MAX_COUNT, MAX_TAGS - 1)
-        return self._cell(f"hold {lock}", Sort.HOLD, 0, high, spins=kind.spins, level=level)
+        first = kind.writers_first
+        return self._cell(f"hold {lock}", Sort.HOLD, 0, high, spins=kind.spins, level=level, writers_first=first)
+
+    def event(self, name: str) -> Cell:
+        return self._cell(f"event {name}", Sort.EVENT, 0, 0)
+
+    def data(self, name: str) -> Cell:
+        return self._cell(f"data {name}", Sort.DATA, 0, 0)
 
     def level(self, lock: str) -> int:
         """The level of a spin lock: its interrupt's for an interrupt lock, its kind's otherwise."""

@@ -140,9 +140,11 @@ class Actor:
 class Turn:
     """One step of one context, by its index in `Schedule.actors`.
 
-    `event` is "" for a step that went through; `waits` for one that came to an acquire or a wait and cannot go on, at
-    the `lock` (or event) in the given `mode` ("", `shared`); `ends` for a context's last. The step tells the state
-    after it, of that context alone.
+    `event` is "" for a step that goes through to the end of its statement, whatever it acquires on the way; `waits` for
+    one that goes only as far as an acquisition of `lock` in `mode` ("" or `shared`), or a wait for the event `lock`, and
+    stands before it (a writer that cannot take the lock has come to wait then); a later turn goes on from there. `stands`:
+    nothing is done, the statement of the step is the context's next (R03). The step tells the state of that context
+    after the turn.
     """
 
     actor: int

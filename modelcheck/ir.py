@@ -316,7 +316,8 @@ Mutual: TypeAlias = Await | Signal | Access | Enable | Reenter
 class Operation:
     """Instructions on `size` registers. `reads`: registers whose value on entry can matter; `kills`: registers
     certainly written before they are read; `writes`: all that can change. `holds`: (register, spins, level) of lock
-    registers; `scratch`: registers that stand for no cell. A driver has one object for each different operation
+    registers; `meets_others`: which locks are held there decides what several contexts can do; `scratch`: registers that
+    stand for no cell. A driver has one object for each different operation
     (`Builder.finish`)."""
 
     code: tuple[Instruction, ...]
@@ -326,6 +327,7 @@ class Operation:
     writes: frozenset[int]
     kills: frozenset[int]
     demands_free: bool
+    meets_others: bool
     scratch: frozenset[int]
 
 
@@ -385,13 +387,18 @@ class Graph:
 
 @dataclass(slots=True, eq=False)
 class Root:
-    """A routine the system starts: its harness, its phase (0 load .. 5 unload), the cells whose start values vary."""
+    """A routine the system starts: its harness, its phase (0 load .. 5 unload), the cells whose start values vary. `kind`
+    is `thread`, `dpc` or `isr`; `role` the name of its role, "" for a root by its clauses alone; `single`: one at a
+    time."""
 
     routine: str
     graph: Graph
     phase: int
     levels: tuple[int, ...]
     environment: Environment
+    kind: str = "thread"
+    role: str = ""
+    single: bool = False
     continues: Cell | None = None
     starts: dict[str, Sequence[int]] = field(default_factory=dict)
     given: list[Cell] = field(default_factory=list)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 
-from modelcheck.ir import Cell, Edge, Graph, Sort
+from modelcheck.ir import Cell, Edge, Graph, Operation, Sort
 from modelcheck.lower import every_graph, frames
 
 _EXACT = {Sort.IRQL, Sort.LEVEL, Sort.LOCKREF, Sort.TAINT, Sort.CLOCK}
@@ -106,13 +106,17 @@ def _holds_together(roots: list[Graph], touched: dict[Graph, frozenset[Cell]]) -
 
 
 def _demanding(touched: dict[Graph, frozenset[Cell]]) -> set[Graph]:
-    found = {g for g in touched for e in g.edges if e.operation is not None and e.operation.demands_free}
+    found = {g for g in touched for e in g.edges if e.operation is not None and _asks(e.operation)}
     changed = True
     while changed:
         more = {g for g in touched if g not in found and any(e.callee in found for e in g.edges)}
         found |= more
         changed = bool(more)
     return found
+
+
+def _asks(operation: Operation) -> bool:
+    return operation.demands_free or operation.meets_others
 
 
 def used_cells(edge: Edge) -> Iterable[Cell]:

@@ -11,7 +11,7 @@ from modelcheck import __version__
 from modelcheck import syntax as s
 from modelcheck.check import check
 from modelcheck.diagnostics import Code, Diagnostic, Rejected, in_source_order
-from modelcheck.interpret import Environment, Machine, replay_on
+from modelcheck.interpret import Environment, Machine, replay_on, replay_schedule
 from modelcheck.ir import INITIALISED, Root, Sort
 from modelcheck.lower import Lowered, lower
 from modelcheck.report.vacuity import vacuous
@@ -21,9 +21,11 @@ from modelcheck.verdict import (
     Certificate,
     Choice,
     Obligation,
+    Property,
     Proved,
     Report,
     Result,
+    Schedule,
     Step,
     Trace,
     Undecided,
@@ -42,13 +44,19 @@ if TYPE_CHECKING:
 class Options:
     """How to verify. `steps`: fixpoint steps for each analysis; `timeout`: seconds for each question to the solver;
     `full`: ask every certificate query by itself; `only`: the properties wanted (empty: all); `certificate`: keep the
-    certificate."""
+    certificate; `strict`: also D04, the order of locks where no deadlock can come of it."""
 
     steps: int = 50_000_000
     timeout: float = 60.0
     full: bool = False
     only: frozenset[str] = frozenset()
     certificate: bool = False
+    strict: bool = False
+
+    @property
+    def ordered(self) -> bool:
+        """Whether D04 is asked for."""
+        return self.strict or "D04" in self.only
 
 
 class InternalError(Exception):
@@ -68,21 +76,24 @@ def load(path: Path) -> tuple[Program, tuple[Diagnostic, ...]]:
     return program, findings
 
 
-def obligations(path: Path) -> tuple[Obligation, ...]:
-    """What has to be shown about the driver in a file, in source order."""
+def obligations(path: Path, strict: bool = False) -> tuple[Obligation, ...]:
+    """What has to be shown about the driver in a file, in source order; D04 only if `strict`."""
     program, _ = load(path)
     lowered = lower(program)
-    return tuple(lowered.obligations[n] for n in _listed(lowered))
+    return tuple(lowered.obligations[n] for n in _listed(lowered, strict))
 
 
-def verify(path: Path, options: Options = Options()) -> Report:
-    """Proves or refutes every obligation of the driver in a file.
+def verify(
+    path: Path, options: Options = Options(), loaded: tuple[Program, tuple[Diagnostic, ...]] | None = None
+) -> Report:
+    """Proves or refutes every obligation of the driver in a file. `loaded` is what `load` gave for it, where that has
+    been asked already.
 
     Raises:
         Rejected: the model is wrong.
         InternalError: a counterexample does not replay.
     """
-    program, findings = load(path)
+    program, findings = loaded or load(path)
     lowered = lower(program)
     from modelcheck.engines.analyse import Analysis, Limits  # only now: a wrong model needs no solver
 
@@ -91,7 +102,7 @@ def verify(path: Path, options: Options = Options()) -> Report:
     verdicts, certificate = _verdicts(lowered, analysis, options, path)
     results = tuple(
         Result(lowered.obligations[n], verdicts[n])
-        for n in _listed(lowered)
+        for n in _listed(lowered, options.ordered)
         if not options.only or lowered.obligations[n].code in options.only
     )
     vacuity = vacuous(program, lowered.obligations, results)
@@ -100,10 +111,12 @@ def verify(path: Path, options: Options = Options()) -> Report:
     return Report(program.driver, str(path), results, warnings, unmodelled, certificate)
 
 
-def _listed(lowered: Lowered) -> list[int]:
+def _listed(lowered: Lowered, strict: bool) -> list[int]:
     """The user's obligations, in source order."""
     numbers = [
-        n for n, o in enumerate(lowered.obligations) if n not in lowered.questions and o.code not in MUTUAL
+        n
+        for n, o in enumerate(lowered.obligations)
+        if n not in lowered.questions and (strict or o.code is not Property.D04)
     ]
     names = {source: index for index, source in enumerate(lowered.program.sources)}
 
@@ -125,9 +138,13 @@ def _verdicts(
     pool = _pool(lowered, analysis, analysis.formulas, options.full)
     checked = certify(pool, int(options.timeout * 1000))
     replays, timing = _Replays(lowered, analysis), lowered.ledger.timing
+    meetings = _Meetings(lowered, analysis, options, replays, checked)
     verdicts: dict[int, Verdict] = {}
-    for number in _listed(lowered):
+    for number in _listed(lowered, options.ordered):
         obligation = lowered.obligations[number]
+        if obligation.code in MUTUAL:
+            verdicts[number] = meetings.verdict(number)
+            continue
         if number in lowered.facts:
             verdicts[number] = _fact(obligation, lowered.facts[number])
             continue
@@ -195,6 +212,69 @@ def _fact(obligation: Obligation, holds: bool) -> Verdict:
     return Violated(Trace("", (), (step,)), replayed=True)
 
 
+class _Meetings:
+    """Verdicts on what only several contexts together can break."""
+
+    def __init__(
+        self, lowered: Lowered, analysis: Analysis, options: Options, replays: _Replays, checked: Checked
+    ) -> None:
+        from modelcheck.engines.analyse import Limits
+        from modelcheck.engines.deadlock import Deadlock
+
+        self.lowered = lowered
+        self.replays = replays
+        self.options = options
+        self.found: Deadlock | None = None
+        self.reason = "the fixpoint over all routines has no answer"
+        wanted = any(o.code in MUTUAL and (not options.only or o.code in options.only) for o in lowered.obligations)
+        if analysis.base is None or not wanted:
+            return
+        number = analysis.invariants.index(analysis.base)
+        if number in checked.rejected:
+            raise InternalError(f"Z3 rejects the invariant of all routines:\n{checked.rejected[number]}")
+        if number in checked.unanswered:
+            self.reason = "Z3 did not answer all queries of the certificate in time"
+            return
+        limits = Limits(options.steps, int(options.timeout * 1000))
+        self.found = Deadlock(lowered, analysis, limits, self._confirm)
+        self.found.run(options.ordered)
+
+    def _confirm(self, answers: Analysis) -> frozenset[int]:
+        """The questions whose answer "never" Z3 does not confirm.
+
+        Raises:
+            InternalError: Z3 speaks against it.
+        """
+        from modelcheck.evidence.certify import certify
+        from modelcheck.evidence.conditions import Pool, conditions
+
+        pool = Pool(self.options.full)
+        for number, invariant in enumerate(answers.invariants):
+            conditions(invariant, number, invariant.roots, pool)
+        checked = certify(pool, int(self.options.timeout * 1000))
+        if checked.rejected:
+            raise InternalError(f"Z3 rejects an invariant about what is held:\n{next(iter(checked.rejected.values()))}")
+        return frozenset(n for index in checked.unanswered for n in answers.invariants[index].obligations)
+
+    def verdict(self, number: int) -> Verdict:
+        from modelcheck.engines.analyse import Open
+        from modelcheck.engines.deadlock import Deadlocked, Excluded, Ranked
+
+        if self.found is None:
+            return Undecided(self.reason)
+        match self.found.findings.get(number):
+            case Ranked(reached):
+                return Proved("order", not reached)
+            case Excluded():
+                return Proved("cycles")
+            case Deadlocked(schedule, roots):
+                return self.replays.together(self.lowered.obligations[number], schedule, roots)
+            case Open(reason):
+                return Undecided(reason)
+            case None:
+                return Undecided("nothing starts or calls this")
+
+
 class _Replays:
     """Replays counterexamples on the interpreter, whose machine is made once for each root."""
 
@@ -222,6 +302,31 @@ class _Replays:
             raise InternalError(f"the counterexample to {obligation.id} does not replay: {outcome.reason}")
         return Violated(_in_words(self.lowered, whole), replayed=True)
 
+    def together(self, obligation: Obligation, schedule: Schedule, roots: Sequence[Root]) -> Verdict:
+        """Violated, if the run of several contexts is real; undecided where it rests on what is not known exactly.
+
+        Raises:
+            InternalError: the schedule is not a run of the model, or does not break the obligation.
+        """
+        actors, environments = [], {}
+        for number, (actor, root) in enumerate(zip(schedule.actors, roots, strict=True)):
+            steps = tuple(turn.step for turn in schedule.turns if turn.actor == number)
+            trace = Trace(actor.routine, actor.start, steps)
+            saturated = next((c.name for c in _choices(trace) if c.name.startswith(("count ", "counter "))), None)
+            if saturated is not None:
+                return Undecided(f"it depends on how often exactly ({saturated}), which is not counted that far")
+            guessed = _guessed(self.lowered, trace)
+            if guessed:
+                return Undecided(f"it depends on which values others write to `{guessed}`, which is not known exactly")
+            machine, lives = self._machine(root)
+            environments[actor.routine] = machine.environment
+            actors.append(replace(actor, start=_whole_start(root, actor.start, lives)))
+        whole = replace(schedule, actors=tuple(actors))
+        outcome = replay_schedule(self.lowered.program, whole, obligation, environments)
+        if not outcome.reproduced:
+            raise InternalError(f"the schedule that breaks {obligation.id} does not replay: {outcome.reason}")
+        return Violated(_told(self.lowered, whole), replayed=True)
+
     def _machine(self, root: Root) -> tuple[Machine, dict[str, frozenset[int]]]:
         found = self.machines.get(root)
         if found is None:
@@ -247,6 +352,18 @@ def _in_words(lowered: Lowered, trace: Trace) -> Trace:
         notes = [step.note, *(_writer(lowered, choice) for choice in choices)]
         steps.append(replace(step, choices=choices, note="; ".join(note for note in notes if note)))
     return replace(trace, start=start, steps=tuple(steps))
+
+
+def _told(lowered: Lowered, schedule: Schedule) -> Schedule:
+    """The schedule with values as the model writes them, and with the routines that write what is read meanwhile."""
+    actors = tuple(
+        replace(a, start=tuple(_shown(lowered.program, choice) for choice in a.start)) for a in schedule.actors
+    )
+    turns = []
+    for turn in schedule.turns:
+        told = _in_words(lowered, Trace("", (), (turn.step,)))
+        turns.append(replace(turn, step=told.steps[0]))
+    return replace(schedule, actors=actors, turns=tuple(turns))
 
 
 def _shown(program: Program, choice: Choice) -> Choice:

@@ -52,6 +52,11 @@ def render_all(diagnostics: Iterable[Diagnostic], width: int = 120, colour: bool
     return "\n\n".join([*(render(d, width, colour) for d in some), *([total] if total else [])])
 
 
+def excerpt(span: Span, width: int = 120, colour: bool = False) -> list[str]:
+    """The source line of a place with carets below it, as lines of at most `width` columns; none for a blank line."""
+    return _place(span, "-->", max(2, len(str(span.line))), width, _Paint(colour), _RED)[1:]
+
+
 class _Paint:
     def __init__(self, colour: bool) -> None:
         self.colour = colour

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from modelcheck import cli
+from modelcheck.cli import explain
+from modelcheck.cli.terminal import style
 
 SESSION = Path(__file__).with_name("cli.md")
 BLOCK = re.compile(r"^```(?P<kind>drvm|console) ?(?P<name>\S*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -36,6 +38,12 @@ def commands(block: re.Match[str], session: str) -> Iterator[Command]:
     for text, output in zip(parts[1::2], parts[2::2], strict=True):
         yield Command(line, text, output)
         line += 1 + output.count("\n")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test finds what another left."""
+    monkeypatch.setenv("MODELCHECK_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
 
 
 def run(command: str, folder: Path) -> tuple[int, str]:
@@ -110,7 +118,8 @@ def test_a_full_disk_is_said(tmp_path: Path) -> None:
 
 def test_ctrl_c_ends_with_a_word(tmp_path: Path) -> None:
     program = (
-        "import sys, time; from modelcheck import cli; cli._explain = lambda o: time.sleep(60); sys.exit(cli.main())"
+        "import sys, time; from modelcheck import cli; from modelcheck.cli import explain;"
+        "explain.run = lambda o: time.sleep(60); sys.exit(cli.main())"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", "print('ready', flush=True);" + program, "explain"],
@@ -133,7 +142,7 @@ def test_an_internal_error_is_4_and_says_so(
     def broken(_: object) -> int:
         raise KeyError("lost")
 
-    monkeypatch.setattr(cli, "_explain", broken)
+    monkeypatch.setattr(explain, "run", broken)
     assert cli.main(["explain"]) == 4
     complaint = capsys.readouterr().err
     assert "internal error" in complaint
@@ -235,7 +244,7 @@ def test_colour_is_for_terminals(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
-    assert cli._style(sys.stdout, None).colour is colour
+    assert style(sys.stdout, None).colour is colour
 
 
 @pytest.mark.parametrize("wrong", ["0", "-1", "nan", "inf", "soon"])

@@ -82,6 +82,8 @@ class Analysis:
     formulas: list[FormulaInvariant | BlockInvariant] = field(default_factory=list)
     decisions: dict[int, Decision] = field(default_factory=dict)
     lives: dict[Root, Lives] = field(default_factory=dict)
+    base: Invariant | None = None
+    """Of all roots, with nothing followed: where contexts wait is read off it. None: the fixpoint gave up."""
     _roots: dict[int, list[Root]] = field(default_factory=dict)
     _ends: dict[Root, dict[str, tuple[int, ...]]] = field(default_factory=dict)
 
@@ -95,7 +97,25 @@ class Analysis:
         wanted |= set(self.lowered.ledger.timing.values())
         wanted -= {n for n, o in enumerate(self.lowered.obligations) if o.code in MUTUAL}
         self.decide(wanted & set(self._roots))  # what no root comes to is not proved by that: it has no decision
+        self._find_base()
         self._last_resort()
+
+    def _find_base(self) -> None:
+        """The invariant of all roots with nothing followed; most often one of those made already."""
+        for invariant in self.invariants:
+            current = all(invariant.lives[root] == self.lives[root] for root in invariant.roots)
+            if invariant.obligations and current and len(invariant.roots) == len(self.lowered.roots):
+                if self.base is None or len(invariant.tracked) < len(self.base.tracked):
+                    self.base = invariant
+        if self.base is None and self.lowered.roots:
+            fixpoint = Fixpoint(self.lowered.roots, frozenset(), self.limits.steps)
+            try:
+                for root in self.lowered.roots:
+                    fixpoint.run(root, self.lives[root])
+            except GaveUp:
+                return
+            self.base = _invariant(fixpoint, self.lives, frozenset())
+            self.invariants.append(self.base)
 
     def _last_resort(self) -> None:
         """Path-merged queries and then Spacer, for what the tables could not decide."""
@@ -296,9 +316,7 @@ class Analysis:
     def _alarm(self, fixpoint: Fixpoint, root: Root, moves: list[Move], obligation: int) -> frozenset[Cell]:
         """Decides an alarm, or gives what to follow."""
         tracked = fixpoint.tracked
-        answer = decide(
-            self.lowered, root, self.lives[root], moves, obligation, tracked, self.limits.milliseconds
-        )
+        answer = decide(self.lowered, root, self.lives[root], moves, obligation, tracked, self.limits.milliseconds)
         match answer:
             case Feasible(trace):
                 self.decisions[obligation] = Broken(trace, root)

@@ -1,17 +1,22 @@
-"""Runs one context of a driver on plain values, straight from docs/language.md, sections 2 to 6.
+"""Runs contexts of a driver on plain values, straight from docs/language.md: one by itself (sections 2 to 6), or
+several on their processors (section 7).
 
 It exists to check others: counterexamples are replayed here, and the tests explore all runs of small models with it. So
 it shares nothing with the encoding or the engines. A routine becomes a flat list of instructions for a stack machine;
 a `State` is a value that can be copied and compared, and `Machine.step` runs one step of it. Whatever the model leaves
-open is asked of the caller: `choose(name, allowed)`, in the order of the table of choices in section 4.
+open is asked of the caller: `choose(name, allowed)`, in the order of the table of choices in section 4. A `World` holds
+several contexts, whose steps `Player`, a machine, divides before each acquisition.
 
 A failed obligation is reported and the run goes on.
 """
 
 from __future__ import annotations
 
+from modelcheck.interpret.entrants import closed_world
 from modelcheck.interpret.machine import Machine
+from modelcheck.interpret.player import TooLong
 from modelcheck.interpret.replay import Replay, replay, replay_on
+from modelcheck.interpret.schedule import Outcome, replay_schedule
 from modelcheck.interpret.state import Divergence, State
 from modelcheck.interpret.values import (
     FREED,
@@ -25,6 +30,7 @@ from modelcheck.interpret.values import (
     Failure,
     Stepped,
 )
+from modelcheck.interpret.world import Configuration, Entrant, World
 
 __all__ = [
     "FREED",
@@ -34,13 +40,20 @@ __all__ = [
     "RETURNED",
     "UNINITIALISED",
     "Choose",
+    "Configuration",
     "Divergence",
+    "Entrant",
     "Environment",
     "Failure",
     "Machine",
+    "Outcome",
     "Replay",
     "State",
     "Stepped",
+    "TooLong",
+    "World",
+    "closed_world",
     "replay",
     "replay_on",
+    "replay_schedule",
 ]

@@ -210,6 +210,44 @@ class LockOp:
 
 
 @dataclass(frozen=True, slots=True)
+class SignalOp:
+    """`wait`, `set` or `clear` an event."""
+
+    verb: s.SignalOp
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """`enable` and `disable`: whether the system may start what the place denotes."""
+
+    on: bool
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class ClauseLock:
+    """What the `acquires` or `releases` clause of that number does, for an extern without a body."""
+
+    number: int
+    acquires: bool
+    mode: s.Mode
+    tag: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClauseLevel:
+    """What the `raises` clause of that number does, for an extern without a body."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class GiveBack:
+    """What an extern without a body gives back, within its `ensures`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     up: bool
 
@@ -269,11 +307,15 @@ Instruction: TypeAlias = (
     | Check
     | Touch
     | LockOp
+    | SignalOp
+    | Permit
+    | ClauseLock
+    | ClauseLevel
+    | GiveBack
     | Change
     | MayBlock
     | Boundary
     | Finish
-    | Spend
     | Spend
 )
 SILENT = (Jump, Branch, Select, Pend, Resume, Unpend, EnterAtomic)

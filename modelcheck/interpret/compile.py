@@ -12,11 +12,14 @@ from modelcheck.interpret.code import (
     CallUnmodelled,
     Change,
     Check,
+    ClauseLevel,
+    ClauseLock,
     Code,
     Combine,
     End,
     EnterAtomic,
     Fresh,
+    GiveBack,
     Instruction,
     Invoke,
     IsHeld,
@@ -29,12 +32,14 @@ from modelcheck.interpret.code import (
     Negate,
     NoneHeld,
     Pend,
+    Permit,
     Point,
     Pop,
     Push,
     Result,
     Resume,
     Select,
+    SignalOp,
     Spend,
     Star,
     Store,
@@ -90,7 +95,19 @@ class Compiler:
         if item.body is not None:
             self.scopes = [{local.slot: local for _, local in code.params}]
             self.body(item.body)
+        else:
+            self.effects(item.clauses)
         return code
+
+    def effects(self, clauses: tuple[s.Clause, ...]) -> None:
+        """An extern without a body does what its clauses say; what it gives back is open."""
+        for number, clause in enumerate(clauses):
+            match clause:
+                case s.LockClause(acquires, _, mode, tag):
+                    self.emit(ClauseLock(number, acquires, mode, tag))
+                case s.RaisesClause():
+                    self.emit(ClauseLevel(number))
+        self.emit(GiveBack())
 
     def body(self, block: s.Block) -> None:
         self.find_labels(block, ())
@@ -661,6 +678,10 @@ class Compiler:
                 self.emit(Change(isinstance(stmt, s.Raise)))
             case s.Blocks():
                 self.emit(MayBlock())
+            case s.Signal(op, event):
+                self.emit(SignalOp(op, self.ref(event)))
+            case s.Enable(on, name):
+                self.emit(Permit(on, self.ref(s.Ref(name, (), stmt.span))))
             case s.Require(condition, code, why):
                 self.expr(condition, BOOL)
                 self.emit(Check(Property(code), why))

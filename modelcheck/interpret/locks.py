@@ -70,6 +70,14 @@ class Locks(Memory):
         under = s.Mode.SHARED if held[0] else s.Mode.EXCLUSIVE
         return kind is not None and any(r.mode is wanted and r.under is under for r in kind.recursion)
 
+    def _open(self, lock: str, shared: bool) -> bool:
+        """Whether other contexts leave the lock to be taken in that mode; for one alone they do."""
+        return True
+
+    def _sole(self, lock: str) -> bool:
+        """Whether no other context holds the lock; for one alone there is none."""
+        return True
+
     def _take(self, lock: str, shared: bool, tag: str | None) -> None:
         """The hold counts up. What others wrote to the variables it guards is seen from now on."""
         held = self.state.holds.get(lock)
@@ -96,7 +104,7 @@ class Locks(Memory):
             return False
         self._alive(lock)
         shared = mode is s.Mode.SHARED
-        if not self._admits(lock, shared) or not self.choose("try", (0, 1)):
+        if not self._admits(lock, shared) or not self._open(lock, shared) or not self.choose("try", (0, 1)):
             return False
         self._take(lock, shared, tag)
         return True
@@ -139,7 +147,7 @@ class Locks(Memory):
         if not held[0]:
             self._fail(Property.B04, lock)
             return False
-        if not self.choose("try", (0, 1)):
+        if not self._sole(lock) or not self.choose("try", (0, 1)):
             return False
         self.state.holds[lock] = (False, held[1], held[2])
         return True

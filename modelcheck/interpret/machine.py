@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Self
 
 from modelcheck import syntax as s
 from modelcheck.interpret.code import Boundary, Code, Finish, Invoke, Load, Mark, Push, Store
@@ -19,9 +20,9 @@ from modelcheck.verdict import HIGH_LEVEL
 class Machine(Steps):
     """Runs the roots of a program, one step at a time, under one environment. Compiled bodies are kept."""
 
-    def with_environment(self, environment: Environment) -> Machine:
+    def with_environment(self, environment: Environment) -> Self:
         """The same machine in another environment; what was compiled is shared."""
-        other = Machine.__new__(Machine)
+        other = type(self).__new__(type(self))
         for name, value in vars(self).items():
             setattr(other, name, value)
         other.environment = environment
@@ -41,16 +42,17 @@ class Machine(Steps):
         named = named_levels(self.program)
         if role is None or role.irql is None:
             return tuple(sorted(named))
-        low, high = (self._role_level(e, arguments) for e in role.irql)
+        low, high = (self.role_level(e, arguments) for e in role.irql)
         return tuple(sorted(level for level in {*named, low, high} if low <= level <= high))
 
-    def _role_level(self, expr: s.Expr, arguments: Mapping[str, s.Ref | int]) -> int:
+    def role_level(self, expr: s.Expr, arguments: Mapping[str, s.Ref | int]) -> int:
+        """A level as a role gives it, in which the parameters of the role may stand."""
         match expr:
             case s.Ref(name, selectors) if name in arguments:
                 value = arguments[name]
                 if isinstance(value, int):
                     return value
-                return self._role_level(s.Ref(value.name, (*value.selectors, *selectors), expr.span), {})
+                return self.role_level(s.Ref(value.name, (*value.selectors, *selectors), expr.span), {})
         value_of = self.program.constant(expr)
         return HIGH_LEVEL if value_of is None else value_of
 

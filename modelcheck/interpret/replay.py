@@ -10,7 +10,7 @@ from modelcheck.interpret.machine import Machine
 from modelcheck.interpret.state import Divergence
 from modelcheck.interpret.values import Environment, Failure, Stepped
 from modelcheck.resolve import Program
-from modelcheck.verdict import Choice, Obligation, Trace
+from modelcheck.verdict import Choice, Obligation, Step, Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +26,12 @@ class Replay:
     """The first step that stands elsewhere in the run than in the trace; the choices fit all the same."""
 
 
-class _Script:
+class Script:
     """Answers choices from a trace, in order."""
 
-    def __init__(self, trace: Trace) -> None:
-        self.start = {c.name: c.value for c in trace.start}
-        self.queue: deque[Choice] = deque(c for step in trace.steps for c in step.choices)
+    def __init__(self, start: tuple[Choice, ...], steps: Sequence[Step]) -> None:
+        self.start = {c.name: c.value for c in start}
+        self.queue: deque[Choice] = deque(c for step in steps for c in step.choices)
 
     def at_start(self, name: str, allowed: Sequence[int]) -> int:
         if name not in self.start:
@@ -77,7 +77,7 @@ def replay_on(machine: Machine, trace: Trace, claimed: Obligation | None = None,
 def _replay_bound(
     machine: Machine, trace: Trace, binding: Mapping[str, str], claimed: Obligation | None, limit: int
 ) -> Replay:
-    script = _Script(trace)
+    script = Script(trace.start, trace.steps)
     steps, misplaced = 0, ""
     failures: tuple[Failure, ...] = ()
     try:

@@ -27,6 +27,8 @@ class Frame:
     fresh: bool = False
     level: int = 0
     holds: dict[str, Hold] = field(default_factory=dict)
+    atomic: bool = False
+    """Whether the statement that began last stands in `atomic`."""
 
     def copy(self) -> Frame:
         return Frame(
@@ -43,6 +45,7 @@ class Frame:
             self.fresh,
             self.level,
             self.holds,
+            self.atomic,
         )
 
     def key(self) -> Hashable:
@@ -106,6 +109,10 @@ class State:
 
 class Over(Exception):
     """The run ends inside a step: it waits for ever, or an assumption does not hold."""
+
+
+class Discarded(Over):
+    """The run is none: an assumption does not hold."""
 
 
 class Divergence(Exception):

@@ -15,12 +15,15 @@ from modelcheck.interpret.code import (
     CallUnmodelled,
     Change,
     Check,
+    ClauseLevel,
+    ClauseLock,
     Code,
     Combine,
     End,
     EnterAtomic,
     Finish,
     Fresh,
+    GiveBack,
     Instruction,
     Invoke,
     IsHeld,
@@ -32,12 +35,14 @@ from modelcheck.interpret.code import (
     Negate,
     NoneHeld,
     Pend,
+    Permit,
     Point,
     Pop,
     Push,
     Result,
     Resume,
     Select,
+    SignalOp,
     Spend,
     Star,
     Store,
@@ -49,9 +54,19 @@ from modelcheck.interpret.code import (
 from modelcheck.interpret.compile import Compiler
 from modelcheck.interpret.locks import Locks
 from modelcheck.interpret.memory import number_of
-from modelcheck.interpret.state import Frame, Over, State
+from modelcheck.interpret.state import Discarded, Frame, Over, State
 from modelcheck.interpret.tables import DEFERRED_ROLES
-from modelcheck.interpret.values import MAX_COUNT, MAX_FRAMES, RETURNED, Choose, Failure, Hold, Stepped, Value
+from modelcheck.interpret.values import (
+    MAX_COUNT,
+    MAX_FRAMES,
+    RETURNED,
+    Choose,
+    Failure,
+    Hold,
+    Stepped,
+    Target,
+    Value,
+)
 from modelcheck.interpret.walk import held_anywhere, mentions_irql
 from modelcheck.resolve import apply, find_role
 from modelcheck.source import Span
@@ -78,25 +93,32 @@ class Steps(Locks):
     def _until_boundary(self) -> tuple[str, int, Span]:
         """Runs up to the end of a statement of a routine, a call of a routine, or the end of the root."""
         while True:
-            frame = self.state.frames[-1]
-            if frame.pc >= len(frame.code.instructions):
-                self._leave()
-                continue
-            instruction = frame.code.instructions[frame.pc]
-            routine, depth, span = self._routine(), frame.depth, frame.site or frame.span
-            frame.pc += 1
-            self._run(instruction)
-            match instruction:
-                case End() if frame.code.is_routine:
-                    return routine, depth, frame.span
-                case Invoke(callee, at) if isinstance(callee, s.Routine) and depth >= 0:
-                    return routine, depth, frame.site or at
-                case CallBack(_, _, at):
-                    return routine, depth, frame.site or at
-                case Boundary(at):
-                    return routine, 0, at
-                case Finish():
-                    return routine, 0, span
+            done = self._once()
+            if done is not None:
+                return done
+
+    def _once(self) -> tuple[str, int, Span] | None:
+        """Runs one instruction; where a step ends with it, tells where that stands."""
+        frame = self.state.frames[-1]
+        if frame.pc >= len(frame.code.instructions):
+            self._leave()
+            return None
+        instruction = frame.code.instructions[frame.pc]
+        routine, depth, span = self._routine(), frame.depth, frame.site or frame.span
+        frame.pc += 1
+        self._run(instruction)
+        match instruction:
+            case End() if frame.code.is_routine:
+                return routine, depth, frame.span
+            case Invoke(callee, at) if isinstance(callee, s.Routine) and depth >= 0:
+                return routine, depth, frame.site or at
+            case CallBack(_, _, at):
+                return routine, depth, frame.site or at
+            case Boundary(at):
+                return routine, 0, at
+            case Finish():
+                return routine, 0, span
+        return None
 
     def _settle(self) -> None:
         """Goes on over what is no step, so that a state stands before its next step, or at its end."""
@@ -208,7 +230,7 @@ class Steps(Locks):
                 frame.result = self._returned(frame, stack.pop())
             case Suppose():
                 if not stack.pop():
-                    raise Over("an assumption does not hold")
+                    raise Discarded("an assumption does not hold")
             case Check(code, why):
                 if not stack.pop():
                     self._fail(code, frame.callee if frame.site else "", why)
@@ -216,6 +238,21 @@ class Steps(Locks):
                 self._touch(self._place(place), write)
             case LockOp():
                 self._lock_op(instruction)
+            case SignalOp(verb, place):
+                self._signal(verb, self._place(place))
+            case Permit(on, place):
+                self._permit(on, self._place(place))
+            case ClauseLock(number, acquires, mode, tag):
+                claimed = frame.slots[f"$clause{number}"]
+                assert isinstance(claimed, tuple)
+                if acquires:
+                    self._acquire(self._lock(claimed), mode, tag)
+                else:
+                    self._release(self._lock(claimed), mode, tag)
+            case ClauseLevel(number):
+                self._change(number_of(frame.slots[f"$clause{number}"]), up=True)
+            case GiveBack():
+                self._give_back(frame)
             case Change(up):
                 self._change(number_of(stack.pop()), up)
             case MayBlock():
@@ -231,6 +268,12 @@ class Steps(Locks):
             case Boundary():
                 pass
 
+    def _signal(self, verb: s.SignalOp, target: Target) -> None:
+        """`wait`, `set` and `clear` have no effect on one context alone."""
+
+    def _permit(self, on: bool, target: Target) -> None:
+        """`enable` and `disable` have no effect on one context alone."""
+
     def _returned(self, frame: Frame, value: Value) -> Value:
         """The value of `return e`, within the type of the routine."""
         domain = frame.code.result
@@ -244,6 +287,7 @@ class Steps(Locks):
         """What others may have written to the variables that the statement reads."""
         if frame.code.is_routine:
             frame.span = begin.span
+        frame.atomic = begin.atomic
         if begin.atomic:
             first, frame.fresh = frame.fresh, False
             if not first:
@@ -282,8 +326,6 @@ class Steps(Locks):
         arguments = caller.stack[len(caller.stack) - count :]
         del caller.stack[len(caller.stack) - count :]
         self._enter(code, arguments, span)
-        if isinstance(callee, s.Extern) and callee.body is None:
-            self._effects(callee)
 
     def _enter(self, code: Code, arguments: list[Value], span: Span) -> None:
         """Puts a frame on top, with its parameters; what the callee requires is checked at the call."""
@@ -328,21 +370,9 @@ class Steps(Locks):
                 case s.LockClause() | s.RaisesClause():
                     frame.slots[f"$clause{number}"] = self._evaluate(code.conditions[number])
 
-    def _effects(self, extern: s.Extern) -> None:
-        """An extern without a body does what its clauses say; what it gives back is open."""
-        frame = self.state.frames[-1]
+    def _give_back(self, frame: Frame) -> None:
+        """What an extern without a body gives back is open, within its `ensures`."""
         code = frame.code
-        for number, clause in enumerate(extern.clauses):
-            match clause:
-                case s.LockClause(acquires, _, mode, tag):
-                    target = frame.slots[f"$clause{number}"]
-                    assert isinstance(target, tuple)
-                    if acquires:
-                        self._acquire(self._lock(target), mode, tag)
-                    else:
-                        self._release(self._lock(target), mode, tag)
-                case s.RaisesClause():
-                    self._change(number_of(frame.slots[f"$clause{number}"]), up=True)
         for param, local in code.params:
             if isinstance(param, s.ValueParam) and param.by_ref and local.domain is not None:
                 value = self.choose(f"out {param.name}", local.domain.open)
@@ -351,10 +381,10 @@ class Steps(Locks):
                     self._put(target, value, None, param.name)
         if code.result is not None:
             frame.result = frame.slots["$result"] = self.choose("result", code.result.open)
-        for number, clause in enumerate(extern.clauses):
+        for number, clause in enumerate(code.clauses):
             ensures = isinstance(clause, s.ConditionClause) and clause.kind is s.ClauseKind.ENSURES
             if ensures and not self._evaluate(code.conditions[number]):
-                raise Over("the routine does not give this back")
+                raise Discarded("the routine does not give this back")
 
     def _unmodelled(self, frame: Frame, call: CallUnmodelled) -> None:
         """Held to its documented bounds; what it does to locks is not known and taken to be nothing."""

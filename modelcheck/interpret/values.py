@@ -54,7 +54,9 @@ class Failure:
 
     def breaks(self, obligation: Obligation) -> bool:
         """Whether it is this obligation that failed: same property, routine and place; subject and reason as far as
-        both say them."""
+        both say them. A race is of the data, wherever it is."""
+        if self.code is Property.R03:
+            return self.code == obligation.code and self.subject == obligation.subject
         same_place = (
             self.span.source.name == obligation.span.source.name
             and self.span.start <= max(obligation.span.end, obligation.span.start + 1)

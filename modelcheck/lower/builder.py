@@ -92,6 +92,7 @@ class Builder:
             frozenset(effects.writes),
             frozenset(effects.kills),
             effects.demands_free,
+            effects.meets_others,
             scratch,
         )
         return operation
@@ -134,6 +135,7 @@ class _Effects:
         self.writes: set[int] = set()
         self.kills: set[int] = set()
         self.demands_free = False
+        self.meets_others = False
 
     def read(self, registers: Iterable[int]) -> None:
         self.reads.update(r for r in registers if r not in self.kills)
@@ -173,6 +175,8 @@ class _Effects:
                 self.write(register, False)
                 if result is not None:
                     self.write(result, certain)
+                elif isinstance(instruction, ir.Take):
+                    self.meets_others = True
             case ir.Drop(register):
                 self.read({register})
                 self.write(register, False)
@@ -180,5 +184,7 @@ class _Effects:
                 self.read(registers_of(level) | {register})
                 self.write(register, False)
                 self.demands_free = True
-            case ir.Await() | ir.Signal() | ir.Access() | ir.Enable() | ir.Reenter():
+            case ir.Await() | ir.Access() | ir.Reenter():
+                self.meets_others = True
+            case ir.Signal() | ir.Enable():
                 pass

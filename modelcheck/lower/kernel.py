@@ -112,6 +112,10 @@ class KernelCalls(Evaluator):
         """What each parameter stands for inside the kernel routine."""
         names: dict[str, Binding] = {}
         by_reference = {a.ref.name for a in args if isinstance(a, s.Address)}
+        for number, arg in enumerate(args):
+            param = params[number] if number < len(params) else None
+            if not (isinstance(param, s.ObjectParam) and param.kind is s.ObjectKind.EVENT):
+                self._hand_over(arg, frame)
         for param, arg in zip(params, args, strict=False):
             ref = arg.ref if isinstance(arg, s.Address) else arg
             match param:
@@ -130,6 +134,15 @@ class KernelCalls(Evaluator):
                 case _:
                     pass
         return names
+
+    def _hand_over(self, arg: s.Expr, frame: Frame) -> None:
+        """An event that goes where the model does not look may be set by the system."""
+        ref = arg.ref if isinstance(arg, s.Address) else arg
+        if isinstance(ref, s.Ref):
+            binding = frame.names.get(ref.name)
+            name = binding.name if isinstance(binding, Object) else qualified(ref)
+            if name in self.program.events:
+                self.ledger.handed.add(name)
 
     def _value(
         self, kind: s.Type, by_ref: bool, arg: s.Expr, ref: s.Expr, frame: Frame, by_reference: set[str]
@@ -314,6 +327,8 @@ class KernelCalls(Evaluator):
         """A documented routine is held to its IRQL bounds; anything else taints all that follows."""
         if self.timed:
             self._untimed(call.name, call.span)
+        for arg in call.args:
+            self._hand_over(arg, frame)
         known = documented.lookup(call.name)
         if known is None or known.has_lock_effect:
             self.ledger.unmodelled.setdefault(call.name, call.span)

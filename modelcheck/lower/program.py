@@ -137,6 +137,9 @@ class _ProgramLowerer:
                 self._fact(Property.B07, data.span, name, why, not data.paged)
             if data.guards:
                 self._fact(Property.R02, data.span, name, f"{name} has one guard", len(data.guards) == 1)
+            elif data.span.source in self.program.own:
+                why = f"no two contexts touch {name} at once, one of them writing"
+                self.ledger.number(Property.R03, "", data.span, name, why)
         for name, variable in self.program.variables.items():
             if variable.guards:
                 self._fact(Property.R02, variable.span, name, f"{name} has one guard", len(variable.guards) == 1)
@@ -264,7 +267,11 @@ class _ProgramLowerer:
         graph = Graph(f"start {plan.routine.name}", plan.routine.name, plan.routine.span)
         harness = _Harness(unit, graph, plan, self.lowered.levels)
         levels = harness.lower()
-        root = Root(plan.routine.name, graph, plan.phase, levels, unit.state.environment, harness.goes_on)
+        kind = "thread" if plan.role is None else plan.role.kind.value
+        role = "" if plan.role is None else plan.role.name
+        environment = unit.state.environment
+        root = Root(plan.routine.name, graph, plan.phase, levels, environment, kind, role, plan.single)
+        root.continues = harness.goes_on
         root.given = [*harness.given_cells, *(unit.state.hold(lock) for lock in sorted(harness.claims))]
         root.end = harness.end
         root.starts = self._starts(plan, plans, writes)

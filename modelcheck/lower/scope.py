@@ -187,6 +187,8 @@ class Ledger:
     """For each T01 obligation the question whether all costs on the way are known."""
     untimed: dict[str, Span] = field(default_factory=dict)
     """Callees of unknown cost."""
+    handed: set[str] = field(default_factory=set)
+    """Events given to kernel routines that are not about events: the system may set them."""
     assumed: dict[str, Span] = field(default_factory=dict)
     """Kernel routines whose cost no model states, taken to be nothing."""
 

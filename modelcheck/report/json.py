@@ -13,7 +13,22 @@ from modelcheck.diagnostics import Diagnostic
 from modelcheck.report.explain import title
 from modelcheck.report.outcome import Exit, Outcome, Tally, status, tally, word
 from modelcheck.source import Span
-from modelcheck.verdict import Choice, Proved, Report, Result, Step, Trace, Undecided, Verdict, Violated
+from modelcheck.verdict import (
+    Actor,
+    Choice,
+    Hierarchy,
+    Proved,
+    Report,
+    Result,
+    Schedule,
+    Step,
+    Trace,
+    Turn,
+    Undecided,
+    Verdict,
+    Violated,
+    Wait,
+)
 
 Json: TypeAlias = dict[str, Any]
 
@@ -65,16 +80,22 @@ _STATUS = {
 
 
 def _report(report: Report) -> Json:
+    schedules: dict[Schedule, int] = {}
+    for result in report.results:
+        if isinstance(result.verdict, Violated) and isinstance(result.verdict.trace, Schedule):
+            schedules.setdefault(result.verdict.trace, len(schedules))
     return {
         "driver": report.driver,
         "summary": _tally(tally(report.results)),
-        "results": [_result(r) for r in report.results],
+        "results": [_result(r, schedules) for r in report.results],
+        "schedules": [_schedule(s) for s in schedules],
+        "hierarchy": _hierarchy(report.hierarchy) if report.hierarchy else None,
         "warnings": [_diagnostic(d) for d in report.warnings],
         "unmodelled": list(report.unmodelled),
     }
 
 
-def _result(result: Result) -> Json:
+def _result(result: Result, schedules: dict[Schedule, int]) -> Json:
     obligation = result.obligation
     return {
         "id": obligation.id,
@@ -83,22 +104,29 @@ def _result(result: Result) -> Json:
         "routine": obligation.routine,
         "subject": obligation.subject,
         "why": obligation.why,
+        "scenario": obligation.scenario,
         "place": _place(obligation.span),
         "verdict": word(result.verdict),
-        **_evidence(result.verdict),
+        **_evidence(result.verdict, schedules),
     }
 
 
-def _evidence(verdict: Verdict) -> Json:
+def _evidence(verdict: Verdict, schedules: dict[Schedule, int]) -> Json:
     match verdict:
         case Proved():
             return {"certificate": verdict.certificate, "unreachable": verdict.unreachable}
         case Violated():
-            return {"replayed": verdict.replayed, "trace": _trace(verdict.trace)}
+            return {"replayed": verdict.replayed, **_run(verdict.trace, schedules)}
         case Undecided():
             return {"reason": verdict.reason, "reached": verdict.reached}
         case _:
             assert_never(verdict)
+
+
+def _run(evidence: Trace | Schedule, schedules: dict[Schedule, int]) -> Json:
+    if isinstance(evidence, Schedule):
+        return {"schedule": schedules[evidence]}
+    return {"trace": _trace(evidence)}
 
 
 def _trace(trace: Trace) -> Json:
@@ -106,6 +134,51 @@ def _trace(trace: Trace) -> Json:
         "root": trace.root,
         "start": [_choice(c) for c in trace.start],
         "steps": [_step(s) for s in trace.steps],
+    }
+
+
+def _schedule(schedule: Schedule) -> Json:
+    return {
+        "scenario": schedule.scenario,
+        "processors": schedule.processors,
+        "contexts": [_actor(a) for a in schedule.actors],
+        "turns": [_turn(t) for t in schedule.turns],
+        "waits": [_wait(w) for w in schedule.waits],
+    }
+
+
+def _actor(actor: Actor) -> Json:
+    return {
+        "name": actor.name,
+        "routine": actor.routine,
+        "kind": actor.kind,
+        "processor": actor.processor,
+        "start": [_choice(c) for c in actor.start],
+    }
+
+
+def _turn(turn: Turn) -> Json:
+    return {
+        "context": turn.actor,
+        "event": turn.event,
+        "lock": turn.lock,
+        "mode": turn.mode,
+        "step": _step(turn.step),
+    }
+
+
+def _wait(wait: Wait) -> Json:
+    return {"context": wait.actor, "reason": wait.reason, "subject": wait.subject, "by": list(wait.by)}
+
+
+def _hierarchy(hierarchy: Hierarchy) -> Json:
+    return {
+        "ranks": [{"lock": name, "rank": rank} for name, rank in hierarchy.ranks],
+        "order": [
+            {"held": held, "wanted": wanted, "places": [_place(span) for span in places]}
+            for held, wanted, places in hierarchy.order
+        ],
+        "ruled_out": [{"locks": list(ruled.locks), "by": ruled.by} for ruled in hierarchy.ruled],
     }
 
 

@@ -45,7 +45,7 @@ class Outcome:
     """What became of one file: a report, or the diagnostics that reject it, or our own failure.
 
     `path` is as given on the command line. `only_imported` is set for a file of a folder that declares no driver
-    because another file of the run imports it: it is checked there.
+    because another file of the run imports it: it is checked there. `known` are violations that the baseline has.
     """
 
     path: str
@@ -53,6 +53,12 @@ class Outcome:
     rejected: tuple[Diagnostic, ...] = ()
     crashed: str = ""
     only_imported: bool = False
+    known: tuple[Result, ...] = ()
+
+    @property
+    def news(self) -> tuple[Result, ...]:
+        """The violations that nobody has accepted."""
+        return tuple(r for r in self.report.violated if r not in self.known) if self.report else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +118,7 @@ def status(outcome: Outcome, undecided_is_error: bool = True) -> Exit:
         return Exit.WRONG_INPUT
     if report is None or not report.results:
         return Exit.NOTHING_CHECKED
-    if report.violated:
+    if outcome.news:
         return Exit.VIOLATED
     if report.undecided and undecided_is_error:
         return Exit.UNKNOWN

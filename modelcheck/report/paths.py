@@ -32,13 +32,13 @@ def model_files(given: Sequence[str]) -> Iterator[tuple[Path, bool]]:
     """Each model once, in the order given, a folder's sorted by name; with whether it came from a folder.
 
     Raises:
-        Usage: for what is not there.
+        Usage: for what is not there, and for a folder that cannot be looked into.
     """
     seen: set[Path] = set()
     for name in given:
         path = Path(name)
         if path.is_dir():
-            found = sorted((p for p in path.rglob("*.drvm") if p.is_file()), key=lambda p: p.parts)
+            found = sorted(_below(path), key=lambda p: p.parts)
         elif path.exists():
             found = [path]
         else:
@@ -49,25 +49,41 @@ def model_files(given: Sequence[str]) -> Iterator[tuple[Path, bool]]:
                 yield file, path.is_dir()
 
 
+def _below(folder: Path) -> Iterator[Path]:
+    """Everything called `*.drvm` that is no folder: a link that leads nowhere is a model that cannot be read."""
+
+    def refuse(error: OSError) -> None:
+        raise Usage(f"cannot look into {error.filename}: {error.strerror or error}")
+
+    for place, _, names in os.walk(folder, onerror=refuse):
+        yield from (Path(place, name) for name in names if name.endswith(".drvm"))
+
+
 def imported_by_another(path: Path, files: Sequence[tuple[Path, bool]]) -> bool:
     """Whether another file of the run imports this one: then it is checked there."""
     for other, _ in files:
-        text = other.read_text(encoding="utf-8", errors="replace") if other != path else ""
+        if other == path:
+            continue
+        try:
+            text = other.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue  # it has an outcome of its own
         if any((other.parent / name).resolve() == path.resolve() for name in _IMPORT.findall(text)):
             return True
     return False
 
 
-def must_be_writable(output: str | None, proofs: str | None) -> None:
-    """Finds out before the work whether its result has a place to go.
+def must_be_writable(outputs: Sequence[str], proofs: str | None) -> None:
+    """Finds out before the work whether its results have a place to go.
 
     Raises:
         Usage: if not.
     """
-    if output and Path(output).is_dir():
-        raise Usage(f"cannot write {output}: it is a folder")
-    if output and not Path(output).absolute().parent.is_dir():
-        raise Usage(f"cannot write {output}: there is no such folder")
+    for file in outputs:
+        if Path(file).is_dir():
+            raise Usage(f"cannot write {file}: it is a folder")
+        if not Path(file).absolute().parent.is_dir():
+            raise Usage(f"cannot write {file}: there is no such folder")
     if proofs:
         try:
             Path(proofs).mkdir(parents=True, exist_ok=True)
@@ -75,13 +91,13 @@ def must_be_writable(output: str | None, proofs: str | None) -> None:
             raise Usage(f"cannot write to {proofs}: {error.strerror or error}") from None
 
 
-def write_whole(path: Path, text: str) -> None:
-    """All of `text` or nothing: whoever reads the file never sees half of it.
+def write_whole(path: Path, content: str | bytes) -> None:
+    """All of it or nothing: whoever reads the file never sees half of it.
 
     Raises:
         Usage: when it cannot be written.
     """
-    data = text.encode("utf-8", errors="backslashreplace")
+    data = content.encode("utf-8", errors="backslashreplace") if isinstance(content, str) else content
     target = path.resolve()
     beside = target.with_name(f".{target.name}.{os.getpid()}")
     try:

@@ -5,44 +5,36 @@ Everything fits the given width (80 columns by default); nothing is cut off, lon
 
 from __future__ import annotations
 
-import re
 import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from modelcheck.diagnostics import Diagnostic
+from modelcheck.render import excerpt
 from modelcheck.report.explain import title
 from modelcheck.report.outcome import Outcome, Tally, tally
+from modelcheck.report.run import Blocked, Case, Moment, Run, by_scenario, cases
+from modelcheck.report.words import (
+    advice,
+    clean,
+    file_name,
+    held_words,
+    level_name,
+    ruled_words,
+)
 from modelcheck.verdict import (
-    APC_LEVEL,
-    DISPATCH_LEVEL,
-    HIGH_LEVEL,
-    NO_LEVEL,
-    PASSIVE_LEVEL,
-    Choice,
+    Hierarchy,
     Property,
     Report,
     Result,
+    Schedule,
     Step,
-    Trace,
     Undecided,
     Violated,
 )
 
 MIN_WIDTH = 60
-
-_LEVELS = {
-    PASSIVE_LEVEL: "PASSIVE",
-    APC_LEVEL: "APC",
-    DISPATCH_LEVEL: "DISPATCH",
-    5: "DIRQL",
-    HIGH_LEVEL: "HIGH",
-    NO_LEVEL: "none",
-}
-_HOLD = {0: "free", 1: "held", 2: "held shared"}
-INITIALISED = 1
-_LIFE = {0: "not initialised", INITIALISED: "initialised", 2: "freed"}
 _COLOURS = {"violated": "31", "unknown": "33", "proved": "32", "warning": "33", "strong": "1", "faint": "2"}
 
 
@@ -57,27 +49,16 @@ class Style:
         return f"\x1b[{_COLOURS[kind]}m{text}\x1b[0m" if self.colour and text else text
 
 
-def level_name(level: int) -> str:
-    """An IRQL by name; device levels without a name as numbers."""
-    return _LEVELS.get(level, str(level))
-
-
-def clean(text: str) -> str:
-    """One line without control characters: a model cannot move the cursor of whoever reads the report."""
-    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
-
-
 def file_report(report: Report, style: Style, render: Callable[[Diagnostic], str], quiet: bool = False) -> str:
     """All that is said about one file, ending with `toaster: 31 proved, 1 violated, 0 unknown`.
 
     With `quiet` only violations, unknowns and the last line. `render` prints a diagnostic.
     """
-    blocks = list(_violations(report, style))
-    for result in report.results:
-        if isinstance(result.verdict, Undecided):
-            blocks.append(undecided(result, result.verdict, report.unmodelled, style))
+    blocks = list(_findings(report, style))
     if not quiet:
         blocks += [render(d).rstrip("\n") for d in report.warnings]
+        if report.hierarchy and report.hierarchy.ranks:
+            blocks.append(hierarchy(report.hierarchy, style))
         if report.results:
             blocks.append(_summary(report.results, style))
     if not report.results:
@@ -101,41 +82,40 @@ def run_total(outcomes: Sequence[Outcome], style: Style) -> str:
 # ---- violations ----
 
 
-def _violations(report: Report, style: Style) -> Iterator[str]:
-    """Each violated obligation; a run that breaks several is shown once."""
-    shown: dict[Trace, Result] = {}
-    locks = frozenset(r.obligation.subject for r in report.results if r.obligation.code.startswith("B"))
-    for result in report.results:
-        if isinstance(result.verdict, Violated):
-            first = shown.setdefault(result.verdict.trace, result)
-            quiet_about = frozenset() if result.obligation.code is Property.B08 else locks
-            yield violation(result, result.verdict, style, quiet_about, None if first is result else first)
+def _findings(report: Report, style: Style) -> Iterator[str]:
+    """What is violated, then what is unknown; of each scenario under its name, the open world first."""
+    shown = {result: case for case in cases(report) for result in case.results}
+    scenarios = list(dict.fromkeys(r.obligation.scenario for r in by_scenario(report.results)))
+    for scenario in scenarios:
+        results = [r for r in report.results if r.obligation.scenario == scenario]
+        blocks = [violation(r, r.verdict, shown[r], style) for r in results if isinstance(r.verdict, Violated)]
+        blocks += [
+            undecided(r, r.verdict, report.unmodelled, style) for r in results if isinstance(r.verdict, Undecided)
+        ]
+        if blocks and scenario:
+            blocks[0] = f"{style.paint('strong', f'In scenario {clean(scenario)}:')}\n\n{blocks[0]}"
+        yield from blocks
 
 
-def violation(
-    result: Result,
-    verdict: Violated,
-    style: Style,
-    quiet_about: frozenset[str] = frozenset(),
-    same_run: Result | None = None,
-) -> str:
-    """One violated obligation: what, where, how it starts, each step, where the locks were taken.
+def violation(result: Result, verdict: Violated, case: Case, style: Style) -> str:
+    """One violated obligation: what, where, how it starts, each step, who waits for whom, where the locks were taken.
 
-    `quiet_about` names locks whose fields are not told: how others use a lock matters where the property is about that.
-    `same_run` is an obligation that the same run breaks, and that has been shown already.
+    Where the run breaks another obligation too, which has been shown before (the first of the case), only a reference.
     """
-    trace = verdict.trace
     lines = [*_heading(result, "violated", style), ""]
-    if same_run is not None:
-        other = same_run.obligation
+    if case.results[0] != result:
+        other = case.results[0].obligation
         return "\n".join(
             [*lines, _wrapped(f"the run is that of {other.code} at {clean(str(other.span))}, above", style, "  ")]
         )
-    start = [text for choice in trace.start if not _is_field(choice, quiet_about) and (text := _start(choice))]
+    run = case.run
+    start = list(_start(run, style))
     if start:
-        lines += [_wrapped("start: " + "; ".join(start), style, "  "), ""]
-    lines += _steps(trace, quiet_about, style)
-    lines += [_wrapped(note, style, "  ") for note in _acquired_notes(trace, result.obligation.subject)]
+        lines += [*start, ""]
+    lines += _steps(run, isinstance(case.evidence, Schedule), style)
+    if run.blocked:
+        lines += ["", *_ring(run, style)]
+    lines += [_wrapped(note, style, "  ") for note in _acquired_notes(run, result.obligation.subject)]
     if not verdict.replayed:
         text = "internal error: this trace was not confirmed by the interpreter; please report it"
         lines.append(style.paint("violated", _wrapped(text, style, "  ")))
@@ -152,123 +132,59 @@ def _heading(result: Result, kind: str, style: Style) -> list[str]:
         where += f": {clean(obligation.subject)}"
     lines = [style.paint("strong", style.paint(kind, line)) for line in what]
     lines.append(_wrapped(f"--> {where}", style, "  ", "      "))
+    lines += excerpt(obligation.span, style.width, style.colour)
     if obligation.why:
         lines.append(_wrapped(f"must hold: {clean(obligation.why)}", style, "  ", "    "))
     return lines
 
 
-def _start(choice: Choice) -> str:
-    """What was open at the start, in words; empty for what goes without saying."""
-    kind, _, name = clean(choice.name).partition(" ")
-    match kind:
-        case "irql":
-            return f"IRQL is {level_name(choice.value)}"
-        case "life":
-            return "" if choice.value == INITIALISED else f"{name} is {_LIFE.get(choice.value, str(choice.value))}"
-        case "held":
-            return f"{name} is {_HOLD.get(choice.value, str(choice.value))}"
-        case "var" | "param":
-            return f"{name} is {choice.shown or choice.value}"
-        case _:
-            return f"{clean(choice.name)} is {choice.shown or choice.value}"
-
-
-def _choice(choice: Choice) -> str:
-    """How something left open went, in words."""
-    kind, _, name = clean(choice.name).partition(" ")
-    match kind:
-        case "*":
-            return f"* is {choice.shown or choice.value}"
-        case "try":
-            return "the attempt succeeds" if choice.value else "the attempt fails"
-        case "var" | "param":
-            return f"{name} is {choice.shown or choice.value}"
-        case "uninit":
-            return f"{name} happens to be {choice.shown or choice.value}"
-        case "result":
-            return f"gives back {choice.shown or choice.value}"
-        case "out":
-            return f"{name} becomes {choice.value}"
-        case "counter":
-            return f"counter {name} becomes {choice.value}"
-        case "count":
-            return f"{name} is then held {choice.value} times"
-        case _:
-            return f"{clean(choice.name)} is {choice.shown or choice.value}"
-
-
-def _held_lock(name: str, mode: str, count: int) -> str:
-    text = clean(name) if mode in ("", "exclusive") else f"{clean(name)} ({clean(mode)})"
-    return text if count == 1 else f"{text} x{count}"
-
-
-_CLOSING = re.compile(r"[ \t)\]]*;?")
-_COMMENT = re.compile(r"\s*//.*")
-
-
-def _source_text(step: Step, first: bool) -> str:
-    """The statement as written, up to its `;`: the first line; of a condition the whole line, and how it went."""
-    source, text = step.span.source, step.span.text
-    if text == step.routine:
-        return f"{'start' if first else 'end'} of {clean(text)}"
-    if step.taken is not None:
-        line = _COMMENT.sub("", source.line(step.span.line))
-        return f"{clean(line)}  ({'true' if step.taken else 'false'})"
-    lines = text.splitlines()
-    if len(lines) > 1:
-        return clean(lines[0])
-    closing = _CLOSING.match(source.text, step.span.end)
-    return clean(text + (closing.group() if closing else ""))
-
-
-def _is_field(choice: Choice, locks: frozenset[str]) -> bool:
-    """Whether it is about a field of one of these locks."""
-    return choice.name.rpartition(" ")[2].rpartition(".")[0] in locks
-
-
-def _remarks(step: Step, quiet_about: frozenset[str]) -> Iterator[str]:
-    """How the open choices of a step went, as far as its text does not say it."""
-    for choice in step.choices:
-        if not _is_field(choice, quiet_about) and not (choice.name == "*" and step.taken is not None):
-            yield _choice(choice)
-    if step.note:
-        yield clean(step.note)
+def _start(run: Run, style: Style) -> Iterator[str]:
+    """What was open at the start; of several contexts in a line each."""
+    for lane in run.lanes:
+        name = "" if lane.processor is None else f" of {lane.title} on processor {lane.processor}"
+        if lane.start or name:
+            said = "; ".join(lane.start)
+            yield _wrapped(f"start{name}: {said}" if said else f"start{name}", style, "  ", "    ")
 
 
 def _place(step: Step, root: Step) -> str:
     """The line; with the file's name where it is another than the root's."""
     if step.span.source is root.span.source:
         return str(step.span.line)
-    return f"{clean(step.span.source.name).rsplit('/', 1)[-1]}:{step.span.line}"
+    return f"{file_name(step.span)}:{step.span.line}"
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One line of the table of steps; `source` may need several lines."""
+    """One line of the table of steps; `source` may need several lines. `cpu` is "" where there is one context."""
 
     mark: str
-    routine: str
+    context: str
+    cpu: str
     line: str
     source: tuple[str, ...]
     irql: str
     held: str
 
 
-def _steps(trace: Trace, quiet_about: frozenset[str], style: Style) -> list[str]:
-    """The steps as aligned columns, the failing one marked."""
-    if not trace.steps:
+def _steps(run: Run, several: bool, style: Style) -> list[str]:
+    """The steps as aligned columns, those marked that break the obligation."""
+    if not run.moments:
         return []
-    head = _Row("", "routine", "line", ("source",), "IRQL", "held")
-    rows = [head, *_rows(trace, quiet_about)]
-    routine = _widest((r.routine for r in rows), style.width // 5)
+    head = _Row("", "context" if several else "routine", "cpu" if several else "", "line", ("source",), "IRQL", "held")
+    rows = [head, *_rows(run, several)]
+    context = _widest((r.context for r in rows), style.width // 5)
     line = _widest((r.line for r in rows), style.width // 5)
     held = _widest((r.held for r in rows), style.width // 4)
     irql = _widest((r.irql for r in rows), 8)
-    source = style.width - len(" > ") - routine - line - irql - held - 4 * len(_GAP)
+    cpu = [3] if several else []
+    fixed = [context, *cpu, line, irql, held]
+    source = style.width - len(" > ") - sum(fixed) - len(fixed) * len(_GAP)
     lines: list[str] = []
     for row in rows:
         cells = (
-            _cell([row.routine], routine),
+            _cell([row.context], context),
+            *([row.cpu.rjust(width)] for width in cpu),
             _cell([row.line.rjust(line)], line),
             _cell(row.source, source),
             [row.irql.ljust(irql)],
@@ -282,20 +198,56 @@ def _steps(trace: Trace, quiet_about: frozenset[str], style: Style) -> list[str]
 _GAP = "  "
 
 
-def _rows(trace: Trace, quiet_about: frozenset[str]) -> Iterator[_Row]:
-    before: Step | None = None
-    for step in trace.steps:
-        same_call = before is not None and (before.routine, before.depth) == (step.routine, step.depth)
-        last = step is trace.steps[-1]
+def _rows(run: Run, several: bool) -> Iterator[_Row]:
+    before: Moment | None = None
+    for moment in run.moments:
+        step = moment.step
+        lane = run.lanes[moment.lane]
         yield _Row(
-            mark=">" if last else "",
-            routine="" if same_call else "  " * min(step.depth, 4) + clean(step.routine),
-            line=_place(step, trace.steps[0]),
-            source=(_source_text(step, before is None), *(f"  - {remark}" for remark in _remarks(step, quiet_about))),
+            mark=">" if moment.number in run.bad else "",
+            context=_context(run, moment, before, several),
+            cpu="" if (before and before.lane == moment.lane) or lane.processor is None else str(lane.processor),
+            line=_place(step, run.moments[0].step),
+            source=(moment.text, *(f"  - {remark}" for remark in (*_event(moment), *moment.remarks))),
             irql=level_name(step.irql),
-            held=", ".join(_held_lock(*entry) for entry in step.held),
+            held=", ".join(held_words(*entry) for entry in step.held),
         )
-        before = step
+        before = moment
+
+
+def _context(run: Run, moment: Moment, before: Moment | None, several: bool) -> str:
+    """The context where it changes, and the routine where that is another: indented as deep as it is called."""
+    step, name = moment.step, run.lanes[moment.lane].name
+    if before and before.lane == moment.lane:
+        if (before.step.routine, before.step.depth) == (step.routine, step.depth):
+            return ""
+        name = clean(step.routine) if step.depth or not several else name
+        return "  " * min(step.depth, 4) + name
+    if not several:
+        return "  " * min(step.depth, 4) + clean(step.routine)
+    return f"{name} in {clean(step.routine)}" if step.depth else name
+
+
+def _event(moment: Moment) -> Iterator[str]:
+    if moment.waits:
+        yield f"has to wait for {moment.waits}"
+    if moment.stands:
+        yield "comes next"
+
+
+def _ring(run: Run, style: Style) -> Iterator[str]:
+    """Who can never go on and why, each with the calls it is in."""
+    yield _wrapped("from here on none of these can ever go on:", style, "  ")
+    for blocked in run.blocked:
+        lane = run.lanes[blocked.wait.actor]
+        where = "" if lane.processor is None else f" on processor {lane.processor}"
+        yield style.paint("violated", _wrapped(f"{lane.title}{where} {blocked.words}", style, "    ", "      "))
+        if len(blocked.calls) > 1:
+            yield _wrapped(f"in {_calls(blocked)}", style, "      ", "        ")
+
+
+def _calls(blocked: Blocked) -> str:
+    return " > ".join(f"{clean(routine)} at {file_name(span)}:{span.line}" for routine, span in blocked.calls)
 
 
 def _widest(cells: Iterable[str], limit: int) -> int:
@@ -319,23 +271,25 @@ def _side_by_side(mark: str, cells: tuple[list[str], ...]) -> Iterator[str]:
         yield f" {mark if number == 0 else '':1} {_GAP.join(texts)}".rstrip()
 
 
-def _acquired_notes(trace: Trace, subject: str) -> Iterator[str]:
-    """Where each lock that matters was last acquired: those held in the failing step, and the subject."""
-    if not trace.steps:
-        return
-    acquired: dict[str, Step] = {}
-    before: dict[str, int] = {}
-    for step in trace.steps:
-        now = {name: count for name, _, count in step.held}
+def _acquired_notes(run: Run, subject: str) -> Iterator[str]:
+    """Where each lock that matters was last acquired: those held where it fails or just before, and the subject."""
+    acquired: dict[tuple[int, str], Step] = {}
+    before: dict[int, dict[str, int]] = {}
+    for moment in run.moments:
+        now = {name: count for name, _, count in moment.step.held}
         for name, count in now.items():
-            if count > before.get(name, 0):
-                acquired[name] = step
-        before = now
-    failing = trace.steps[-1]
-    relevant = {subject} | {name for step in trace.steps[-2:] for name, _, _ in step.held}
-    for name, step in sorted(acquired.items()):
-        if name in relevant and step is not failing:
-            yield f"note: {clean(name)} was acquired at {clean(step.span.source.name)}:{step.span.line}"
+            if count > before.get(moment.lane, {}).get(name, 0):
+                acquired[moment.lane, name] = moment.step
+        before[moment.lane] = now
+    relevant = {subject}
+    for number in run.bad:
+        lane = [m for m in run.moments[:number] if m.lane == run.moments[number - 1].lane]
+        relevant |= {name for moment in lane[-2:] for name, _, _ in moment.step.held}
+    failing = {id(run.moments[number - 1].step) for number in run.bad}
+    for (lane_number, name), step in sorted(acquired.items(), key=lambda entry: (entry[0][1], entry[0][0])):
+        if name in relevant and id(step) not in failing:
+            by = f" by {run.lanes[lane_number].name}" if len(run.lanes) > 1 else ""
+            yield f"note: {clean(name)} was acquired{by} at {clean(step.span.source.name)}:{step.span.line}"
 
 
 # ---- unknown, proved ----
@@ -347,41 +301,51 @@ def undecided(result: Result, verdict: Undecided, unmodelled: Sequence[str], sty
     lines.append(_wrapped(f"why: {clean(verdict.reason)}", style, "  ", "    "))
     if verdict.reached:
         lines.append(_wrapped(f"known: {clean(verdict.reached)}", style, "  ", "    "))
-    lines.append(_wrapped(f"help: {_advice(verdict, unmodelled)}", style, "  ", "    "))
+    lines.append(_wrapped(f"help: {advice(verdict, tuple(unmodelled))}", style, "  ", "    "))
     return "\n".join(lines)
 
 
-def _advice(verdict: Undecided, unmodelled: Sequence[str]) -> str:
-    for name in unmodelled:
-        if name in verdict.reason:
-            return f"say what it does: `extern {clean(name)}(..)` with clauses or a body, in a model that you import"
-    simpler = "say it more simply here: clauses on a called routine, a narrower int, constants for what is computed"
-    return f"give it more time (--timeout), or {simpler}" if _OUT_OF_TIME.search(verdict.reason) else simpler
-
-
-_OUT_OF_TIME = re.compile(r"\b(time|steps|limit|budget)\b")
+def hierarchy(order: Hierarchy, style: Style) -> str:
+    """The order of a driver's locks, and which cycles cannot close."""
+    by_rank: defaultdict[int, list[str]] = defaultdict(list)
+    for name, rank in order.ranks:
+        by_rank[rank].append(clean(name))
+    lines = [style.paint("faint", _wrapped("lock hierarchy: who holds one waits only for those further down", style))]
+    width = len(str(max(by_rank)))
+    for rank, names in sorted(by_rank.items()):
+        lines.append(_wrapped(f"{rank:>{width}}  {', '.join(sorted(names))}", style, "  ", " " * (width + 4)))
+    lines += [_wrapped(f"but for: {ruled_words(ruled)}", style, "  ", "    ") for ruled in order.ruled]
+    return "\n".join(lines)
 
 
 _COLUMNS = {"proved": 8, "violated": 10, "unknown": 9}
 
 
 def _summary(results: Sequence[Result], style: Style) -> str:
-    """A line for each property that the model has obligations of."""
-    rows: defaultdict[Property, list[Result]] = defaultdict(list)
-    for result in results:
-        rows[result.obligation.code].append(result)
+    """A line for each property that the model has obligations of; then the same for each scenario."""
+    worlds: defaultdict[str, defaultdict[Property, list[Result]]] = defaultdict(lambda: defaultdict(list))
+    for result in by_scenario(results):
+        worlds[result.obligation.scenario][result.obligation.code].append(result)
     name_width = style.width - sum(_COLUMNS.values())
-    head = "property".ljust(name_width) + "".join(kind.rjust(width) for kind, width in _COLUMNS.items())
-    lines = [style.paint("faint", head)]
-    for code in sorted(rows):
-        counted = tally(rows[code])
-        name = textwrap.wrap(f"{code} {title(code)}", name_width, subsequent_indent="    ")
-        numbers = ""
-        for kind, width in _COLUMNS.items():
-            number = getattr(counted, kind)
-            numbers += style.paint(kind, str(number).rjust(width)) if number else "-".rjust(width)
-        lines += [name[0].ljust(name_width) + numbers, *name[1:]]
+    lines = []
+    for scenario, rows in worlds.items():
+        name = f"in scenario {clean(scenario)}" if scenario else "property"
+        heads = textwrap.wrap(name, name_width) or [""]
+        columns = "".join(kind.rjust(width) for kind, width in _COLUMNS.items())
+        lines += [style.paint("faint", line) for line in (heads[0].ljust(name_width) + columns, *heads[1:])]
+        for code in sorted(rows):
+            lines += _summary_line(code, rows[code], name_width, style)
     return "\n".join(lines)
+
+
+def _summary_line(code: Property, results: Sequence[Result], name_width: int, style: Style) -> list[str]:
+    counted = tally(results)
+    name = textwrap.wrap(f"{code} {title(code)}", name_width, subsequent_indent="    ")
+    numbers = ""
+    for kind, width in _COLUMNS.items():
+        number = getattr(counted, kind)
+        numbers += style.paint(kind, str(number).rjust(width)) if number else "-".rjust(width)
+    return [name[0].ljust(name_width) + numbers, *name[1:]]
 
 
 def _last_line(name: str, total: Tally, style: Style) -> str:

@@ -1,7 +1,7 @@
 """`python -m tests.conformance FILE.json`: translates, verifies and compares the cases of a file.
 
-Prints a line for each property that comes out otherwise than the case says, one for each that is left to an analysis
-of several contexts, and last `N passed, M failed`, counting properties. Exit status 0 if none failed.
+Prints a line for each property that comes out otherwise than the case says, one for each that nothing decides yet, and
+last `N passed, M failed`, counting properties. Exit status 0 if none failed.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from modelcheck import verify
 from modelcheck.diagnostics import Rejected
+from modelcheck.pipeline import Options
 from modelcheck.verdict import Report
 from tests.conformance.notation import Case, Claim, Malformed, read_case, read_claims
 from tests.conformance.operations import Inexpressible
 from tests.conformance.properties import Answer, Fails, Holds, NotKnown, answer
-from tests.conformance.translate import is_deferred, needs_clauses, translate
+from tests.conformance.translate import is_order, is_together, needs_clauses, translate
 
 LIMIT = 60
 """Seconds for one model: one that takes longer settles nothing and does not hold up the others."""
@@ -51,7 +52,7 @@ class Outcome:
         expected = "holds" if self.claim.verdict else "fails"
         match self.answer:
             case None:
-                return f"{self.case}: {self.claim}: deferred, it concerns several contexts at once"
+                return f"{self.case}: {self.claim}: deferred, nothing decides it yet"
             case Holds():
                 return f"{self.case}: {self.claim}: expected {expected}, got holds: every obligation is proved"
             case Fails(where):
@@ -70,22 +71,31 @@ def run_case(source: Mapping[str, Any]) -> tuple[Outcome, ...]:
         case = read_case(source)
     except (Malformed, KeyError, TypeError, ValueError) as trouble:
         return _not_known(name, claims, f"cannot be expressed: {trouble}")
-    decided = {
-        clauses: _decide(case, clauses, [c for c in claims if not is_deferred(c) and needs_clauses(c) == clauses])
-        for clauses in (False, True)
-    }
-    answers = {claim: answer for group in decided.values() for claim, answer in group.items()}
+    answers: dict[Claim, Answer] = {}
+    for clauses in (False, True):
+        for together in (False, True):
+            group = [c for c in claims if needs_clauses(c) == clauses and is_together(c) == together]
+            answers |= _decide(case, clauses, together, [c for c in group if not is_deferred(c)])
     return tuple(Outcome(case.id, claim, answers.get(claim)) for claim in claims)
 
 
-def _decide(case: Case, clauses: bool, claims: list[Claim]) -> dict[Claim, Answer]:
+def is_deferred(claim: Claim) -> bool:
+    """Whether nothing decides the claim yet: the order of locks, where the verification does not have it."""
+    return is_order(claim) and not _STRICT
+
+
+_STRICT = {"strict": True} if "strict" in {field.name for field in fields(Options)} else {}
+"""Asks for D04."""
+
+
+def _decide(case: Case, clauses: bool, together: bool, claims: list[Claim]) -> dict[Claim, Answer]:
     """The answers to claims that share a model."""
     if not claims:
         return {}
     try:
-        model = translate(case, clauses)
+        model = translate(case, clauses, together)
         with time_limit(LIMIT):
-            report = verify_text(model.text)
+            report = verify_text(model.text, Options(**_STRICT) if any(map(is_order, claims)) else Options())
     except TimeoutError:
         return dict.fromkeys(claims, NotKnown(f"no answer in {LIMIT} s"))
     except Inexpressible as trouble:
@@ -120,12 +130,12 @@ def time_limit(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def verify_text(text: str) -> Report:
+def verify_text(text: str, options: Options = Options()) -> Report:
     """The report on a model that is given as text. Raises Rejected."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "case.drvm"
         path.write_text(text, encoding="utf-8")
-        return verify(path)
+        return verify(path, options)
 
 
 def run_file(path: Path, jobs: int) -> list[Outcome]:
@@ -163,8 +173,8 @@ def _print_model(files: list[Path], name: str) -> int:
         for source in json.loads(path.read_text(encoding="utf-8")):
             if source.get("id") == name:
                 case = read_case(source)
-                kinds = {needs_clauses(c) for c in case.claims if not is_deferred(c)} or {False}
-                print("\n".join(translate(case, clauses).text for clauses in sorted(kinds)), end="")
+                kinds = {(needs_clauses(c), is_together(c)) for c in case.claims if not is_deferred(c)}
+                print("\n".join(translate(case, *kind).text for kind in sorted(kinds or {(False, False)})), end="")
                 return 0
     print(f"no case `{name}`", file=sys.stderr)
     return 2

@@ -7,12 +7,12 @@ the model has a line that must have an obligation and the report has none for it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from modelcheck.verdict import Property, Report, Result, Undecided, Violated
+from modelcheck.verdict import Property, Report, Result, Trace, Undecided, Violated
 from tests.conformance.notation import Claim
-from tests.conformance.translate import DriverModel, Mark, lock_name
+from tests.conformance.translate import SCENARIO, DriverModel, Mark, data_name, is_together, lock_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +87,17 @@ def rules(claim: Claim, model: DriverModel) -> tuple[Rule, ...] | None:
         "init_before_use": (Rule((p.B05,), _sort("acquire", "try")), watched),
         "no_callout_with_spinlock": (Rule((p.I07,), _sort("callout"), everywhere=True),),
         "assert_holds": (Rule((p.C01,), _sort("assert"), everywhere=True),),
+        "no_deadlock": (Rule((p.D01, p.D02, p.D03)), Rule((p.D01,), _sort("acquire"), everywhere=True)),
+        "no_race": (Rule((p.R03,)),),
+        "lock_order_acyclic": (Rule((p.D04,)), Rule((p.D04,), _sort("acquire"), everywhere=True)),
     }
     return (watched,) if claim.name in WATCHED else table.get(claim.name)
 
 
 def answer(claim: Claim, model: DriverModel, report: Report) -> Answer:
     """What the report says about a claim."""
+    world = SCENARIO if is_together(claim) else ""
+    report = replace(report, results=tuple(r for r in report.results if r.obligation.scenario == world))
     if claim.name == "consistent_lock_state_at_exit":
         return _same_locks_at_exit(claim, model, report)
     parts = rules(claim, model)
@@ -110,7 +115,8 @@ def together(results: Iterable[Result]) -> Answer:
     for result in results:
         match result.verdict:
             case Violated(trace, replayed=True):
-                return Fails(f"{result.obligation.id} ({result.obligation.why}), {len(trace.steps)} steps")
+                steps = len(trace.steps) if isinstance(trace, Trace) else len(trace.turns)
+                return Fails(f"{result.obligation.id} ({result.obligation.why}), {steps} steps")
             case Violated():
                 found = NotKnown(f"{result.obligation.id} is violated, but the trace does not replay")
             case Undecided(reason) if isinstance(found, Holds):
@@ -132,6 +138,8 @@ def _about(claim: Claim, result: Result) -> bool:
     """Whether the obligation concerns the claim's subject, where the name of the property has one that is a lock."""
     if not claim.subject or claim.name in WATCHED:
         return True
+    if claim.name == "no_race":
+        return result.obligation.subject == data_name(claim.subject)
     return lock_name(claim.subject) in (result.obligation.subject, result.obligation.subject.split(".")[0])
 
 

@@ -4,6 +4,9 @@ Every context is a root of a role of its own: started once, at exactly its level
 of the root and reach called routines by reference: a property that one routine at a time decides does not depend on
 what other contexts write. Properties without an obligation of their own are watched by `assert` statements at the
 places in question, which add obligations and change nothing else, or by clauses of the roots in a second model.
+
+What all contexts together decide is asked of a scenario: variables are shared then, each context runs once on its
+processor, and a variable that may be raced for has data beside it, which is touched where the variable is.
 """
 
 from __future__ import annotations
@@ -78,15 +81,27 @@ def lock_name(lock: str) -> str:
     return _name("lk_", lock)
 
 
+def data_name(datum: str) -> str:
+    """The model's name of what contexts of the case read and write."""
+    return _name("d_", datum)
+
+
 BY_CLAUSE = ("held_at_exit", "exits_at", "irql_never_above", "irql_never_below", "consistent_lock_state_at_exit")
 """Properties that are clauses of the roots. What a clause says about locks or the level at exit stands in place of B03
 and I02, so these properties have a model of their own."""
-CONCURRENT = ("no_deadlock", "lock_order_acyclic", "no_race")
+CONCURRENT = ("no_deadlock", "no_race")
+SCENARIO = "together"
+"""The name of the scenario in which all contexts of a case run."""
 
 
-def is_deferred(claim: Claim) -> bool:
-    """Whether the claim is about several contexts at once."""
-    return claim.needs in ("b", "a-union") or claim.name in CONCURRENT
+def is_order(claim: Claim) -> bool:
+    """Whether the claim is about the order of locks over all routines, which D04 of the open world decides."""
+    return claim.name == "lock_order_acyclic"
+
+
+def is_together(claim: Claim) -> bool:
+    """Whether a scenario decides the claim."""
+    return not is_order(claim) and (claim.needs == "b" or claim.name in CONCURRENT)
 
 
 def needs_clauses(claim: Claim) -> bool:
@@ -193,9 +208,13 @@ class _Text:
 
 
 class _Translator:
-    def __init__(self, case: Case, clauses: bool) -> None:
+    def __init__(self, case: Case, clauses: bool, together: bool) -> None:
         self.case = case
-        self.claims = tuple(c for c in case.claims if not is_deferred(c) and needs_clauses(c) == clauses)
+        self.together = together
+        self.claims = tuple(
+            c for c in case.claims if is_together(c) == together and needs_clauses(c) == clauses and not is_order(c)
+        )
+        self.raced = {c.subject for c in self.claims if c.name == "no_race"}
         self.watched = {c.name for c in self.claims}
         self.checks_life = "init_before_use" in self.watched
         self.saves = {_saved(op) for op in self.all_operations() if self._saves(op)}
@@ -228,13 +247,17 @@ class _Translator:
         for op in operations(body):
             if self._saves(op):
                 names |= {_saved(op)} | ({f"old:{op.args[0]}"} & self.saves)
-            if op.name in ("assign", "choose", "inc", "dec") and op.args:
+            if op.name in ("assign", "choose", "inc", "dec") and op.args and self._is_local(op.args[0]):
                 names.add(op.args[0])
             lock = op.args[0] if op.args else ""
             if f"init:{lock}" in self.variables and self._touches(op):
                 names.add(f"init:{lock}")
-        names.update(c.variable for c in _conditions([body]) if c.variable is not None)
+        names.update(c.variable for c in _conditions([body]) if c.variable is not None and self._is_local(c.variable))
         return names
+
+    def _is_local(self, name: str) -> bool:
+        """Whether every context has a variable of that name of its own."""
+        return name in self.saves or not self.together
 
     def _touches(self, op: Op) -> bool:
         template = OPERATIONS.get(op.name) or self._try_template(op)
@@ -284,16 +307,31 @@ class _Translator:
             self._declare_lock(lock, kind)
         for event in sorted({op.args[0] for op in self.all_operations() if op.name in SIGNALS and op.args}):
             text.add(f"event {_name('ev_', event)};")
-        for datum in sorted({op.args[0] for op in self.all_operations() if op.name in ("read", "write") and op.args}):
+        data = {op.args[0] for op in self.all_operations() if op.name in ("read", "write") and op.args}
+        for datum in sorted(data | (self.raced & set(self.variables))):
             text.add(f"data {_name('d_', datum)};")
+        if self.together:
+            for name in sorted(n for n in self.variables if not n.startswith("init:")):
+                variable = self.variables[name]
+                start = "" if variable.initial is None else f" = {variable.initial}"
+                text.add(f"var {variable.name} : {variable.type}{start};")
         for name, body in sorted(self.externs.items()):
             for line in f"extern {name}{body}".splitlines():
                 text.add(line)
+        if self.together:
+            self._scenario(bodies, roots)
         shift = len(text.lines)
         text.lines += bodies.lines
         text.marks.update({line + shift: marks for line, marks in bodies.marks.items()})
         taking = tuple(roots[c.name] for c in self.case.contexts if self._takes(c.body))
         return DriverModel("\n".join(text.lines) + "\n", text.marks, roots, taking)
+
+    def _scenario(self, text: _Text, roots: dict[str, str]) -> None:
+        processors = max(self.case.cpus, *(context.cpu + 1 for context in self.case.contexts))
+        text.add(f"scenario {SCENARIO} on {processors} processors {{")
+        for context in self.case.contexts:
+            text.add(f"    run {roots[context.name]}() on {context.cpu};")
+        text.add("}")
 
     def _takes(self, body: Body) -> bool:
         bodies = [body, *(self.case.routines[name] for name in self._reached(body))]
@@ -402,6 +440,7 @@ class _Translator:
                     self._operation(stmt, pad)
                     self._watch_level(stmt, pad, in_root)
                 case If(condition, then, otherwise):
+                    self._touch(condition.variable, pad)
                     self.text.add(f"{pad}if ({self._condition(condition)}) {{")
                     self._body(then, depth + 1, in_root)
                     if otherwise:
@@ -409,8 +448,10 @@ class _Translator:
                         self._body(otherwise, depth + 1, in_root)
                     self.text.add(f"{pad}}}")
                 case Loop(condition, inner):
+                    self._touch(condition.variable, pad)
                     self.text.add(f"{pad}while ({self._condition(condition)}) {{")
                     self._body(inner, depth + 1, in_root)
+                    self._touch(condition.variable, pad + "    ")
                     self.text.add(f"{pad}}}")
                 case Try(op, then, otherwise):
                     self._try(op, pad)
@@ -425,9 +466,15 @@ class _Translator:
                     self._body(inner, depth + 1, in_root)
                     self.text.add(f"{pad}}}")
                 case Check(assertion, condition):
+                    self._touch(condition.variable, pad)
                     marks = (Mark("assert"),) if assertion else ()
                     word = "assert" if assertion else "assume"
                     self.text.add(f"{pad}{word} {self._condition(condition)};", *marks)
+
+    def _touch(self, name: str | None, pad: str, write: bool = False) -> None:
+        """Touches the data beside a variable that may be raced for."""
+        if name is not None and name in self.raced and name in self.variables:
+            self.text.add(f"{pad}{'write' if write else 'read'} {_name('d_', name)};")
 
     def _condition(self, condition: Condition) -> str:
         if condition.variable is None:
@@ -580,6 +627,9 @@ class _Translator:
             self._init(Op("init", (name.removeprefix("init:"),)), pad)
             return
         variable = self._variable(name)
+        if op.name in ("inc", "dec"):
+            self._touch(name, pad)
+        self._touch(name, pad, write=True)
         values = [a if a == "*" else variable.literal(_integer(a)) for a in op.args[1:]]
         match op.name:
             case "inc":
@@ -601,6 +651,7 @@ class _Translator:
         self.text.add(f"{pad}{_name('rt_', name)}({', '.join('&' + a for a in args)});")
 
 
-def translate(case: Case, clauses: bool = False) -> DriverModel:
-    """The driver model of a case for its properties that are clauses, or for all others. Raises Inexpressible."""
-    return _Translator(case, clauses).model()
+def translate(case: Case, clauses: bool = False, together: bool = False) -> DriverModel:
+    """The driver model of a case for its properties that are clauses, or for all others; `together`: for those that a
+    scenario decides. Raises Inexpressible."""
+    return _Translator(case, clauses, together).model()

@@ -13,7 +13,8 @@ import pytest
 from modelcheck.diagnostics import Code, Diagnostic, Note
 from modelcheck.report.json import dumps
 from modelcheck.report.outcome import Exit, Outcome, overall, status, tally, worst
-from modelcheck.report.text import Style, clean, file_report, run_total
+from modelcheck.report.text import Style, file_report, run_total
+from modelcheck.report.words import clean, wait_words
 from modelcheck.source import Source, Span
 from modelcheck.verdict import (
     Choice,
@@ -27,7 +28,9 @@ from modelcheck.verdict import (
     Undecided,
     Verdict,
     Violated,
+    Wait,
 )
+from tests import made_up
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "report.schema.json").read_text(encoding="utf-8"))
 
@@ -89,6 +92,9 @@ def test_a_violation_shows_its_trace() -> None:
     assert shown.startswith(
         "B03 violated: the locks held at exit are not those held at entry\n"
         "  --> examples/toaster.drvm:8:9 in Read: QueueLock\n"
+        "   |\n"
+        " 8 |         return;\n"
+        "   |         ^^^^^^^\n"
         "  must hold: what must hold\n"
         "\n"
         "  start: IRQL is PASSIVE; removed is 0\n"
@@ -202,7 +208,7 @@ def test_a_model_cannot_send_control_characters_to_the_terminal() -> None:
 def test_colour_is_decoration_only() -> None:
     coloured = text(FULL, Style(80, colour=True))
     assert "\x1b[31m" in coloured
-    assert re.sub(r"\x1b\[\d*m", "", coloured) == text(FULL)
+    assert re.sub(r"\x1b\[[\d;]*m", "", coloured) == text(FULL)
 
 
 def test_steps_in_other_files_name_the_file() -> None:
@@ -211,6 +217,90 @@ def test_steps_in_other_files_name_the_file() -> None:
     assert "  wdm.drvm:3  acquire L;" in text(
         report(replace(VIOLATED, verdict=Violated(Trace("Read", (), steps), True)))
     )
+
+
+# ---- several contexts ----
+
+
+def test_a_schedule_shows_contexts_processors_and_the_ring() -> None:
+    shown = text(report(made_up.DEADLOCK, made_up.OTHER_END))
+    assert (
+        "   context  cpu  line  source                                     IRQL      held\n"
+        "   Read       0     5  start of Read                              PASSIVE\n"
+        "                    6  KIRQL old;                                 PASSIVE\n"
+        "                    7  KeAcquireSpinLock(&A, &old);               DISPATCH  A\n"
+        "   Write      1    15  start of Write                             PASSIVE\n"
+        "                   17  KeAcquireSpinLock(&B, &old);               DISPATCH  B\n"
+        "   Read       0     8  Inner();                                   DISPATCH  A\n"
+        " >   Inner         12  KeAcquireSpinLockAtDpcLevel(&B);           DISPATCH  A\n"
+        "                         - has to wait for B\n"
+        " > Write      1    18  KeAcquireSpinLockAtDpcLevel(&A);           DISPATCH  B\n"
+        "                         - has to wait for A\n"
+        "\n"
+        "  from here on none of these can ever go on:\n"
+        "    Read (thread) on processor 0 waits for B, which Write holds\n"
+        "      in Read at cross.drvm:8 > Inner at cross.drvm:12\n"
+        "    Write (thread) on processor 1 waits for A, which Read holds\n"
+        "  note: A was acquired by Read at examples/cross.drvm:7\n"
+        "  note: B was acquired by Write at examples/cross.drvm:17\n"
+    ) in shown
+
+
+def test_a_schedule_that_several_obligations_share_is_shown_once() -> None:
+    shown = text(report(made_up.DEADLOCK, made_up.OTHER_END))
+    assert shown.count("from here on") == 1
+    assert "the run is that of D01 at examples/cross.drvm:12:5, above" in shown
+
+
+def test_both_accesses_of_a_race_are_marked() -> None:
+    shown = text(report(made_up.RACING))
+    assert [line.split()[1] for line in shown.splitlines() if line.startswith(" > ")] == ["Read", "Read"]
+    assert shown.count("- comes next") == 2
+    assert "from here on" not in shown
+
+
+def test_what_a_scenario_asks_stands_under_its_name() -> None:
+    shown = text(made_up.REPORT)
+    assert shown.index("D03 unknown") < shown.index("In scenario dpc_comes:") < shown.index("D02 violated")
+    assert shown.index("property  ") < shown.index("in scenario dpc_comes  ")
+    assert "Write (thread) on processor 0 is interrupted by Tick" in shown
+
+
+def test_the_lock_hierarchy_is_told_with_what_rules_cycles_out() -> None:
+    shown = text(report(made_up.SAFE, hierarchy=made_up.HIERARCHY))
+    assert (
+        "lock hierarchy: who holds one waits only for those further down\n"
+        "  0  Gate\n  1  A\n  2  B, C\n  but for: B -> C -> B cannot close: both hold Gate\n"
+    ) in shown
+    assert "hierarchy" not in text(report(made_up.SAFE, hierarchy=made_up.HIERARCHY), quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("wait", "words"),
+    [
+        (Wait(0, "held", "L", (1, 2)), "waits for L, which Write and Tick hold"),
+        (Wait(0, "self", "L", (0,)), "waits for L, which it holds itself"),
+        (Wait(0, "writer", "L", (1,)), "waits to share L, for which Write is waiting exclusively"),
+        (Wait(0, "ended", "L", (1,)), "waits for L, which Write held when it ended"),
+        (Wait(0, "event", "E", ()), "waits for E, and nobody can set it"),
+        (Wait(0, "event", "E", (1,)), "waits for E, and Write, who could set it, cannot go on"),
+        (Wait(0, "displaced", "L", (1,)), "has lost its processor to Write (it holds L)"),
+    ],
+)
+def test_each_reason_to_wait_has_words(wait: Wait, words: str) -> None:
+    assert wait_words(wait, ["Read", "Write", "Tick"]) == words
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_schedules_fit_the_width(width: int) -> None:
+    wide = replace(made_up.DEADLOCK, verdict=Violated(made_up.wide_schedule(40, 4), True))
+    for line in text(replace(made_up.REPORT, results=(wide, *made_up.REPORT.results)), Style(width)).splitlines():
+        assert len(line) <= width
+
+
+def test_hostile_names_stay_on_their_lines() -> None:
+    shown = text(made_up.hostile())
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202e]", shown)
 
 
 # ---- exit status ----
@@ -338,6 +428,27 @@ def test_json_holds_every_step() -> None:
     assert [s["text"] for s in violated["trace"]["steps"]][-1] == "return;"
     assert violated["trace"]["steps"][1]["choices"] == [{"name": "var removed", "value": 1}]
     assert violated["trace"]["steps"][0]["held"] == [{"lock": "QueueLock", "mode": "exclusive", "count": 1}]
+
+
+def test_json_holds_schedules_once_and_the_hierarchy() -> None:
+    outcome = Outcome(made_up.REPORT.path, made_up.REPORT)
+    document = json.loads(dumps([outcome], Exit.VIOLATED, "0.1.0"))
+    assert errors(document, SCHEMA) == []
+    found = document["files"][0]["report"]
+    assert [r.get("schedule") for r in found["results"]] == [None, None, 0, 0, 1, None, 2]
+    assert [s["scenario"] for s in found["schedules"]] == ["", "", "dpc_comes"]
+    assert found["schedules"][0]["turns"][6] | {"step": None} == {
+        "context": 0, "event": "waits", "lock": "B", "mode": "", "step": None,
+    }  # fmt: skip
+    assert found["schedules"][0]["waits"][1] == {"context": 1, "reason": "held", "subject": "A", "by": [0]}
+    assert found["hierarchy"]["ruled_out"] == [{"locks": ["B", "C"], "by": "both hold Gate"}]
+    assert [r["scenario"] for r in found["results"] if r["scenario"]] == ["dpc_comes", "dpc_comes"]
+
+
+def test_json_holds_hostile_names_as_they_are() -> None:
+    document = json.loads(dumps([Outcome("a", made_up.hostile())], Exit.VIOLATED, "0.1.0"))
+    assert errors(document, SCHEMA) == []
+    assert {r["routine"] for r in document["files"][0]["report"]["results"]} == set(made_up.HOSTILE)
 
 
 def test_the_same_input_gives_the_same_bytes() -> None:

@@ -1,0 +1,288 @@
+"""The order of locks: the hierarchy where there is one, the cycle where there is none, who waits for whom in it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from modelcheck.draw.picture import (
+    AMBER,
+    FAINT,
+    PALE_AMBER,
+    PALE_RED,
+    RED,
+    Picture,
+    graph,
+    label,
+    plain,
+    quoted,
+    wrap,
+)
+from modelcheck.report.run import Case, Moment, Run
+from modelcheck.report.words import clean, file_name, ruled_words
+from modelcheck.source import Span
+from modelcheck.verdict import Hierarchy
+
+if TYPE_CHECKING:
+    import graphviz
+
+_NAME, _SENTENCE = 28, 44
+_SHOWN = 3
+
+
+def hierarchy_picture(order: Hierarchy, driver: str) -> Picture:
+    """Locks by rank, from the top down; an arrow from each lock to those waited for while it is held, with where.
+
+    Arrows that only a cycle which cannot close has are dashed, and what rules it out stands in a note.
+    """
+    title = f"The lock hierarchy of {clean(driver)}: who holds a lock waits only for those below it"
+    made = graph(title, label=quoted(label(wrap(title, 60))), labelloc="t", rankdir="TB", nodesep="0.5", ranksep="0.6")
+    ranks = dict(order.ranks)
+    names = {lock: f"lock {number}" for number, lock in enumerate(sorted(ranks, key=lambda lock: (ranks[lock], lock)))}
+    by_rank: defaultdict[int, list[str]] = defaultdict(list)
+    for lock in names:
+        by_rank[ranks[lock]].append(lock)
+    for rank, locks in sorted(by_rank.items()):
+        with made.subgraph() as row:
+            row.attr(rank="same")
+            row.node(
+                f"rank {rank}",
+                label=quoted(label([f"rank {rank}"], "")),
+                shape="plaintext",
+                fontcolor=FAINT,
+                **{"class": "faint"},
+            )
+            for lock in locks:
+                row.node(names[lock], **_lock_look(lock))
+    rows = sorted(by_rank)
+    for above, below in pairwise(rows):
+        made.edge(f"rank {above}", f"rank {below}", style="invis")
+    for held, wanted, places in order.order:
+        if held in names and wanted in names:
+            up = ranks[held] >= ranks[wanted]
+            look = {"style": "dashed", "color": FAINT, "class": "faint"} if up else {"class": "edge"}
+            made.edge(names[held], names[wanted], label=quoted(_where(places)), **look)
+    for number, ruled in enumerate(order.ruled):
+        note = label(wrap(ruled_words(ruled), _SENTENCE))
+        made.node(
+            f"ruled {number}", label=quoted(note), shape="note", color=FAINT, style="dashed", **{"class": "faint"}
+        )
+        lowest = max((lock for lock in ruled.locks if lock in names), key=lambda lock: ranks[lock], default=None)
+        if lowest is not None:
+            made.edge(
+                names[lowest], f"ruled {number}", style="dotted", arrowhead="none", color=FAINT, **{"class": "faint"}
+            )
+    return Picture(made.source, "dot", title)
+
+
+def cycle_picture(case: Case) -> Picture:
+    """The locks of a deadlock in a ring: an arrow from what a context holds to what it waits for."""
+    first = case.results[0].obligation
+    title = f"The cycle of locks behind {first.code} at {clean(str(first.span))}"
+    made = graph(title, label=quoted(label(wrap(title, 60))), labelloc="t", nodesep="0.6", ranksep="0.8")
+    run, names = case.run, _Names(made)
+    for blocked in run.blocked:
+        lane = run.lanes[blocked.wait.actor]
+        last = _last(run, blocked.wait.actor)
+        if not blocked.wait.subject or last is None or blocked.wait.reason in ("interrupted", "displaced"):
+            continue
+        wanted = names.lock(blocked.wait.subject)
+        held = [name for name, _, _ in last.step.held] or [""]
+        for lock in held:
+            words = [f"{lane.name} waits", f"at {file_name(last.step.span)}:{last.step.span.line}"]
+            source = names.lock(lock) if lock else names.context(blocked.wait.actor, lane.title)
+            made.edge(
+                source, wanted, label=quoted(_edge(words)), color=RED, fontcolor=RED, penwidth="2", **{"class": "ring"}
+            )
+    for blocked in run.blocked:
+        if blocked.wait.reason in ("interrupted", "displaced"):
+            source = names.context(blocked.wait.actor, run.lanes[blocked.wait.actor].title)
+            for other in blocked.wait.by:
+                target = names.context(other, run.lanes[other].title)
+                made.edge(
+                    source,
+                    target,
+                    label=quoted(_edge([_VERBS[blocked.wait.reason]])),
+                    style="dashed",
+                    **{"class": "edge"},
+                )
+            if blocked.wait.subject:
+                made.edge(
+                    names.lock(blocked.wait.subject), source, label=quoted(_edge(["is held by"])), **{"class": "edge"}
+                )
+    return Picture(made.source, "dot", title)
+
+
+_VERBS = {
+    "held": "waits for",
+    "self": "waits for",
+    "writer": "waits to share",
+    "ended": "waits for",
+    "event": "waits for",
+    "interrupted": "is interrupted by",
+    "displaced": "lost its processor to",
+}
+
+
+class _Names:
+    """Nodes of locks and contexts, made when they are first spoken of."""
+
+    def __init__(self, made: graphviz.Digraph, group: str = "") -> None:
+        self.made = made
+        self.group = group
+        self.known: dict[tuple[str, str | int], str] = {}
+
+    def lock(self, name: str) -> str:
+        return self._node(("lock", name), _lock_look(name))
+
+    def context(self, number: int, *lines: str) -> str:
+        look = {
+            "label": quoted(label([part for line in lines for part in wrap(line, _NAME)], r"\n")),
+            "shape": "box",
+            "style": "filled",
+            "fillcolor": PALE_RED,
+            "color": RED,
+            "penwidth": "2",
+            "class": "bad",
+            "tooltip": quoted(plain(" ".join(lines))),
+        }
+        return self._node(("context", number), look)
+
+    def _node(self, key: tuple[str, str | int], look: Mapping[str, str]) -> str:
+        if key not in self.known:
+            self.known[key] = f"{self.group}{key[0]} {len(self.known)}"
+            self.made.node(self.known[key], **look)
+        return self.known[key]
+
+
+def waits_picture(case: Case) -> Picture:
+    """Who waits for whom when nothing moves any more: contexts as boxes, locks as ellipses, a ring for each cycle."""
+    first = case.results[0].obligation
+    title = f"Who waits for whom: {first.code} at {clean(str(first.span))}"
+    made = graph(title, label=quoted(label(wrap(title, 60))), labelloc="t", nodesep="0.6", ranksep="0.6")
+    run = case.run
+    for number, group in enumerate(rings(run), 1):
+        with made.subgraph(name=f"cluster_{number}") as ring:
+            heading = f"ring {number} of contexts that cannot go on"
+            ring.attr(
+                label=quoted(label(wrap(heading, 40))),
+                labeljust="l",
+                peripheries="0",
+                fontcolor=FAINT,
+                **{"class": "faint"},
+            )
+            names = _Names(ring, f"ring {number} ")
+            for actor in group:
+                _waits(run, actor, names, ring)
+    return Picture(made.source, "dot", title)
+
+
+def _waits(run: Run, actor: int, names: _Names, ring: graphviz.Digraph) -> None:
+    """What one context waits for, and who would have to go on for it."""
+    edge = ring.edge
+    for blocked in run.blocked:
+        if blocked.wait.actor != actor:
+            continue
+        lane, last, wait = run.lanes[actor], _last(run, actor), blocked.wait
+        source = names.context(actor, *_context_lines(run, actor))
+        at = f"at {file_name(last.step.span)}:{last.step.span.line}" if last else ""
+        targets = [names.context(other, *_context_lines(run, other)) for other in wait.by]
+        if wait.reason in ("interrupted", "displaced") or not wait.subject:
+            for target in targets:
+                edge(
+                    source,
+                    target,
+                    label=quoted(_edge([_VERBS.get(wait.reason, wait.reason)])),
+                    style="dashed",
+                    **{"class": "edge"},
+                )
+            continue
+        lock = names.lock(wait.subject)
+        words = [_VERBS.get(wait.reason, wait.reason), at]
+        edge(source, lock, label=quoted(_edge(words)), color=RED, fontcolor=RED, penwidth="2", **{"class": "ring"})
+        for other, target in zip(wait.by, targets, strict=True):
+            taken = _acquired(run, other, wait.subject)
+            why = {"writer": "is wanted exclusively by", "event": "is set by", "ended": "was held at the end of"}
+            verb = why.get(wait.reason, "is held by")
+            place = (
+                f"since {file_name(taken.step.span)}:{taken.step.span.line}" if taken and verb == "is held by" else ""
+            )
+            edge(lock, target, label=quoted(_edge([verb, place])), **{"class": "edge"})
+        if not wait.by:
+            edge(
+                lock,
+                source,
+                label=quoted(_edge(["nobody else", f"can wake {lane.name}"])),
+                style="dashed",
+                **{"class": "edge"},
+            )
+
+
+def _context_lines(run: Run, number: int) -> list[str]:
+    lane = run.lanes[number]
+    return [lane.title] if lane.processor is None else [lane.title, f"on processor {lane.processor}"]
+
+
+def rings(run: Run) -> list[list[int]]:
+    """The blocked contexts in groups that have nothing to do with each other, each in the order of the run's waits."""
+    group = {blocked.wait.actor: blocked.wait.actor for blocked in run.blocked}
+
+    def root(actor: int) -> int:
+        while group[actor] != actor:
+            actor = group[actor]
+        return actor
+
+    for blocked in run.blocked:
+        for other in blocked.wait.by:
+            if other in group:
+                group[root(other)] = root(blocked.wait.actor)
+    found: defaultdict[int, list[int]] = defaultdict(list)
+    for blocked in run.blocked:
+        if blocked.wait.actor not in found[root(blocked.wait.actor)]:
+            found[root(blocked.wait.actor)].append(blocked.wait.actor)
+    return list(found.values())
+
+
+def _lock_look(name: str) -> dict[str, str]:
+    return {
+        "label": quoted(label(wrap(name, _NAME), r"\n")),
+        "shape": "ellipse",
+        "style": "filled",
+        "fillcolor": PALE_AMBER,
+        "color": AMBER,
+        "class": "bar",
+        "tooltip": quoted(plain(name)),
+    }
+
+
+def _where(places: Sequence[Span]) -> str:
+    """The places of an arrow, a few by name."""
+    said = list(dict.fromkeys(f"{file_name(span)}:{span.line}" for span in places))
+    more = [f"and {len(said) - _SHOWN} more"] if len(said) > _SHOWN else []
+    return _edge([*said[:_SHOWN], *more])
+
+
+def _edge(words: Iterable[str]) -> str:
+    """The label of an edge, with room on its left so that it stands clear of its arrow."""
+    return label([f"  {clean(line)}" for line in words if line])
+
+
+def _last(run: Run, lane: int) -> Moment | None:
+    return next((m for m in reversed(run.moments) if m.lane == lane), None)
+
+
+def _acquired(run: Run, lane: int, lock: str) -> Moment | None:
+    """Where a context last came to hold a lock."""
+    found, held = None, False
+    for moment in run.moments:
+        if moment.lane == lane:
+            now = any(name == lock for name, _, _ in moment.step.held)
+            if now and not held:
+                found = moment
+            held = now
+    return found
+
+
+__all__ = ["cycle_picture", "hierarchy_picture", "rings", "waits_picture"]

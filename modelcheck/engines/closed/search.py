@@ -1,0 +1,531 @@
+"""Breadth-first search over the states of a scenario, straight from docs/language.md section 7.
+
+A state is a tuple: common values, stacks of the processors, then the local state of each context, all as small numbers.
+NOTE(settled): what a context does that nobody else can see it does at once after its last step that can be seen. Such a
+step neither depends on others nor changes what they can do, so it commutes with all they do: every run has a run of
+this search that ends in a state from where the same can still happen, and in which the same contexts stand before the
+same accesses. Where it would go on like that for ever, it stays in one state, in which it can always take a step.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field
+from typing import TypeAlias, TypeVar
+
+from modelcheck.engines.closed.local import (
+    ENDED,
+    GONE,
+    RUNNING,
+    UNSTARTED,
+    WAITING,
+    Engine,
+    Incomplete,
+    Layout,
+    Micro,
+    Need,
+    Values,
+    View,
+    edges_of,
+    shared_mode,
+)
+from modelcheck.engines.closed.segments import Segment
+from modelcheck.engines.closed.values import Outcome
+from modelcheck.ir import Operation
+from modelcheck.lower.closed import Closed
+from modelcheck.syntax import ContextKind
+from modelcheck.verdict import DISPATCH_LEVEL
+
+State: TypeAlias = tuple[int, ...]
+Stacks: TypeAlias = tuple[tuple[int, ...], ...]
+Path: TypeAlias = tuple[Micro, ...]
+COMMON, STACKS, FIRST = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """How a state was reached first: from where, by whom, over which steps."""
+
+    before: State | None
+    actor: int
+    path: Path
+
+
+@dataclass(slots=True)
+class Explored:
+    """The states that were reached, in order of discovery. `broken`: for each obligation that fails in a step the state
+    before it, the context and the steps up to it. `races`: for each data the state, and the two contexts before their
+    accesses. `complete` "" when every state was expanded, else why not."""
+
+    order: list[State] = field(default_factory=list)
+    arrivals: dict[State, Arrival] = field(default_factory=dict)
+    successors: dict[State, tuple[tuple[State, ...], int]] = field(default_factory=dict)
+    """The next states, and which contexts can take a step (a bit each)."""
+    broken: dict[int, tuple[State | None, int, Path]] = field(default_factory=dict)
+    races: dict[int, tuple[State, int, int]] = field(default_factory=dict)
+    met: set[int] = field(default_factory=set)
+    """Identities of edges that some run comes to."""
+    started: dict[State, tuple[tuple[int, Path], ...]] = field(default_factory=dict)
+    """For each first state what contexts did that are alone on their processor."""
+    values: dict[State, dict[str, int]] = field(default_factory=dict)
+    """For each first state the open values of variables."""
+    complete: str = ""
+
+
+class Search:
+    def __init__(self, closed: Closed, budget: int, reduce: bool = True) -> None:
+        self.closed = closed
+        self.budget = budget
+        self.reduce = reduce
+        self.layout = Layout(closed)
+        segments: dict[Operation, Segment] = {}
+        memo: dict[object, tuple[Outcome, ...]] = {}
+        self.engines = [
+            Engine(self.layout, context, index, segments, memo, reduce) for index, context in enumerate(closed.contexts)
+        ]
+        self.count = len(self.engines)
+        self.commons: list[Values] = []
+        self.common_number: dict[Values, int] = {}
+        self.stacks: list[Stacks] = []
+        self.stack_number: dict[Stacks, int] = {}
+        self.is_thread = [c.kind is ContextKind.THREAD for c in closed.contexts]
+        self.processor = [c.processor for c in closed.contexts]
+        self.members = [
+            [i for i, p in enumerate(self.processor) if p == processor] for processor in range(closed.processors)
+        ]
+        self.hold_at = {cell: i for i, cell in enumerate(self.layout.holds)}
+        self.macros: list[dict[tuple[int, int, View], _Macro]] = [{} for _ in self.engines]
+        self.settled: list[dict[int, _Settled]] = [{} for _ in self.engines]
+        self.touched: list[dict[tuple[int, int], frozenset[tuple[int, bool, bool]]]] = [{} for _ in self.engines]
+        self.found = Explored()
+        self.queue: list[State] = []
+
+    # ---- the search ----
+
+    def run(self) -> Explored:
+        found = self.found
+        try:
+            self._begin()
+            position = 0
+            while position < len(found.order):
+                if position >= self.budget:
+                    found.complete = f"there are more than {self.budget} states"
+                    break
+                self._expand(found.order[position])
+                position += 1
+        except Incomplete as trouble:
+            found.complete = str(trouble)
+        return found
+
+    def _begin(self) -> None:
+        varied = self.layout.varied
+        for combination in itertools.product(*(values for _, values in varied)):
+            values = {cell: value for (cell, _), value in zip(varied, combination, strict=True)}
+            starts = dict(self.closed.starts)
+            own = {cell: values.get(cell, starts[cell][0]) for cell in starts}
+            common = tuple(own[cell] for cell in self.layout.common)
+            alternatives: list[list[tuple[int, Path]]] = []
+            for index, engine in enumerate(self.engines):
+                first = engine.initial(own)
+                if not (engine.alone and self.reduce):
+                    alternatives.append([(first, ())])
+                    continue
+                settled = self.settle(index, first)
+                alternatives.append(settled.stops)
+                self._note(None, index, settled.faults, settled.edges)
+            for ways in itertools.product(*alternatives):
+                self._first(common, ways, {cell.name: value for cell, value in values.items()})
+
+    def _first(self, common: Values, ways: tuple[tuple[int, Path], ...], values: dict[str, int]) -> None:
+        """A state at the start."""
+        stacks = tuple(
+            tuple(i for i in members if not self.is_thread[i] and self._started(i, ways[i][0]))
+            for members in self.members
+        )
+        found = self.found
+        state = (self._common(common), self._stacks(stacks), *(local for local, _ in ways))
+        if state not in found.arrivals:
+            found.arrivals[state] = Arrival(None, -1, ())
+            found.started[state] = tuple((i, path) for i, (_, path) in enumerate(ways) if path)
+            found.values[state] = values
+            found.order.append(state)
+
+    def _started(self, index: int, local: int) -> bool:
+        return self.engines[index].mode[local] in (RUNNING, WAITING)
+
+    def _common(self, values: Values) -> int:
+        number = self.common_number.get(values)
+        if number is None:
+            number = self.common_number[values] = len(self.commons)
+            self.commons.append(values)
+        return number
+
+    def _stacks(self, stacks: Stacks) -> int:
+        number = self.stack_number.get(stacks)
+        if number is None:
+            number = self.stack_number[stacks] = len(self.stacks)
+            self.stacks.append(stacks)
+        return number
+
+    def _note(self, state: State | None, index: int, faults: list[Path], edges: set[int]) -> None:
+        """Remembers what fails first, and where runs come."""
+        self.found.met |= edges
+        for path in faults:
+            for number in path[-1].broken:
+                self.found.broken.setdefault(number, (state, index, path))
+
+    def _expand(self, state: State) -> None:
+        found, able, real = self.found, 0, self.is_real(state)
+        targets: dict[State, None] = {}
+        for index in self.runnable(state):
+            try:
+                macro = self._next(state, index)
+            except Incomplete as trouble:
+                found.complete, able = str(trouble), -1
+                continue
+            if macro is None:
+                continue
+            if not macro.only_waits:
+                able |= 1 << index
+            if not macro.noted and real:
+                self._note(state, index, macro.faults, macro.edges)
+                macro.noted = True
+            for (local, common), path in zip(macro.targets, macro.paths, strict=True):
+                target = self.moved(state, index, local, common)
+                targets[target] = None
+                if target not in found.arrivals:
+                    found.arrivals[target] = Arrival(state, index, path)
+                    found.order.append(target)
+        found.successors[state] = (tuple(targets), able)
+        if real:
+            self._races(state)
+
+    def is_real(self, state: State) -> bool:
+        """Whether no assumption has failed on the way."""
+        return all(engine.mode[state[FIRST + i]] != GONE for i, engine in enumerate(self.engines))
+
+    def moved(self, state: State, index: int, local: int, common: int) -> State:
+        """The state after a context went to that local state."""
+        engine = self.engines[index]
+        stacks = state[STACKS]
+        if not self.is_thread[index]:
+            before, after = engine.mode[state[FIRST + index]], engine.mode[local]
+            if before == UNSTARTED and after not in (ENDED, GONE):
+                stacks = self._stacks(_pushed(self.stacks[stacks], self.processor[index], index))
+            elif before != UNSTARTED and after in (ENDED, GONE):
+                stacks = self._stacks(_popped(self.stacks[stacks], self.processor[index], index))
+        new = list(state)
+        new[COMMON], new[STACKS], new[FIRST + index] = common, stacks, local
+        return tuple(new)
+
+    # ---- who can run ----
+
+    def runnable(self, state: State) -> list[int]:
+        """The contexts that their processor lets run, or start."""
+        stacks = self.stacks[state[STACKS]]
+        able: list[int] = []
+        for processor, members in enumerate(self.members):
+            if not members:
+                continue
+            stack = stacks[processor]
+            level = self._occupied(state, members, stack, able)
+            for index in members:
+                engine = self.engines[index]
+                if not self.is_thread[index] and engine.mode[state[FIRST + index]] == UNSTARTED:
+                    if level < engine.context.admitted:
+                        able.append(index)
+        return able
+
+    def _occupied(self, state: State, members: list[int], stack: tuple[int, ...], able: list[int]) -> int:
+        """Adds the started contexts and the threads that run on a processor; the level of what runs there."""
+        if stack:
+            able.append(stack[-1])
+            return self.engines[stack[-1]].level[state[FIRST + stack[-1]]]
+        threads = [i for i in members if self.is_thread[i]]
+        high = self.occupant(state, threads)
+        if high >= 0:
+            able.append(high)
+            return self.engines[high].level[state[FIRST + high]]
+        lowest = 0
+        levels = []
+        for index in threads:
+            mode = self.engines[index].mode[state[FIRST + index]]
+            if mode not in (ENDED, GONE):
+                able.append(index)
+            if mode in (RUNNING, WAITING):
+                levels.append(self.engines[index].level[state[FIRST + index]])
+        return min(levels, default=lowest)
+
+    def occupant(self, state: State, threads: list[int]) -> int:
+        """The started thread at DISPATCH_LEVEL or above, -1 if there is none."""
+        for index in threads:
+            engine, local = self.engines[index], state[FIRST + index]
+            if engine.mode[local] in (RUNNING, WAITING) and engine.level[local] >= DISPATCH_LEVEL:
+                return index
+        return -1
+
+    # ---- what a context does next ----
+
+    def _next(self, state: State, index: int) -> _Macro | None:
+        """What the context can do from here; None if it has to wait."""
+        engine, local = self.engines[index], state[FIRST + index]
+        need = engine.needs[local]
+        if need is not None:
+            if need.is_event:
+                if not self.commons[state[COMMON]][need.cell]:
+                    return None
+            elif need.forbidden or not self.available(state, index, need):
+                if need.writers_first and not need.shared and engine.mode[local] != WAITING:
+                    return self._comes_to_wait(state, index, local)
+                return None
+        view = self.view(state, index)
+        key = (local, state[COMMON], view)
+        macro = self.macros[index].get(key)
+        if macro is None:
+            macro = self.macros[index][key] = self._macro(index, local, state[COMMON], view)
+        return macro
+
+    def available(self, state: State, index: int, need: Need) -> bool:
+        """Whether what others hold, and writers that wait, admit the acquisition."""
+        if need.own:
+            return not need.forbidden
+        at = self.hold_at[need.cell]
+        for other, engine in enumerate(self.engines):
+            if other == index:
+                continue
+            local = state[FIRST + other]
+            mode = shared_mode(engine.held[local][at])
+            if mode and not (need.shared and mode == 1):
+                return False
+            if need.shared and need.writers_first and engine.mode[local] == WAITING:
+                theirs = engine.needs[local]
+                if theirs is not None and theirs.cell == need.cell:
+                    return False
+        return True
+
+    def view(self, state: State, index: int) -> View:
+        engine = self.engines[index]
+        if not engine.tried:
+            return ()
+        found = []
+        for cell in engine.tried:
+            at, most = self.hold_at[cell], 0
+            first = self.layout.own[cell].writers_first
+            for other, theirs in enumerate(self.engines):
+                if other != index:
+                    local = state[FIRST + other]
+                    mode = shared_mode(theirs.held[local][at])
+                    need = theirs.needs[local]
+                    waits = first and theirs.mode[local] == WAITING and need is not None and need.cell == cell
+                    most = max(most, mode, 3 if waits and not mode else 0) if mode < 2 else 2
+                    if mode == 2:
+                        break
+            found.append(most)
+        return tuple(found)
+
+    def _comes_to_wait(self, state: State, index: int, local: int) -> _Macro:
+        key = (local, -1, ())
+        macro = self.macros[index].get(key)
+        if macro is None:
+            engine = self.engines[index]
+            need = engine.needs[local]
+            assert need is not None
+            after = engine.comes_to_wait(local)
+            frames = engine.locals[local][1]
+            routine = engine.graphs[frames[-1][0]].routine
+            micro = Micro(after, need.edge, routine, max(len(frames) - 2, 0), (), frozenset(), False)
+            macro = self.macros[index][key] = _Macro([(after, -1)], [(micro,)])
+        targets = [(local, state[COMMON]) for local, _ in macro.targets]
+        return _Macro(targets, macro.paths, noted=True, only_waits=True)
+
+    def _macro(self, index: int, local: int, common: int, view: View) -> _Macro:
+        """A step and all that follows it unseen."""
+        expansion = self.engines[index].expand(local, self.commons[common], view)
+        if expansion.unknown:
+            raise Incomplete(expansion.unknown)
+        macro = _Macro()
+        if not expansion.ways:
+            engine = self.engines[index]
+            macro.targets.append((local if engine.is_endless(local) else engine.gone(local), common))
+            macro.paths.append(())
+        known: set[tuple[int, int]] = set()
+        for micro, values in expansion.ways:
+            number = self._common(values)
+            macro.edges |= edges_of(micro)
+            if micro.broken:
+                macro.faults.append((micro,))
+            if not self.reduce:
+                macro.targets.append((micro.after, number))
+                macro.paths.append((micro,))
+                continue
+            settled = self.settle(index, micro.after)
+            macro.edges |= settled.edges
+            macro.faults += [(micro, *path) for path in settled.faults]
+            for after, path in settled.stops:
+                if (after, number) not in known:
+                    known.add((after, number))
+                    macro.targets.append((after, number))
+                    macro.paths.append((micro, *path))
+        return macro
+
+    def settle(self, index: int, local: int) -> _Settled:
+        """Where the context comes to by steps that nobody else can see, each with a shortest way."""
+        found = self.settled[index].get(local)
+        if found is None:
+            found = self.settled[index][local] = self._settle(self.engines[index], local)
+        return found
+
+    def _settle(self, engine: Engine, first: int) -> _Settled:
+        paths: dict[int, Path] = {first: ()}
+        order, settled = [first], _Settled()
+        successors: dict[int, list[int]] = {}
+        position = 0
+        while position < len(order):
+            local = order[position]
+            position += 1
+            if position > self.budget:
+                raise Incomplete(f"there are more than {self.budget} states")
+            ways = self._unseen(engine, local)
+            if ways is None:
+                settled.stops.append((local, paths[local]))
+                continue
+            successors[local] = [micro.after for micro in ways]
+            for micro in ways:
+                path = (*paths[local], micro)
+                settled.edges |= edges_of(micro)
+                if micro.broken:
+                    settled.faults.append(path)
+                if micro.after not in paths:
+                    paths[micro.after] = path
+                    order.append(micro.after)
+        if len(settled.stops) < len(order) and successors:
+            stops = {local for local, _ in settled.stops}
+            settled.stops += [(local, paths[local]) for local in _trapped(order, successors, stops)]
+        return settled
+
+    def _unseen(self, engine: Engine, local: int) -> list[Micro] | None:
+        """The next steps if nobody else can see them; None otherwise, and where there is none."""
+        mode = engine.mode[local]
+        if mode in (ENDED, GONE, WAITING) or (mode == UNSTARTED and not engine.alone):
+            return None
+        need = engine.needs[local]
+        if need is not None and (need.is_event or need.forbidden):
+            return None
+        view = (0,) * len(engine.tried)
+        expansion = engine.expand(local, self.commons[0] if self.commons else self._first_common(), view)
+        if expansion.seen or expansion.unknown or not expansion.ways:
+            return None
+        return [micro for micro, _ in expansion.ways]
+
+    def _first_common(self) -> Values:
+        starts = dict(self.closed.starts)
+        return tuple(starts[cell][0] for cell in self.layout.common)
+
+    # ---- races ----
+
+    def _races(self, state: State) -> None:
+        standing = [i for i, e in enumerate(self.engines) if e.may_touch[state[FIRST + i]]]
+        if len(standing) < 2:
+            return
+        touches = {i: self._touches(state, i) for i in standing}
+        for one, two in itertools.combinations(standing, 2):
+            for cell, write, atomic in touches[one]:
+                if cell in self.found.races:
+                    continue
+                for other_cell, other_write, other_atomic in touches[two]:
+                    if cell == other_cell and (write or other_write) and not (atomic and other_atomic):
+                        self.found.races[cell] = (state, one, two)
+
+    def _touches(self, state: State, index: int) -> frozenset[tuple[int, bool, bool]]:
+        key = (state[FIRST + index], state[COMMON])
+        found = self.touched[index].get(key)
+        if found is None:
+            view = self.view(state, index)
+            expansion = self.engines[index].expand(key[0], self.commons[key[1]], view)
+            found = self.touched[index][key] = expansion.touches
+        return found
+
+
+@dataclass(slots=True)
+class _Settled:
+    """Where unseen steps lead, ways on which something fails last, and the edges they go over."""
+
+    stops: list[tuple[int, Path]] = field(default_factory=list)
+    faults: list[Path] = field(default_factory=list)
+    edges: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class _Macro:
+    """Where a step and what follows it unseen lead: local and common states, each with its way."""
+
+    targets: list[tuple[int, int]] = field(default_factory=list)
+    paths: list[Path] = field(default_factory=list)
+    faults: list[Path] = field(default_factory=list)
+    edges: set[int] = field(default_factory=set)
+    noted: bool = False
+    only_waits: bool = False
+
+
+def _pushed(stacks: Stacks, processor: int, index: int) -> Stacks:
+    return tuple((*s, index) if p == processor else s for p, s in enumerate(stacks))
+
+
+def _popped(stacks: Stacks, processor: int, index: int) -> Stacks:
+    return tuple(tuple(i for i in s if i != index) if p == processor else s for p, s in enumerate(stacks))
+
+
+def _trapped(order: list[int], successors: dict[int, list[int]], stops: set[int]) -> list[int]:
+    """One state of each loop from where nothing else can be reached: what a context does there for ever is all one."""
+    found = []
+    for component in components(order, lambda local: successors.get(local, ())):
+        inside = set(component)
+        if all(target in inside for local in component for target in successors.get(local, ())):
+            if not inside & stops:
+                found.append(min(component, key=order.index))
+    return found
+
+
+Node = TypeVar("Node", bound=Hashable)
+
+
+def components(nodes: Iterable[Node], following: Callable[[Node], Iterable[Node]]) -> list[list[Node]]:
+    """The strongly connected components, each behind those that can be reached from it (Tarjan 1972)."""
+    numbers: dict[Node, int] = {}
+    low: dict[Node, int] = {}
+    waiting: list[Node] = []
+    on_stack: set[Node] = set()
+    found: list[list[Node]] = []
+    for root in nodes:
+        if root in numbers:
+            continue
+        numbers[root] = low[root] = len(numbers)
+        waiting.append(root)
+        on_stack.add(root)
+        work = [(root, iter(following(root)))]
+        while work:
+            node, rest = work[-1]
+            for target in rest:
+                if target not in numbers:
+                    numbers[target] = low[target] = len(numbers)
+                    waiting.append(target)
+                    on_stack.add(target)
+                    work.append((target, iter(following(target))))
+                    break
+                if target in on_stack:
+                    low[node] = min(low[node], numbers[target])
+            else:
+                work.pop()
+                if work:
+                    low[work[-1][0]] = min(low[work[-1][0]], low[node])
+                if low[node] == numbers[node]:
+                    component = []
+                    while True:
+                        member = waiting.pop()
+                        on_stack.discard(member)
+                        component.append(member)
+                        if member == node:
+                            break
+                    found.append(component)
+    return found

@@ -1,0 +1,246 @@
+"""Who can never go on, and why: deadlocks of a scenario (docs/language.md section 7).
+
+Whether a context can ever take a step again is a question to the whole graph of states: it is answered backwards, over
+its strongly connected components.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from modelcheck import ir
+from modelcheck.engines.closed.local import ENDED, RUNNING, WAITING, Need, shared_mode
+from modelcheck.engines.closed.search import COMMON, FIRST, STACKS, Search, State, components
+from modelcheck.lower import every_graph
+from modelcheck.verdict import Property, Wait
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlock:
+    """A state from where the contexts of `waits` can never go on."""
+
+    state: State
+    waits: tuple[Wait, ...]
+
+
+@dataclass(slots=True)
+class Futures:
+    """What can still happen from each state that was expanded. `able`: a bit for each context that can ever take a step,
+    and behind these one for each common value that can be other than 0 (events that can be set). `last`: states that
+    can be come back to, whatever happens: who takes steps there does so for ever."""
+
+    able: dict[State, int]
+    last: set[State]
+
+
+def deadlocks(search: Search) -> dict[int, Deadlock]:
+    """For each obligation that a deadlock breaks the first state that shows it."""
+    found: dict[int, Deadlock] = {}
+    future = futures(search)
+    for state in search.found.order:
+        if state not in future.able or not search.is_real(state):
+            continue
+        stuck = [
+            i
+            for i, engine in enumerate(search.engines)
+            if engine.mode[state[FIRST + i]] in (RUNNING, WAITING) and not future.able[state] >> i & 1
+        ]
+        if stuck:
+            never = future.able[state] >> search.count
+            _Reasons(search, state, stuck, never, state in future.last).blame(found)
+    return found
+
+
+def futures(search: Search) -> Futures:
+    """Backwards over the graph of states; what was not expanded may do anything."""
+    explored = search.found
+    successors = explored.successors
+    found = Futures({}, set())
+    able = found.able
+    values = [sum(1 << i for i, value in enumerate(common) if value) for common in search.commons]
+
+    def following(state: State) -> tuple[State, ...]:
+        return successors[state][0] if state in successors else ()
+
+    for component in components(explored.order, following):
+        inside = set(component)
+        bits, leaves = 0, False
+        for state in component:
+            bits |= successors[state][1] | values[state[COMMON]] << search.count if state in successors else -1
+            for target in following(state):
+                bits |= able[target] if target not in inside else 0
+                leaves |= target not in inside
+        for state in component:
+            able[state] = bits
+        if not leaves:
+            found.last |= inside
+    found.able = {state: bits for state, bits in able.items() if state in successors}
+    return found
+
+
+class _Reasons:
+    """Why the contexts that are stuck in a state are. Those that only will be stuck when others are, but wait for
+    something that still moves, are left out: a later state shows them.
+
+    `settable`: which events can still be set; `last`: whoever can take a step here takes steps for ever.
+    """
+
+    def __init__(self, search: Search, state: State, stuck: list[int], settable: int, last: bool) -> None:
+        self.search = search
+        self.state = state
+        self.stuck = stuck
+        self.settable = settable
+        self.last = last
+        runnable = set(search.runnable(state))
+        self.blockers = {i: self._on_processor(i) for i in stuck if i not in runnable}
+        self.needs = {i: need for i in stuck if (need := self._need(i)) is not None}
+        self.causes = {i: self._cause(i, need) for i, need in self.needs.items()}
+        self._keep_lasting()
+        kept = set(self.stuck)
+        self.edges = {
+            i: {*self.blockers.get(i, ()), *(self.causes[i][1] if i in self.causes else ())} & kept for i in kept
+        }
+
+    def _keep_lasting(self) -> None:
+        """Leaves the greatest set of contexts each of which waits for ever if the others of it do."""
+        kept = set(self.stuck)
+        while loose := {i for i in kept if not self._lasts(i, kept)}:
+            kept -= loose
+        self.stuck = [i for i in self.stuck if i in kept]
+
+    def _lasts(self, index: int, others: set[int]) -> bool:
+        return self._held_up(self.blockers.get(index, ()), others) or (
+            index in self.causes and self._cause_lasts(index, others)
+        )
+
+    def _cause_lasts(self, index: int, others: set[int]) -> bool:
+        """Whether the lock or the event that a context waits for keeps it for ever."""
+        reason, by = self.causes[index]
+        if reason == "event":
+            return not self.settable >> self.needs[index].cell & 1
+        return reason in ("self", "ended") or self._held_up(by, others)
+
+    def _held_up(self, by: tuple[int, ...], others: set[int]) -> bool:
+        return any(i in others for i in by) or (self.last and bool(by))
+
+    def _need(self, index: int) -> Need | None:
+        """What the context waits for and cannot get now."""
+        search, state = self.search, self.state
+        need = search.engines[index].needs[state[FIRST + index]]
+        if need is None:
+            return None
+        if need.is_event:
+            return None if search.commons[state[COMMON]][need.cell] else need
+        return None if not need.forbidden and search.available(state, index, need) else need
+
+    def _on_processor(self, index: int) -> tuple[int, ...]:
+        """Who has the processor that the context would need."""
+        search, state = self.search, self.state
+        stack = search.stacks[state[STACKS]][search.processor[index]]
+        if stack:
+            return (stack[-1],) if stack[-1] != index else ()
+        threads = [i for i in search.members[search.processor[index]] if search.is_thread[i]]
+        high = search.occupant(state, threads)
+        return (high,) if high not in (-1, index) else ()
+
+    def _cause(self, index: int, need: Need) -> tuple[str, tuple[int, ...]]:
+        """The reason of a `Wait`, and the contexts that would have to go on."""
+        if need.is_event:
+            return "event", tuple(i for i in self.stuck if i != index and self._may_set(i, need.cell))
+        if need.forbidden:
+            return "self", (index,)
+        holders, writers = self._others(index, need)
+        ended = tuple(i for i in holders if self._mode(i) == ENDED)
+        if ended:
+            return "ended", ended
+        return ("held", tuple(holders)) if holders else ("writer", tuple(writers))
+
+    def _mode(self, index: int) -> int:
+        return self.search.engines[index].mode[self.state[FIRST + index]]
+
+    def _others(self, index: int, need: Need) -> tuple[list[int], list[int]]:
+        """Who holds the lock so that the context cannot have it, and which writers wait for it."""
+        search, at = self.search, self.search.hold_at[need.cell]
+        holders, writers = [], []
+        for other, engine in enumerate(search.engines):
+            local = self.state[FIRST + other]
+            mode = shared_mode(engine.held[local][at])
+            theirs = engine.needs[local]
+            if other != index and mode and not (need.shared and mode == 1):
+                holders.append(other)
+            elif other != index and engine.mode[local] == WAITING and theirs is not None and theirs.cell == need.cell:
+                writers.append(other)
+        return holders, writers
+
+    def _may_set(self, index: int, event: int) -> bool:
+        """Whether the context has a statement that sets the event."""
+        cell = self.search.layout.common[event]
+        graphs = every_graph([self.search.closed.contexts[index].graph])
+        return any(_sets(e.operation.code, e.cells, cell) for g in graphs for e in g.edges if e.operation is not None)
+
+    def _reaches(self, start: int, goal: int) -> bool:
+        seen, pending = {start}, [start]
+        while pending:
+            current = pending.pop()
+            if current == goal:
+                return True
+            for target in self.edges.get(current, ()):
+                if target not in seen:
+                    seen.add(target)
+                    pending.append(target)
+        return False
+
+    # ---- what is broken ----
+
+    def blame(self, found: dict[int, Deadlock]) -> None:
+        """Adds the obligations that the deadlock breaks, unless they are known to be."""
+        kept = set(self.stuck)
+        new = [n for i in self.stuck if i in self.needs for n in self._broken(i, kept) if n not in found]
+        if new:
+            deadlock = Deadlock(self.state, tuple(self._wait(index, kept) for index in self.stuck))
+            found.update(dict.fromkeys(new, deadlock))
+
+    def _broken(self, index: int, kept: set[int]) -> Iterator[int]:
+        """What is broken where a context waits: unless it only waits behind others that are stuck without it."""
+        need, (reason, by) = self.needs[index], self.causes[index]
+        obligations = self.search.closed.obligations
+        if not self._cause_lasts(index, kept):
+            return
+        if need.is_event:
+            assert need.slot is not None
+            yield need.edge.obligations[need.slot]
+            return
+        moving = self.last and not any(i in kept for i in by)
+        if reason not in ("self", "ended") and not moving and not any(self._reaches(i, index) for i in by if i in kept):
+            return
+        below = reason == "held" and any(self._lies_below(other, index) for other in by)
+        for slot in need.waits:
+            number = need.edge.obligations[slot]
+            code = obligations[number].code
+            if code is Property.D01 or (code is Property.D02 and below):
+                yield number
+
+    def _lies_below(self, other: int, index: int) -> bool:
+        """Whether a holder is kept from its processor, which is that of the context too."""
+        same = self.search.processor[other] == self.search.processor[index]
+        return same and other in self.blockers and self._reaches(other, index)
+
+    def _wait(self, index: int, kept: set[int]) -> Wait:
+        search = self.search
+        if index in self.causes and self._cause_lasts(index, kept):
+            need, (reason, by) = self.needs[index], self.causes[index]
+            cell = search.layout.common[need.cell] if need.is_event else search.layout.own[need.cell]
+            return Wait(index, reason, cell.name.partition(" ")[2], tuple(i for i in by if i in kept) or by)
+        by = self.blockers[index]
+        return Wait(index, "displaced" if search.is_thread[by[0]] else "interrupted", "", by)
+
+
+def _sets(code: tuple[ir.Instruction, ...], cells: tuple[ir.Cell | None, ...], event: ir.Cell) -> bool:
+    for instruction in code:
+        match instruction:
+            case ir.Signal(register, True) if cells[register] is event:
+                return True
+            case ir.Choose(_, then, otherwise) if _sets(then, cells, event) or _sets(otherwise, cells, event):
+                return True
+    return False

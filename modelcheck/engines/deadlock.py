@@ -1,0 +1,696 @@
+"""Deadlock, order and races in the open world: ranks where the order has no cycle, else what comes of the cycle.
+
+What the order (`mutual.order`) leaves on no cycle is proved by ranks. Each cyclic component is asked about as a whole
+(`mutual.cycles`): first with what the fixpoint knows of each stand, then with stands made exact by questions, each with a run
+that comes there. A ring that remains is put together to a schedule (`schedule`), to be replayed.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import z3
+
+from modelcheck import ir
+from modelcheck.engines.analyse import Analysis, Broken, Decision, Held, Limits, Open
+from modelcheck.engines.arrive import arrivals
+from modelcheck.engines.schedule import Member, schedule
+from modelcheck.ir import Edge, Graph, Root
+from modelcheck.lower import Lowered
+from modelcheck.mutual.cycles import Link, formula, link_name
+from modelcheck.mutual.nesting import Nesting
+from modelcheck.mutual.order import signaller
+from modelcheck.mutual.positions import EXCLUSIVE, Position, facts, instructions, lock_of
+from modelcheck.mutual.questions import Place, Question, Questions
+from modelcheck.mutual.rings import Rings
+from modelcheck.mutual.situation import Candidates, Exact, Situation, clash, go_together
+from modelcheck.verdict import MUTUAL, Property, Schedule
+
+MAX_RINGS = 12
+"""Rings of one component for which a run is looked for."""
+
+NO_RING = "no ring goes through here"
+
+Confirm: TypeAlias = Callable[[Analysis], frozenset[int]]
+"""The questions whose answer "never" is not confirmed by evidence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """Proved by the order alone. `reached` False where nothing comes there."""
+
+    reached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Excluded:
+    """Proved: the order has a cycle here, and nothing can come of it, for the reasons in words. `exact`: by states that
+    were asked about."""
+
+    component: int
+    by: tuple[str, ...]
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlocked:
+    schedule: Schedule
+    roots: tuple[Root, ...]
+
+
+Finding: TypeAlias = Ranked | Excluded | Deadlocked | Open
+
+
+@dataclass(slots=True)
+class Round:
+    """Questions asked together: their numbers, and what answered them."""
+
+    questions: list[Question]
+    numbers: list[int]
+    answers: Analysis
+    never: list[bool]
+
+
+class Deadlock:
+    """Decides the obligations that several contexts together can break."""
+
+    def __init__(self, lowered: Lowered, analysis: Analysis, limits: Limits, confirm: Confirm) -> None:
+        assert analysis.base is not None
+        self.lowered = lowered
+        self.analysis = analysis
+        self.limits = limits
+        self.confirm = confirm
+        found, self.cases = facts(analysis.base, lowered.roots, arrivals)
+        self.situation = Situation(analysis.base, lowered.roots, found)
+        self.facts = found
+        self.roots = lowered.roots
+        self.findings: dict[int, Finding] = {}
+        self.rounds: list[Round] = []
+        self.known: dict[Question, Exact | None] = {}
+        self.by_obligation: dict[int, list[int]] = {}
+        for number, position in enumerate(self.facts.positions):
+            for obligation in position.obligations:
+                self.by_obligation.setdefault(obligation, []).append(number)
+        self._components: dict[int, _Component] = {}
+        self._nesting: _Strict | None = None
+
+    def run(self, strict: bool) -> None:
+        """Decides everything; D04 only if it is asked for (`strict`)."""
+        for number, obligation in enumerate(self.lowered.obligations):
+            wanted = obligation.code in MUTUAL and number not in self.lowered.questions
+            if wanted and (strict or obligation.code is not Property.D04):
+                finding = self._decide(number, obligation.code)
+                if finding is not None:
+                    self.findings[number] = finding
+
+    # ---- one obligation ----
+
+    def _decide(self, number: int, code: Property) -> Finding | None:
+        if number in self.findings:
+            return self.findings[number]
+        found: Finding
+        positions = self.by_obligation.get(number, [])
+        if code is Property.R03:
+            found = self._race(self.lowered.obligations[number].subject)
+        elif not positions:
+            return Ranked(False) if number in self.analysis._roots else None
+        else:
+            match code:
+                case Property.D01:
+                    found = self._waits(number, positions)
+                case Property.D02:
+                    found = self._processor(number, positions)
+                case Property.D03:
+                    found = self._event(number, positions)
+                case _:
+                    found = self._strict(positions)
+        if isinstance(found, Ranked | Excluded) and any(self.facts.tainted):
+            return Open("it comes with a call that no model knows, which may take any lock")
+        return found
+
+    def _waits(self, number: int, positions: list[int]) -> Finding:
+        """D01: nobody waits here for ever."""
+        itself = self._itself(positions)
+        if itself is not None:
+            return itself
+        left = self._left_held(positions)
+        if left is not None:
+            return left
+        components = self._cyclic(positions)
+        if not components:
+            return Ranked(True)
+        return self._rings(number, components, positions, direct=False)
+
+    def _itself(self, positions: list[int]) -> Finding | None:
+        """The context holds what it waits for."""
+        for number in positions:
+            position = self.facts.positions[number]
+            decision = self.analysis.decisions.get(position.itself)
+            match decision:
+                case Broken(trace, root):
+                    member = Member(root, trace, "waits", position.wanted, mode_of(position))
+                    return alone(self.lowered, member, [(0, "self", position.wanted, (0,))])
+                case Open(reason):
+                    return Open(f"whether it is held here already is not known: {reason}")
+                case _:
+                    pass
+        return None
+
+    def _left_held(self, positions: list[int]) -> Finding | None:
+        """Somebody has ended with the lock held."""
+        for number in positions:
+            position = self.facts.positions[number]
+            for root, ending in enumerate(self.facts.ending):
+                mask = ending.get(position.wanted, 0) if position.sort == "lock" else 0
+                if mask & EXCLUSIVE or (mask and not position.shared):
+                    return self._after_leak(position, root)
+        return None
+
+    def _after_leak(self, position: Position, root: int) -> Finding | None:
+        code = Property.B03
+        for number, obligation in enumerate(self.lowered.obligations):
+            if obligation.code in (code, Property.C02) and obligation.routine == self.roots[root].routine:
+                decision = self.analysis.decisions.get(number)
+                if obligation.subject == position.wanted and isinstance(decision, Broken):
+                    return self._leaked(position, decision)
+        return Open(f"{self.roots[root].routine} may end with {position.wanted} held")
+
+    def _leaked(self, position: Position, leak: Broken) -> Finding:
+        states = self.exact([self.situation.waiting(position)])
+        for exact in states[0]:
+            if exact.trace is None:
+                continue
+            made = schedule(
+                self.lowered,
+                [
+                    Member(leak.root, leak.trace, "ended", position.wanted, ""),
+                    Member(self.roots[position.root], exact.trace, "waits", position.wanted, mode_of(position)),
+                ],
+                [(1, "ended", position.wanted, (0,))],
+            )
+            if made is not None:
+                return Deadlocked(made, (leak.root, self.roots[position.root]))
+        return Open(f"no run was found that waits for {position.wanted} after {leak.root.routine} ended with it")
+
+    def _processor(self, number: int, positions: list[int]) -> Finding:
+        """D02: the holder is not what this context keeps from running."""
+        components = self.situation.above_itself(positions)
+        return self._rings(number, sorted(components), positions, direct=True) if components else Ranked(True)
+
+    def _cyclic(self, positions: list[int]) -> list[int]:
+        """The cyclic components that the positions have a part in."""
+        return sorted({c for p in positions for c in self.situation.parts.get(p, ())})
+
+    # ---- events ----
+
+    def _event(self, number: int, positions: list[int]) -> Finding:
+        """D03: somebody who can still run sets what is waited for."""
+        event = self.facts.positions[positions[0]].wanted
+        if event in self.lowered.ledger.handed:
+            return Ranked(True)
+        setting = [root for root, signals in enumerate(self.facts.signals) if event in signals]
+        waiting = sorted({self.facts.positions[p].root for p in positions})
+        able = [s for s in setting if any(self.situation.overlap.meet(s, w) for w in waiting)]
+        if not able:
+            return Open(f"{event} is only set at another time") if setting else self._never_set(positions, event)
+        blocked = self._all_blocked(positions, event, able)
+        if blocked is not None:
+            return blocked
+        setter = signaller(event, self.facts, self.situation.overlap)
+        if setter is None or not self._really_sets(setter, event):
+            return Open(f"no routine that can run while {event} is waited for is known to set it")
+        components = self._cyclic(positions)
+        if not components:
+            return Ranked(True)
+        found = self._rings(number, components, positions, direct=False)
+        return found if isinstance(found, Excluded) else Open(f"{event} may be set by nobody who can go on")
+
+    def _never_set(self, positions: list[int], event: str) -> Finding:
+        for number in positions:
+            position = self.facts.positions[number]
+            for exact in self.exact([self.situation.waiting(position)])[0]:
+                if exact.trace is not None:
+                    root = self.roots[position.root]
+                    member = Member(root, exact.trace, "waits", event, "")
+                    return alone(self.lowered, member, [(0, "event", event, ())])
+        return Open(f"nobody sets {event}, and no run was found that waits for it")
+
+    def _really_sets(self, root: int, event: str) -> bool:
+        """Whether a run of the root is known that sets the event."""
+        graphs = self.situation.graphs
+        places = tuple(Place(graphs[s.graph], s.edge, s.index) for s in self.facts.signals[root][event])
+        question = Question(self.roots[root], places, ())
+        self._ask([question] if question not in self.known else [])
+        found = self.known[question]
+        return found is not None and found.trace is not None
+
+    def _all_blocked(self, positions: list[int], event: str, able: list[int]) -> Finding | None:
+        """Everybody who sets the event needs a lock that is held while it is waited for."""
+        for number in positions:
+            position = self.facts.positions[number]
+            if not position.held:
+                continue
+            for exact in self.exact([self.situation.waiting(position)])[0]:
+                kept = {lock: how for lock, how in exact.held if how}
+                if exact.trace is None or not kept:
+                    continue
+                if self.all_need(position, kept):
+                    found = self._blocked(position, exact, event, able, kept)
+                    if found is not None:
+                        return found
+        return None
+
+    def all_need(self, position: Position, kept: dict[str, int]) -> bool:
+        """Whether everybody who sets what a position waits for must first acquire a lock that is kept."""
+        event = position.wanted
+        able = [
+            root
+            for root, signals in enumerate(self.facts.signals)
+            if event in signals and self.situation.overlap.meet(root, position.root)
+        ]
+        return event not in self.lowered.ledger.handed and all(
+            any(_needs(self.roots[s], event, lock, how) for lock, how in kept.items()) for s in able
+        )
+
+    def _blocked(
+        self, position: Position, exact: Exact, event: str, able: list[int], kept: dict[str, int]
+    ) -> Finding | None:
+        assert exact.trace is not None
+        root = self.roots[position.root]
+        waiter = Member(root, exact.trace, "waits", event, "")
+        for other in self.facts.positions:
+            if other.root in able and other.wanted in kept and (not other.shared or kept[other.wanted] == EXCLUSIVE):
+                for state in self.exact([self.situation.waiting(other)])[0]:
+                    if state.trace is None or any(how and lock in kept for lock, how in state.held):
+                        continue
+                    setter = Member(self.roots[other.root], state.trace, "waits", other.wanted, mode_of(other))
+                    waits = [(0, "event", event, (1,)), (1, "held", other.wanted, (0,))]
+                    made = schedule(self.lowered, [waiter, setter], waits)
+                    if made is not None:
+                        return Deadlocked(made, (root, self.roots[other.root]))
+        return alone(self.lowered, waiter, [(0, "event", event, ())])
+
+    # ---- the strict order ----
+
+    def _strict(self, positions: list[int]) -> Finding:
+        """D04: the order in which locks are taken has no cycle, whatever comes of it."""
+        if self._nesting is None:
+            self._nesting = _Strict(self)
+        return self._nesting.decide(positions)
+
+    # ---- races ----
+
+    def _race(self, data: str) -> Finding:
+        """R03: no two contexts touch the data at once, one of them writing."""
+        accesses = [a for a in self.facts.accesses if a.data == data]
+        overlap = self.situation.overlap
+        pairs = [(a, b) for n, a in enumerate(accesses) for b in accesses[n:] if clash(a, b, overlap)]
+        if not pairs:
+            return Ranked(bool(accesses))
+        involved = list(dict.fromkeys(access for pair in pairs for access in pair))
+        states = dict(zip(involved, self.exact([self.situation.touching(a) for a in involved]), strict=True))
+        doubt = False
+        for a, b in pairs:
+            for one, other in itertools.product(states[a], states[b]):
+                if not go_together(one, other):
+                    continue
+                if one.trace is not None and other.trace is not None:
+                    roots = (self.roots[a.root], self.roots[b.root])
+                    members = [
+                        Member(root, trace, "stands", data, "")
+                        for root, trace in zip(roots, (one.trace, other.trace), strict=True)
+                    ]
+                    made = schedule(self.lowered, members, [])
+                    if made is not None:
+                        return Deadlocked(made, roots)
+                doubt = True
+        if doubt:
+            return Open("no run was found in which two contexts come to it at once")
+        return Excluded(-1, ("no two contexts can stand before it at once",), True)
+
+    # ---- rings ----
+
+    def _rings(self, number: int, components: list[int], positions: list[int], direct: bool) -> Finding:
+        excluded: list[Excluded] = []
+        for component in components:
+            known = self._components.get(component)
+            if known is None:
+                known = self._components[component] = _Component(self, component)
+            finding = known.decide(number, set(positions), direct)
+            if not isinstance(finding, Excluded):
+                return finding
+            excluded.append(finding)
+        by = tuple(dict.fromkeys(word for finding in excluded for word in finding.by))
+        return Excluded(excluded[0].component, by, any(finding.exact for finding in excluded))
+
+    # ---- exact states ----
+
+    def exact(self, wanted: list[Candidates]) -> list[list[Exact]]:
+        """The states of each that can really be, each with a run."""
+        asked = [self.situation.questions(candidates) for candidates in wanted]
+        self._ask([question for questions in asked for _, question in questions if question not in self.known])
+        return [[e for _, q in questions if (e := self.known[q]) is not None] for questions in asked]
+
+    def _ask(self, questions: list[Question]) -> None:
+        questions = list(dict.fromkeys(questions))
+        if not questions:
+            return
+        probes = Questions(self.lowered)
+        numbers = probes.insert(questions)
+        try:
+            answers, decisions = self._answer(questions, numbers)
+            doubted = self.confirm(answers)
+        finally:
+            probes.remove()
+        never = []
+        for question, number in zip(questions, numbers, strict=True):
+            held = tuple((lock_of(t.cell), t.value) for t in question.tests if t.cell.name.startswith("hold "))
+            values = tuple(
+                (t.cell.name.removeprefix("var "), t.value) for t in question.tests if t.cell.name.startswith("var ")
+            )
+            match decisions[number]:
+                case Broken(trace):
+                    self.known[question] = Exact(held, values, trace)
+                case Held() if number not in doubted:
+                    self.known[question] = None
+                case _:
+                    self.known[question] = Exact(held, values, None)
+            never.append(self.known[question] is None)
+        self.rounds.append(Round(questions, numbers, answers, never))
+
+    def _answer(self, questions: list[Question], numbers: list[int]) -> tuple[Analysis, dict[int, Decision]]:
+        """What the sequential engines say: `Held` that a state is never met, `Broken` with a run that comes there."""
+        inner = Analysis(self.lowered, self.limits)
+        inner.lives = self.analysis.lives
+        by_root: dict[Root, set[int]] = {}
+        for question, number in zip(questions, numbers, strict=True):
+            inner._roots[number] = [question.root]
+            by_root.setdefault(question.root, set()).add(number)
+        for wanted in by_root.values():
+            inner.decide(wanted)
+        return inner, inner.decisions
+
+
+def _needs(root: Root, event: str, lock: str, how: int) -> bool:
+    """Whether every way of a root to set the event goes through an acquisition that the lock, held so, stops."""
+
+    def stops(edge: Edge) -> bool:
+        assert edge.operation is not None
+        for instruction in instructions(edge.operation.code):
+            if isinstance(instruction, ir.Take) and instruction.result is None and instruction.slot is not None:
+                cell = edge.cells[instruction.register]
+                if cell is not None and lock_of(cell) == lock and (how == EXCLUSIVE or not instruction.shared):
+                    return True
+        return False
+
+    def sets(edge: Edge) -> bool:
+        assert edge.operation is not None
+        for instruction in instructions(edge.operation.code):
+            if isinstance(instruction, ir.Signal) and instruction.on:
+                cell = edge.cells[instruction.register]
+                if cell is not None and cell.name == f"event {event}":
+                    return True
+        return False
+
+    found = False
+    through: set[Graph] = set()
+    entered: dict[Graph, set[int]] = {root.graph: {root.graph.entry}}
+    changed = True
+    while changed and not found:
+        changed = False
+        for graph, locations in list(entered.items()):
+            pending = list(locations)
+            while pending:
+                at = pending.pop()
+                for edge in graph.edges:
+                    if edge.source != at:
+                        continue
+                    if edge.callee is not None:
+                        if edge.callee not in entered:
+                            entered[edge.callee] = {edge.callee.entry}
+                            changed = True
+                        if edge.callee not in through:
+                            continue
+                    elif stops(edge):
+                        continue
+                    elif sets(edge):
+                        found = True
+                    if edge.target not in locations:
+                        locations.add(edge.target)
+                        pending.append(edge.target)
+                        changed = True
+            if graph.exit in locations and graph not in through:
+                through.add(graph)
+                changed = True
+    return not found
+
+
+def alone(lowered: Lowered, member: Member, waits: list[tuple[int, str, str, tuple[int, ...]]]) -> Finding:
+    """What one context does by itself."""
+    made = schedule(lowered, [member], waits)
+    assert made is not None
+    return Deadlocked(made, (member.root,))
+
+
+def mode_of(position: Position) -> str:
+    return "shared" if position.shared else ""
+
+
+class _Strict:
+    """The strict order: which locks are taken while which are held, whatever the modes."""
+
+    def __init__(self, deadlock: Deadlock) -> None:
+        self.deadlock = deadlock
+        self.nesting = Nesting(deadlock.situation, deadlock.exact)
+
+    def decide(self, positions: list[int]) -> Finding:
+        for number in positions:
+            state = self.nesting.broken(number)
+            if state is not None:
+                position = self.deadlock.facts.positions[number]
+                root = self.deadlock.roots[position.root]
+                assert state.trace is not None
+                member = Member(root, state.trace, "waits", position.wanted, mode_of(position))
+                return alone(self.deadlock.lowered, member, [])
+        if any(map(self.nesting.doubtful, positions)):
+            return Open("whether the locks are taken in this order is not known")
+        return Ranked(True)
+
+
+class _Component:
+    """One component of the order: its rings, as far as the fixpoint knows, and, when needed, exactly."""
+
+    def __init__(self, deadlock: Deadlock, number: int) -> None:
+        self.deadlock = deadlock
+        self.number = number
+        self.rough = Rings(deadlock.situation, number)
+        self.exact: Rings | None = None
+        self.solvers: dict[bool, tuple[z3.Solver, dict[str, str]]] = {}
+
+    def decide(self, obligation: int, positions: set[int], direct: bool) -> Finding:
+        links = self.rough.about(positions, direct)
+        if not links:
+            return Excluded(self.number, (NO_RING,), False)
+        excluded = self._ask(self.rough, links, False)
+        if isinstance(excluded, Excluded):
+            return excluded
+        if self.exact is None:
+            self.exact = Rings(self.deadlock.situation, self.number, self.deadlock.exact)
+        banned: list[list[int]] = []
+        reason = "no run was found that leads to the deadlock"
+        for _ in range(MAX_RINGS):
+            links = self.exact.about(positions, direct)
+            answer = self._ask(self.exact, links, True, banned)
+            if isinstance(answer, Excluded):
+                return answer if not banned else Open(reason)
+            if isinstance(answer, Open):
+                return answer
+            ring = _ring_through(self.exact.links, answer, set(links))
+            finding = _Shown(self.deadlock, self.exact).show(ring)
+            if isinstance(finding, Deadlocked):
+                self._blame(ring, finding)
+                return finding
+            reason = finding.reason
+            banned.append(ring)
+        return Open(reason)
+
+    def _blame(self, ring: list[int], finding: Deadlocked) -> None:
+        """Every acquisition of the ring waits for ever."""
+        assert self.exact is not None
+        for link in ring:
+            number = self.exact.position_of[self.exact.ring.links[link].stand]
+            position = self.deadlock.facts.positions[number]
+            for obligation in position.obligations:
+                if self.deadlock.lowered.obligations[obligation].code is Property.D01:
+                    self.deadlock.findings.setdefault(obligation, finding)
+
+    def _ask(
+        self, rough: Rings, links: list[int], exact: bool, banned: Iterable[list[int]] = ()
+    ) -> Excluded | Open | list[int]:
+        """A choice of links with one of these in it; excluded, with the reasons, where there is none."""
+        if not links:
+            return Excluded(self.number, (NO_RING,), exact)
+        known = self.solvers.get(exact)
+        if known is None:
+            made = formula(rough.ring)
+            solver = z3.SolverFor("QF_FD")
+            solver.set("timeout", self.deadlock.limits.milliseconds)
+            solver.from_string("\n".join(made.lines))
+            known = self.solvers[exact] = (solver, made.reasons)
+        solver, reasons = known
+        solver.push()
+        solver.add(z3.Or([z3.Bool(link_name(n)) for n in links]))
+        for ring in banned:
+            solver.add(z3.Not(z3.And([z3.Bool(link_name(n)) for n in ring])))
+        answer = solver.check(*[z3.Bool(name) for name in reasons])
+        result: Excluded | Open | list[int]
+        if answer == z3.sat:
+            model = solver.model()
+            result = [n for n in range(len(rough.ring.links)) if z3.is_true(model.eval(z3.Bool(link_name(n))))]
+        elif answer == z3.unsat:
+            words = tuple(sorted(self._words(reasons[str(c)]) for c in solver.unsat_core()))
+            result = Excluded(self.number, words or (NO_RING,), exact)
+        else:
+            result = Open(f"Z3 gave no answer on the cycle ({solver.reason_unknown()})")
+        solver.pop()
+        return result
+
+    def _words(self, reason: str) -> str:
+        kind, *numbers = reason.split(" ")
+        roots = self.deadlock.roots
+        if kind == "apart":
+            return f"{roots[int(numbers[0])].routine} and {roots[int(numbers[1])].routine} never overlap"
+        if kind == "single":
+            return f"{roots[int(numbers[0])].routine} runs once at a time"
+        return reason
+
+
+def _ring_through(links: list[Link], chosen: list[int], wanted: set[int]) -> list[int]:
+    """The ring among the chosen links that has one of the wanted in it."""
+    leaving = {links[n].source: n for n in chosen}
+    start = next(n for n in chosen if n in wanted)
+    ring = [start]
+    node = links[start].target
+    while node != links[start].source:
+        following = leaving[node]
+        ring.append(following)
+        node = links[following].target
+    return ring
+
+
+class _Shown:
+    """A ring as a schedule."""
+
+    def __init__(self, deadlock: Deadlock, rings: Rings) -> None:
+        self.deadlock = deadlock
+        self.links = rings.links
+        self.stands = rings.stands
+        self.position_of = rings.position_of
+        self.runs = rings.runs
+        self.writers = rings.writers
+
+    def show(self, ring: list[int]) -> Deadlocked | Open:
+        """A schedule that leads to the ring."""
+        facts, roots = self.deadlock.facts, self.deadlock.roots
+        members: list[Member] = []
+        index: dict[int, int] = {}
+        waits: list[tuple[int, str, str, tuple[int, ...]]] = []
+
+        def member(stand: int, kind: str, subject: str, mode: str, over: int = -1) -> int | None:
+            if stand in index:
+                return index[stand]
+            state = self.runs[stand]
+            if state.trace is None:
+                return None
+            index[stand] = len(members)
+            members.append(Member(roots[self.stands[stand].root], state.trace, kind, subject, mode, over))
+            return index[stand]
+
+        for number in ring:
+            link = self.links[number]
+            position = facts.positions[self.position_of[link.stand]]
+            if position.sort == "role" or link.source[1] == "role":
+                return Open(
+                    f"a call-out may come back into the driver where {', '.join(lock for lock, _ in position.held)} is held;"
+                    " such a run is not put together"
+                )
+            below = -1
+            if link.ground >= 0:
+                found = member(link.ground, "held", "", "")
+                if found is None:
+                    return Open(f"whether {link.source[0]} is held there is not known")
+                below = found
+            waiting = member(link.stand, "waits", position.wanted, mode_of(position), below)
+            if waiting is None:
+                return Open("whether the locks are held there is not known")
+        holder = {self.links[n].source: n for n in ring}
+        for number in ring:
+            link = self.links[number]
+            me = index[link.stand]
+            position = facts.positions[self.position_of[link.stand]]
+            following = self.links[holder[link.target]]
+            by = index[following.stand if following.ground < 0 else following.ground]
+            if link.writer:
+                writer = self._writer(link, index)
+                if writer is None:
+                    return Open(f"no writer that waits for {position.wanted} goes with it")
+                at = member(writer, "waits", position.wanted, "")
+                if at is None:
+                    return Open(f"whether a writer comes to wait for {position.wanted} is not known")
+                waits.append((me, "writer", position.wanted, (at,)))
+                if not any(w[0] == at for w in waits):
+                    waits.append((at, "held", position.wanted, (by,)))
+            else:
+                waits.append((me, "event" if position.sort == "event" else "held", position.wanted, (by,)))
+            if link.ground >= 0:
+                ground = self.deadlock.roots[self.stands[link.ground].root]
+                above = self.deadlock.roots[self.stands[link.stand].root]
+                reason = "displaced" if above.kind == "thread" and ground.kind == "thread" else "interrupted"
+                waits.append((index[link.ground], reason, "", (me,)))
+        unset = self._may_be_set(ring)
+        if unset:
+            return Open(f"somebody else may set {unset}")
+        made = schedule(self.deadlock.lowered, members, waits)
+        if made is None:
+            return Open("no order of the steps was found that leads to the deadlock")
+        return Deadlocked(made, tuple(m.root for m in members))
+
+    def _may_be_set(self, ring: list[int]) -> str:
+        """An event of the ring that somebody may set without a lock held in it, "" if there is none."""
+        kept: dict[str, int] = {}
+        for number in ring:
+            for stand in (self.links[number].stand, self.links[number].ground):
+                if stand >= 0:
+                    for lock, how in self.runs[stand].held:
+                        kept[lock] = max(kept.get(lock, 0), how)
+        for number in ring:
+            position = self.deadlock.facts.positions[self.position_of[self.links[number].stand]]
+            if position.sort == "event" and not self.deadlock.all_need(position, kept):
+                return position.wanted
+        return ""
+
+    def _writer(self, link: Link, index: dict[int, int]) -> int | None:
+        """A stand that waits for the lock exclusively and goes with those chosen."""
+        taken: dict[str, int] = {}
+        for stand in index:
+            for lock, how in self.stands[stand].holds:
+                taken[lock] = max(taken.get(lock, 0), 2 if how == "x" else 1)
+        candidates = self.writers.get(link.target[0], [])
+        for stand in candidates:
+            if stand in index:
+                return stand
+        for stand in sorted(candidates, key=lambda w: len(self.stands[w].holds)):
+            fits = all(
+                not taken.get(lock) or (how == "s" and taken[lock] == 1) for lock, how in self.stands[stand].holds
+            )
+            root = self.stands[stand].root
+            alone = any(not self.deadlock.situation.overlap.meet(root, self.stands[s].root) for s in index)
+            if fits and not alone and self.runs[stand].trace is not None:
+                return stand
+        return None
+
+
+__all__ = ["Confirm", "Deadlock", "Deadlocked", "Excluded", "Finding", "Ranked", "Round"]

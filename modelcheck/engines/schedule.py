@@ -1,0 +1,259 @@
+"""Runs of single contexts put together to one run of all: in which order, on which processors.
+
+Most often it is enough to run one context after the other, each up to where it waits; only where one needs on its way what
+another keeps at its end does the order matter, and only rarely must they alternate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from modelcheck.ir import Root
+from modelcheck.lower import Lowered
+from modelcheck.verdict import DISPATCH_LEVEL, Actor, Schedule, Step, Trace, Turn, Wait
+
+MAX_NODES = 20_000
+"""States of the search for an order of the steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A context with the run that brings it to its place. `kind`: it `waits` there for `subject` in `mode`, just is there
+    (`held`), has `ended`, or `stands` before an access. `over`: the member whose processor it has taken, by index, -1 for
+    none."""
+
+    root: Root
+    trace: Trace
+    kind: str
+    subject: str
+    mode: str
+    over: int = -1
+
+
+def schedule(
+    lowered: Lowered, members: Sequence[Member], waits: Iterable[tuple[int, str, str, tuple[int, ...]]]
+) -> Schedule | None:
+    """A run in which every member comes to its place, on as few processors as it can; None if none was found. `waits`:
+    (member, reason, subject, by)."""
+    for processors in _assignments(members):
+        order = _Search(members, processors).run()
+        if order is not None:
+            return _built(members, processors, order, list(waits))
+    return None
+
+
+def _high(member: Member) -> bool:
+    """Whether a member keeps its processor at the end."""
+    return member.root.kind != "thread" or member.trace.steps[-1].irql >= DISPATCH_LEVEL
+
+
+def _assignments(members: Sequence[Member]) -> list[list[int]]:
+    """Processors for the members, fewest first: threads below DISPATCH_LEVEL share one, and it with another context."""
+    found = []
+    for share in (True, False):
+        processors = [-1] * len(members)
+        count = 0
+        low = -1
+        for number, member in enumerate(members):
+            if member.over >= 0:
+                continue
+            if not _high(member):
+                if low < 0:
+                    low, count = count, count + 1
+                processors[number] = low
+        for number, member in enumerate(members):
+            if member.over >= 0 or not _high(member):
+                continue
+            covered = any(m.over == number for m in members)
+            if (
+                share
+                and low >= 0
+                and not covered
+                and not any(p == low and _high(m) for p, m in zip(processors, members, strict=True))
+            ):
+                processors[number] = low
+            else:
+                processors[number], count = count, count + 1
+        for number, member in enumerate(members):
+            if member.over >= 0:
+                processors[number] = processors[member.over]
+        if processors not in found:
+            found.append(processors)
+    if all(m.over < 0 for m in members):
+        found.append(list(range(len(members))))
+    return found
+
+
+class _Search:
+    """Depth first, going on with the same context as long as it can."""
+
+    def __init__(self, members: Sequence[Member], processors: list[int]) -> None:
+        self.members = members
+        self.processors = processors
+        self.lengths = [len(m.trace.steps) for m in members]
+        self.effects = [_effects(m.trace.steps) for m in members]
+        self.seen: set[tuple[int, ...]] = set()
+        self.nodes = 0
+
+    def run(self) -> list[int] | None:
+        order = self._one_after_the_other()
+        if order is not None:
+            return order
+        start = (0,) * len(self.members)
+        path: list[int] = []
+        stack = [(start, -1, self._following(start, -1))]
+        self.seen.add(start)
+        while stack:
+            state, last, following = stack[-1]
+            if all(at == length for at, length in zip(state, self.lengths, strict=True)):
+                return path
+            if not following or self.nodes > MAX_NODES:
+                stack.pop()
+                if path:
+                    path.pop()
+                continue
+            member = following.pop(0)
+            after = tuple(at + (n == member) for n, at in enumerate(state))
+            if after in self.seen:
+                continue
+            self.seen.add(after)
+            self.nodes += 1
+            path.append(member)
+            stack.append((after, member, self._following(after, member)))
+            del last
+        return None
+
+    def _one_after_the_other(self) -> list[int] | None:
+        """Whole runs, in an order in which nobody needs what is kept already."""
+        needs: dict[int, set[int]] = {n: set() for n in range(len(self.members))}
+        for one, effects in enumerate(self.effects):
+            on_the_way = {(lock, mode) for taken, _ in effects for lock, mode in taken}
+            for other in range(len(self.members)):
+                if other != one:
+                    kept = dict(self.effects[other][-1][1]) if self.effects[other] else {}
+                    if any(lock in kept and "exclusive" in (mode, kept[lock]) for lock, mode in on_the_way):
+                        needs[other].add(one)
+            if self.members[one].over >= 0:
+                needs[one].add(self.members[one].over)
+        order: list[int] = []
+        while len(order) < len(self.members):
+            ready = [n for n in needs if n not in order and needs[n] <= set(order)]
+            if not ready:
+                return None
+            ready.sort(key=lambda n: (_high(self.members[n]), n))
+            order.append(ready[0])
+        state = [0] * len(self.members)
+        path: list[int] = []
+        for member in order:
+            for _ in range(self.lengths[member]):
+                if not self._can(tuple(state), member):
+                    return None
+                state[member] += 1
+                path.append(member)
+        return path
+
+    def _following(self, state: tuple[int, ...], last: int) -> list[int]:
+        members = [n for n in range(len(self.members)) if self._can(state, n)]
+        return sorted(members, key=lambda n: (n != last, n))
+
+    def _can(self, state: tuple[int, ...], member: int) -> bool:
+        """Whether the member may take its next step."""
+        at = state[member]
+        if at >= self.lengths[member]:
+            return False
+        me = self.members[member]
+        if me.over >= 0 and state[me.over] < self.lengths[me.over]:
+            return False
+        for other, there in enumerate(self.members):
+            done = state[other]
+            if other == member or done == 0:
+                continue
+            if self.processors[other] == self.processors[member] and there.kind != "ended":
+                level = there.trace.steps[done - 1].irql
+                interrupts = me.root.kind != "thread"
+                if there.over == member:
+                    return False
+                if there.root.kind != "thread" and me.over != other and not interrupts:
+                    return False
+                if there.root.kind == "thread" and not interrupts and level >= DISPATCH_LEVEL:
+                    return False
+                if interrupts and at == 0 and max(me.root.levels, default=DISPATCH_LEVEL) <= level:
+                    return False
+            held = dict(self.effects[other][done - 1][1])
+            for lock, mode in self.effects[member][at][0]:
+                if lock in held and "exclusive" in (mode, held[lock]):
+                    return False
+        return True
+
+
+def _effects(
+    steps: Sequence[Step],
+) -> list[tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]]:
+    """For each step what it acquires (lock, mode), and what is held after it."""
+    found = []
+    before: dict[str, str] = {}
+    for step in steps:
+        after = {lock: mode for lock, mode, _ in step.held}
+        taken = tuple((lock, mode) for lock, mode in after.items() if before.get(lock) != mode)
+        found.append((taken, tuple(after.items())))
+        before = after
+    return found
+
+
+def _built(
+    members: Sequence[Member],
+    processors: list[int],
+    order: list[int],
+    waits: list[tuple[int, str, str, tuple[int, ...]]],
+) -> Schedule:
+    names = _names(members)
+    used = sorted(set(processors))
+    actors = tuple(
+        Actor(name, m.root.routine, m.root.kind, used.index(processor), m.trace.start)
+        for name, m, processor in zip(names, members, processors, strict=True)
+    )
+    turns: list[Turn] = []
+    state = [0] * len(members)
+    for number in order:
+        member = members[number]
+        step = member.trace.steps[state[number]]
+        state[number] += 1
+        last = state[number] == len(member.trace.steps)
+        event = member.kind if last and member.kind in ("waits", "stands") else ""
+        waiting = event == "waits"
+        turns.append(Turn(number, step, event, member.subject if waiting else "", member.mode if waiting else ""))
+    turns.sort(key=lambda turn: turn.event == "stands")
+    turns += _arrivals(members, turns, waits)
+    listed = tuple(Wait(*wait) for wait in sorted(waits))
+    return Schedule("", len(used), actors, tuple(turns), listed)
+
+
+def _arrivals(
+    members: Sequence[Member], turns: list[Turn], waits: list[tuple[int, str, str, tuple[int, ...]]]
+) -> list[Turn]:
+    """Writers that stood before a lock which could still be taken: they come to wait once it is held."""
+    found = []
+    for by in dict.fromkeys(b for _, reason, _, who in waits if reason == "writer" for b in who):
+        place = next(n for n, turn in enumerate(turns) if turn.actor == by and turn.event == "waits")
+        latest: dict[int, Step] = {}
+        for turn in turns[:place]:
+            latest[turn.actor] = turn.step
+        subject = members[by].subject
+        if not any(lock == subject for a, step in latest.items() if a != by for lock, _, _ in step.held):
+            found.append(turns[place])
+    return found
+
+
+def _names(members: Sequence[Member]) -> list[str]:
+    """Routine names, numbered where several contexts run one."""
+    counts: dict[str, int] = {}
+    for member in members:
+        counts[member.root.routine] = counts.get(member.root.routine, 0) + 1
+    seen: dict[str, int] = {}
+    names = []
+    for member in members:
+        name = member.root.routine
+        seen[name] = seen.get(name, 0) + 1
+        names.append(f"{name} {seen[name]}" if counts[name] > 1 else name)
+    return names

@@ -1,0 +1,105 @@
+"""A report as plain JSON values and back, nothing lost: what the cache keeps.
+
+A record is a list that begins with the number of its class, a tuple one that begins with 0, a place `{"s": ..}`. Only
+the classes named here can come out of it. Sources are kept by their number: their text is read anew, so that a verdict
+never speaks of a text that is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from operator import attrgetter
+from typing import Any
+
+from modelcheck import verdict as v
+from modelcheck.diagnostics import Code, Diagnostic, Note
+from modelcheck.source import Source, Span
+
+_CLASSES: tuple[Any, ...] = (
+    v.Report,
+    v.Result,
+    v.Obligation,
+    v.Proved,
+    v.Violated,
+    v.Undecided,
+    v.Trace,
+    v.Step,
+    v.Choice,
+    v.Schedule,
+    v.Actor,
+    v.Turn,
+    v.Wait,
+    v.Hierarchy,
+    v.Ruled,
+    Diagnostic,
+    Note,
+)
+_NAMES = [tuple(field.name for field in fields(kind)) for kind in _CLASSES]
+SHAPE = "\n".join(f"{kind.__name__} {' '.join(names)}" for kind, names in zip(_CLASSES, _NAMES, strict=True))
+"""Changes when a class gets another field."""
+
+
+class NotKept(Exception):
+    """A value that has no place in a kept report."""
+
+
+def encode(value: Any, sources: Sequence[Source]) -> Any:
+    """
+    Raises:
+        NotKept: it holds something that is not of these classes, or a place in another source.
+    """
+    numbers = {source: number for number, source in enumerate(sources)}
+    writers = {
+        kind: (number, [attrgetter(name) for name in names])
+        for number, (kind, names) in enumerate(zip(_CLASSES, _NAMES, strict=True), 1)
+    }
+
+    def write(part: Any) -> Any:
+        kind = type(part)
+        if part is None or kind in (str, int, bool):
+            return part
+        if kind is tuple:
+            return [0, *map(write, part)]
+        if kind in writers:
+            number, getters = writers[kind]
+            return [number, *(write(get(part)) for get in getters)]
+        if kind is Span and part.source in numbers:
+            return {"s": [numbers[part.source], part.start, part.end]}
+        if kind is v.Property:
+            return {"p": part.value}
+        if kind is Code:
+            return {"c": part.value}
+        raise NotKept(kind.__name__)
+
+    return write(value)
+
+
+def decode(value: Any, sources: Sequence[Source]) -> Any:
+    """
+    Raises:
+        ValueError, TypeError, IndexError, KeyError: it is not what `encode` writes.
+    """
+    properties = {code.value: code for code in v.Property}
+    kinds: tuple[Callable[..., Any], ...] = (_together, *_CLASSES)
+
+    def read(part: Any) -> Any:
+        if part.__class__ is list:
+            return kinds[part[0]](*[read(p) if p.__class__ in _NESTED else p for p in part[1:]])
+        if part.__class__ is dict:
+            if "p" in part:
+                return properties[part["p"]]
+            if "c" in part:
+                return Code(part["c"])
+            number, start, end = part["s"]
+            return Span(sources[number], start, end)
+        return part
+
+    return read(value)
+
+
+_NESTED = {list, dict}
+
+
+def _together(*parts: Any) -> tuple[Any, ...]:
+    return parts

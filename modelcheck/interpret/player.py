@@ -1,0 +1,281 @@
+"""One context among others: its steps are divided before each acquisition and wait (docs/language.md, section 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from modelcheck import syntax as s
+from modelcheck.interpret.code import (
+    Begin,
+    ClauseLock,
+    Code,
+    Instruction,
+    Invoke,
+    Load,
+    LockOp,
+    Push,
+    SignalOp,
+    Touch,
+)
+from modelcheck.interpret.machine import Machine
+from modelcheck.interpret.state import Discarded, Frame, Over, State
+from modelcheck.interpret.values import Choose, Failure, Target
+from modelcheck.resolve import Program
+from modelcheck.source import Span
+
+MAX_PARTS = 10_000
+"""Statements of one `atomic` block that may run as one step."""
+
+
+class TooLong(Exception):
+    """A step has no end within the limits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a context stands before: the lock it is about to acquire or the event it is about to wait for.
+
+    `subject` is "" for a handle that names no lock. `routine` and `span` tell the place as an obligation does.
+    """
+
+    subject: str
+    is_event: bool
+    shared: bool
+    routine: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """A `read` or `write` of data without a guard, and where it stands."""
+
+    data: str
+    write: bool
+    atomic: bool
+    routine: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one step did. `whole`: it went through to the end of its statement and did not stop before an acquisition.
+    `discarded`: an assumption failed, so this is no run. `events` are those set after it, `enabled` the routines that
+    were enabled by then; `accesses` the data without a guard that was touched."""
+
+    routine: str
+    depth: int
+    span: Span
+    failures: tuple[Failure, ...]
+    whole: bool
+    discarded: bool
+    events: frozenset[str]
+    enabled: frozenset[str]
+    accesses: tuple[Access, ...]
+
+
+class Player(Machine):
+    """Runs one of several contexts. What the others hold and have signalled is set before each step."""
+
+    def __init__(self, program: Program) -> None:
+        super().__init__(program)
+        self.admits: Callable[[str, bool], bool] = lambda lock, shared: True
+        """Whether the others leave a lock to be taken in a mode (shared or not)."""
+        self.sole: Callable[[str], bool] = lambda lock: True
+        """Whether nobody else holds a lock."""
+        self.events: frozenset[str] = frozenset()
+        """Which events are set."""
+        self.enabled: frozenset[str] = frozenset()
+        """Which routines were enabled and not disabled since."""
+        self.accesses: list[Access] = []
+        self.touching: dict[int, bool] = {}
+
+    def part(self, state: State, choose: Choose) -> Part:
+        """Runs one step of `state`, in place: through to the end of its statement or `atomic` block, or to the next
+        acquisition or wait. Where it stands before one, this is taken first: the caller knows that it is possible.
+
+        Raises:
+            TooLong: an `atomic` block or the depth of calls has no end.
+        """
+        self.state, self.choose, self.failures, self.accesses = state, choose, [], []
+        frame = state.frames[-1]
+        at = (self._routine(), frame.depth, frame.site or frame.span)
+        whole, discarded = True, False
+        try:
+            for _ in range(MAX_PARTS):
+                found = self._part()
+                if found is None:
+                    frame = state.frames[-1]
+                    at, whole = (self._routine(), frame.depth, frame.site or frame.span), False
+                    break
+                at = found
+                self._approach()
+                if state.ended or not self.inside_atomic(state):
+                    break
+            else:
+                raise TooLong("an atomic block does not end")
+        except Discarded:
+            discarded = True
+        except Over as over:
+            raise TooLong(str(over)) from over
+        return Part(
+            *at,
+            tuple(self.failures),
+            whole,
+            discarded,
+            self.events,
+            self.enabled,
+            tuple(self.accesses),
+        )
+
+    def _part(self) -> tuple[str, int, Span] | None:
+        """Runs to the end of a step, or, None, to the next acquisition or wait behind the first instruction."""
+        done = self._once()
+        while done is None:
+            if self.wanted(self.state) is not None:
+                return None
+            done = self._once()
+        return done
+
+    def enter(self, state: State, choose: Choose) -> tuple[Failure, ...]:
+        """Brings a context that has just started before its first step; tells what fails in that."""
+        self.state, self.choose, self.failures = state, choose, []
+        self._approach()
+        return tuple(self.failures)
+
+    def _approach(self) -> None:
+        """Goes on over what is no step: the call of the body by the system, too."""
+        self._settle()
+        while not self.state.ended and self._is_call_of_body(_next(self.state.frames[-1])):
+            self._once()
+            self._settle()
+
+    def _is_call_of_body(self, instruction: Instruction | None) -> bool:
+        if len(self.state.frames) > 1:
+            return False
+        match instruction:
+            case Load() | Push():
+                return True
+            case Invoke(callee):
+                return isinstance(callee, s.Routine)
+            case _:
+                return False
+
+    def refused(self, state: State, choose: Choose) -> tuple[Failure, ...]:
+        """What fails where `state` stands before an acquisition that it can never make, since it holds the lock itself
+        (B01, or the lock is no longer alive)."""
+        tried = state.copy()
+        self.state, self.choose, self.failures = tried, choose, []
+        with suppress(Over):
+            self._once()
+        return tuple(self.failures)
+
+    # what a context stands before
+
+    @contextmanager
+    def _looking_at(self, state: State) -> Iterator[None]:
+        """Looks at a state without running it, perhaps in the middle of a step of another one."""
+        kept = getattr(self, "state", state), self.quiet
+        self.state, self.quiet = state, True
+        yield
+        self.state, self.quiet = kept
+
+    def wanted(self, state: State) -> Wanted | None:
+        """What the next instruction has to wait for, None if it goes on by itself."""
+        frame = state.frames[-1]
+        instruction = _next(frame)
+        match instruction:
+            case LockOp("acquire") | ClauseLock(_, True) | SignalOp(s.SignalOp.WAIT):
+                with self._looking_at(state):
+                    return self._wanted(frame, instruction)
+            case _:
+                return None
+
+    def _wanted(self, frame: Frame, instruction: LockOp | ClauseLock | SignalOp) -> Wanted | None:
+        """What an acquisition or a wait that has not run yet is for."""
+        last = len(self.state.frames) - 1
+        at = (self._routine(), frame.site or frame.span)
+        match instruction:
+            case SignalOp(_, place):
+                target = self._resolve(place, last, None)
+                return Wanted(str(target[1]), True, False, *at) if target[0] == "event" else None
+            case ClauseLock(number, _, mode):
+                claimed = frame.slots[f"$clause{number}"]
+                target = claimed if isinstance(claimed, tuple) else ("opaque", "")
+            case LockOp(_, place, mode):
+                target = self._resolve(place, last, frame.stack[-1] if place.indexed else None)
+        return Wanted(self._lock(target) or "", False, mode is s.Mode.SHARED, *at)
+
+    def counts_up(self, state: State, lock: str, shared: bool) -> bool:
+        """Whether a context that holds a lock may take it once more in that mode."""
+        with self._looking_at(state):
+            return self._admits(lock, shared)
+
+    def inside_atomic(self, state: State) -> bool:
+        """Whether the context stands in the middle of an `atomic` block."""
+        frame = state.frames[-1]
+        begin = _next(frame)
+        if any(below.atomic for below in state.frames[:-1]):
+            return True
+        return begin.atomic and not frame.fresh if isinstance(begin, Begin) else frame.atomic
+
+    def next_place(self, state: State) -> tuple[str, Span, bool]:
+        """Where the next step stands: its routine, its place, and whether a statement of a routine begins there."""
+        frame = state.frames[-1]
+        begin = _next(frame)
+        with self._looking_at(state):
+            routine = self._routine()
+        if isinstance(begin, Begin) and frame.code.is_routine:
+            return routine, begin.span, True
+        return routine, frame.site or frame.span, False
+
+    def may_touch(self, state: State) -> bool:
+        """Whether the next step may access data, as far as its code alone tells."""
+        frame = state.frames[-1]
+        begin = _next(frame)
+        return isinstance(begin, Begin) and self._touches(frame.code)
+
+    def _touches(self, code: Code) -> bool:
+        """Whether a body, or an extern that it calls, has a `read` or `write`."""
+        known = self.touching.get(id(code))
+        if known is None:
+            self.touching[id(code)] = False
+            known = self.touching[id(code)] = any(
+                isinstance(i, Touch)
+                or (isinstance(i, Invoke) and isinstance(i.callee, s.Extern) and self._touches(self._code(i.callee)))
+                for i in code.instructions
+            )
+        return known
+
+    # what the others see of it
+
+    def _open(self, lock: str, shared: bool) -> bool:
+        return lock in self.state.holds or self.admits(lock, shared)
+
+    def _sole(self, lock: str) -> bool:
+        return self.sole(lock)
+
+    def _signal(self, verb: s.SignalOp, target: Target) -> None:
+        if target[0] == "event" and verb is not s.SignalOp.WAIT:
+            event = {str(target[1])}
+            self.events = self.events | event if verb is s.SignalOp.SET else self.events - event
+
+    def _permit(self, on: bool, target: Target) -> None:
+        name = str(target[1])
+        if target[0] == "deferred":
+            name = self.program.deferred[name].routine
+        self.enabled = self.enabled | {name} if on else self.enabled - {name}
+
+    def _touch(self, target: Target, write: bool) -> None:
+        frame = self.state.frames[-1]
+        name = str(target[1])
+        if target[0] == "data" and not self.data_guards.get(name):
+            atomic = any(f.atomic for f in self.state.frames)
+            self.accesses.append(Access(name, write, atomic, self._routine(), frame.site or frame.span))
+        super()._touch(target, write)
+
+
+def _next(frame: Frame) -> Instruction | None:
+    code = frame.code.instructions
+    return code[frame.pc] if frame.pc < len(code) else None

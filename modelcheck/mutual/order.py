@@ -1,0 +1,234 @@
+"""The order in which a driver takes its locks: a graph over locks in a mode, its cycles, and ranks where it has none.
+
+A node is a lock as it is held (shared or exclusively), or an event. An edge a -> b says that a context which holds a may
+wait for what holds b: because it waits for b itself, or because the processor it stands on is taken by one that does. In
+a deadlock every member waits along such an edge for the next, so a deadlock is a cycle, and where ranks rise along all edges
+there is none, for any number of contexts and processors (lockdep; Kroening et al., ASE 2016).
+
+Processors are nodes too: (cover, what is interrupted) stands for all that can take the processor from a holder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from modelcheck.ir import Root
+from modelcheck.mutual.overlap import Overlap, takes_over
+from modelcheck.mutual.positions import EXCLUSIVE, MAY_BE_FREE, SHARED, Facts, Position
+
+Node: TypeAlias = tuple[object, ...]
+"""("lock", name, mode), ("event", name), ("role", name, meeting) or ("cover", level, kind, meeting)."""
+
+MODES = (SHARED, EXCLUSIVE)
+
+
+@dataclass(slots=True)
+class Order:
+    """`edges[a]` are the nodes that a leads to; `waits[a, b]` the positions (by number) whose contexts hold a and wait
+    for b; `covers[c, b]` those that, having taken the processor c stands for, wait for b; `grounds[a, c]` the (root,
+    level) pairs at which a is held on such a processor."""
+
+    edges: dict[Node, dict[Node, None]] = field(default_factory=dict)
+    waits: dict[tuple[Node, Node], list[int]] = field(default_factory=dict)
+    covers: dict[tuple[Node, Node], list[int]] = field(default_factory=dict)
+    grounds: dict[tuple[Node, Node], list[tuple[int, int]]] = field(default_factory=dict)
+    components: dict[Node, int] = field(default_factory=dict)
+    """The number of the strongly connected component of a node; numbers rise along the edges."""
+
+    def edge(self, source: Node, target: Node) -> None:
+        self.edges.setdefault(source, {})[target] = None
+        self.edges.setdefault(target, {})
+
+    def cyclic(self, source: Node, target: Node) -> bool:
+        """Whether an edge lies on a cycle."""
+        return self.components[source] == self.components[target]
+
+
+def lock_nodes(name: str, mask: int) -> list[Node]:
+    return [("lock", name, mode) for mode in MODES if mask & mode]
+
+
+def build(facts: Facts, roots: list[Root], overlap: Overlap, writers_first: frozenset[str]) -> Order:
+    """The order of a driver."""
+    return _Builder(facts, roots, overlap, writers_first).build()
+
+
+class _Builder:
+    """Makes an order from positions."""
+
+    def __init__(self, facts: Facts, roots: list[Root], overlap: Overlap, writers_first: frozenset[str]) -> None:
+        self.facts = facts
+        self.roots = roots
+        self.overlap = overlap
+        self.writers_first = writers_first
+        self.writers: dict[str, list[int]] = {}
+        for number, p in enumerate(facts.positions):
+            if p.sort == "lock" and not p.shared:
+                self.writers.setdefault(p.wanted, []).append(number)
+        self.order = Order()
+
+    def build(self) -> Order:
+        for number, position in enumerate(self.facts.positions):
+            for target in self.targets(position):
+                for lock, mask in position.held:
+                    if lock == position.wanted and position.sort == "lock":
+                        continue
+                    for source in lock_nodes(lock, mask):
+                        self.order.edge(source, target)
+                        self.order.waits.setdefault((source, target), []).append(number)
+        self._processors()
+        self._reentry()
+        self._signals()
+        self.order.components = components(self.order.edges)
+        return self.order
+
+    def targets(self, position: Position) -> list[Node]:
+        """What a context waits for: the ways in which others can hold it. One that holds it already waits for nobody
+        else: B01 says whether it waits for itself."""
+        if position.sort == "lock" and not dict(position.held).get(position.wanted, MAY_BE_FREE) & MAY_BE_FREE:
+            return []
+        if position.sort == "event":
+            return [("event", position.wanted)]
+        if position.sort == "role":
+            return [("role", position.wanted)]
+        found: list[Node] = [("lock", position.wanted, EXCLUSIVE)]
+        if not position.shared or self.stopped(position):
+            found.append(("lock", position.wanted, SHARED))
+        return found
+
+    def stopped(self, position: Position) -> bool:
+        """Whether a waiting writer can keep a reader out."""
+        return position.wanted in self.writers_first and position.wanted in self.writers
+
+    def level(self, root: int, level: int) -> int:
+        """The lowest level above which something can interrupt what is above a context at `level`: those that interrupt
+        it can lower theirs."""
+        below = self.roots[root]
+        while True:
+            lower = [
+                self.facts.lowest[n]
+                for n, r in enumerate(self.roots)
+                if r.kind != "thread" and takes_over(level, below, r, level) and self.overlap.meet(root, n)
+            ]
+            least = min(lower, default=level)
+            if least >= level:
+                return level
+            level = least
+
+    def _processors(self) -> None:
+        """Who can be interrupted or displaced while it holds a lock, and by what waiting for what."""
+        wanting: dict[int, list[int]] = {}
+        for number, p in enumerate(self.facts.positions):
+            wanting.setdefault(p.root, []).append(number)
+        made: set[Node] = set()
+        for root, levels in enumerate(self.facts.holding):
+            below = self.roots[root]
+            for at, locks in sorted(levels.items()):
+                level = self.level(root, at)
+                cover: Node = ("cover", level, below.kind == "thread", self.overlap.meeting(root))
+                if cover not in made:
+                    made.add(cover)
+                    for other, above in enumerate(self.roots):
+                        if self.overlap.meet(root, other):
+                            self._above(cover, level, below, above, wanting.get(other, []))
+                if cover in self.order.edges:
+                    for lock, mask in locks.items():
+                        for source in lock_nodes(lock, mask):
+                            self.order.edge(source, cover)
+                            self.order.grounds.setdefault((source, cover), []).append((root, at))
+
+    def _above(self, cover: Node, level: int, below: Root, above: Root, positions: Iterable[int]) -> None:
+        for number in positions:
+            position = self.facts.positions[number]
+            if takes_over(level, below, above, position.irql):
+                for target in self.targets(position):
+                    self.order.edge(cover, target)
+                    self.order.covers.setdefault((cover, target), []).append(number)
+
+    def _signals(self) -> None:
+        """An event comes after all that the one who sets it may wait for: of those who do, one that waits for least."""
+        events = {p.wanted for p in self.facts.positions if p.sort == "event"}
+        for event in sorted(events):
+            root = signaller(event, self.facts, self.overlap)
+            if root is not None:
+                self.order.edges.setdefault(("event", event), {})
+                for number, position in enumerate(self.facts.positions):
+                    if position.root == root:
+                        for target in self.targets(position):
+                            self.order.edge(("event", event), target)
+                            self.order.waits.setdefault((("event", event), target), []).append(number)
+
+    def _reentry(self) -> None:
+        """A call-out may come back: what the routines of that role wait for, and those that they call out to in turn,
+        is waited for with the caller's locks."""
+        called: dict[int, set[str]] = {}
+        for p in self.facts.positions:
+            if p.sort == "role":
+                called.setdefault(p.root, set()).add(p.wanted)
+        for role in sorted({role for roles in called.values() for role in roles}):
+            inside, pending = {role}, [role]
+            while pending:
+                current = pending.pop()
+                for number, root in enumerate(self.roots):
+                    if root.role == current:
+                        pending += sorted(called.get(number, set()) - inside)
+                        inside |= called.get(number, set())
+            for number, position in enumerate(self.facts.positions):
+                if self.roots[position.root].role in inside and position.sort != "role":
+                    for target in self.targets(position):
+                        self.order.edge(("role", role), target)
+                        self.order.waits.setdefault((("role", role), target), []).append(number)
+
+
+def signaller(event: str, facts: Facts, overlap: Overlap) -> int | None:
+    """The root that is taken to set an event: one that can be there whenever it is waited for, and waits for least."""
+    waiting = {p.root for p in facts.positions if p.sort == "event" and p.wanted == event}
+    able = [
+        root
+        for root, signals in enumerate(facts.signals)
+        if event in signals and all(overlap.meet(root, other) for other in waiting)
+    ]
+    return min(able, key=lambda r: (len([p for p in facts.positions if p.root == r]), r), default=None)
+
+
+def components(edges: Mapping[Node, Iterable[Node]]) -> dict[Node, int]:
+    """Strongly connected components (Tarjan 1972), numbered so that numbers rise along every edge between two."""
+    index: dict[Node, int] = {}
+    low: dict[Node, int] = {}
+    stack: list[Node] = []
+    on_stack: set[Node] = set()
+    found: list[list[Node]] = []
+    for start in edges:
+        if start in index:
+            continue
+        work = [(start, iter(edges[start]))]
+        index[start] = low[start] = len(index)
+        stack.append(start)
+        on_stack.add(start)
+        while work:
+            node, following = work[-1]
+            for target in following:
+                if target not in index:
+                    index[target] = low[target] = len(index)
+                    stack.append(target)
+                    on_stack.add(target)
+                    work.append((target, iter(edges[target])))
+                    break
+                if target in on_stack:
+                    low[node] = min(low[node], index[target])
+            else:
+                work.pop()
+                if work:
+                    low[work[-1][0]] = min(low[work[-1][0]], low[node])
+                if low[node] == index[node]:
+                    members = []
+                    while True:
+                        member = stack.pop()
+                        on_stack.discard(member)
+                        members.append(member)
+                        if member == node:
+                            break
+                    found.append(members)
+    return {node: len(found) - 1 - n for n, members in enumerate(found) for node in members}

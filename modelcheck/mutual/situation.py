@@ -1,0 +1,257 @@
+"""What is known of a driver whose contexts meet: the certified facts, the order they make, and exact states."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from modelcheck import ir
+from modelcheck.invariant import Invariant
+from modelcheck.ir import Cell, Edge, Graph, Root, Sort
+from modelcheck.lower import every_graph
+from modelcheck.mutual.order import Node, Order, build
+from modelcheck.mutual.overlap import START, Overlap
+from modelcheck.mutual.positions import (
+    EXCLUSIVE,
+    MAY_BE_FREE,
+    SHARED,
+    Access,
+    Facts,
+    Held,
+    Holds,
+    Position,
+    Site,
+    lock_of,
+)
+from modelcheck.mutual.questions import Place, Question, Test
+from modelcheck.verdict import Trace
+
+MAX_STATES = 64
+"""Different states in which one stand is asked about."""
+
+
+class Situation:
+    """The facts of one driver, with what follows from them."""
+
+    def __init__(self, base: Invariant, roots: list[Root], facts: Facts) -> None:
+        self.base = base
+        self.roots = roots
+        self.facts = facts
+        self.overlap = Overlap(roots)
+        self.writers_first = frozenset(
+            lock_of(c) for r in roots for c in r.environment.cells.values() if c.writers_first
+        )
+        self.graphs: list[Graph] = every_graph([r.graph for r in roots])
+        self.order: Order = build(facts, roots, self.overlap, self.writers_first)
+        self.members: dict[int, set[Node]] = {}
+        for node, number in self.order.components.items():
+            self.members.setdefault(number, set()).add(node)
+        self.writing: dict[str, list[int]] = {}
+        for number, p in enumerate(facts.positions):
+            if p.sort == "lock" and not p.shared:
+                self.writing.setdefault(p.wanted, []).append(number)
+        self.parts = self._parts()
+        self._stable: dict[Root, list[Cell]] | None = None
+
+    def _parts(self) -> dict[int, set[int]]:
+        """For each position the cyclic components it has a part in."""
+        found: dict[int, set[int]] = {}
+        for table in (self.order.waits, self.order.covers):
+            for (source, target), positions in table.items():
+                if self.order.cyclic(source, target):
+                    component = self.order.components[source]
+                    for number in positions:
+                        found.setdefault(number, set()).add(component)
+                        if kept_out(self.facts.positions[number], target):
+                            for writer in self.writing.get(self.facts.positions[number].wanted, ()):
+                                found.setdefault(writer, set()).add(component)
+        return found
+
+    def above_itself(self, positions: list[int]) -> set[int]:
+        """The components in which one of the positions may wait for a lock of what it has taken the processor of."""
+        found = set()
+        for number in positions:
+            wanted = self.facts.positions[number].wanted
+            for (cover, target), above in self.order.covers.items():
+                if number in above and target[1] == wanted and cover in self.order.edges.get(target, {}):
+                    found.add(self.order.components[cover])
+        return found
+
+    # ---- exact states ----
+
+    def waiting(self, position: Position) -> Candidates:
+        """The states a position may be in."""
+        root = self.roots[position.root]
+        return Candidates(root, (position.site,), position.irql, options(position.held))
+
+    def touching(self, access: Access) -> Candidates:
+        return Candidates(self.roots[access.root], (access.site,), access.irql, options(access.held))
+
+    def standing(self, number: int, at: int, node: Node) -> Candidates:
+        """The states in which a root holds a lock in a mode at a level, wherever."""
+        sites, held = self._holding(number, at, node)
+        ways = [(lock, (int(str(node[2])),) if lock == node[1] else way) for lock, way in options(held)]
+        return Candidates(self.roots[number], sites, at, ways)
+
+    def questions(self, candidates: Candidates) -> list[tuple[State, Question]]:
+        """A question for each state."""
+        places = tuple(Place(self.graphs[s.graph], s.edge, s.index) for s in candidates.sites)
+        if not places:
+            return []
+        cells = candidates.root.environment.cells
+        found = []
+        for held, values in self.states(candidates):
+            tests = [Test(cells["irql"], candidates.irql)] if "irql" in cells else []
+            tests += [Test(cells[f"hold {lock}"], how) for lock, how in held]
+            tests += [Test(cells[f"var {name}"], value) for name, value in values]
+            found.append(((held, values), Question(candidates.root, places, tuple(tests))))
+        return found
+
+    def states(self, candidates: Candidates) -> list[State]:
+        """All combinations, without the variables where they are too many."""
+        locks = [[(lock, way) for way in ways] for lock, ways in candidates.options]
+        count = 1
+        for ways in locks:
+            count *= len(ways)
+        values = [
+            [(c.name.removeprefix("var "), v) for v in range(c.low, c.high + 1)] for c in self.stable(candidates.root)
+        ]
+        for column in values:
+            count *= len(column)
+        if count > MAX_STATES:
+            values = []
+        return [(held, chosen) for held in itertools.product(*locks) for chosen in itertools.product(*values)]
+
+    def stable(self, root: Root) -> list[Cell]:
+        """Shared variables the root reads that nothing writes once devices have started."""
+        if self._stable is None:
+            written = {cell.name for r in self.roots if r.phase >= START for cell in _shared(r, really_written)}
+            self._stable = {
+                r: [c for c in _shared(r, lambda e: e.operation.reads if e.operation else ()) if c.name not in written]
+                for r in self.roots
+            }
+        return self._stable[root]
+
+    def _holding(self, number: int, at: int, node: Node) -> tuple[tuple[Site, ...], Held]:
+        """Where in a root a lock may be held in a mode at a level, and what else may be held there."""
+        base, root = self.base, self.roots[number]
+        numbers = {graph: n for n, graph in enumerate(self.graphs)}
+        lock, mode = str(node[1]), int(str(node[2]))
+        reached = {id(t): t for t in base.starts.get(root, [])}
+        pending = list(reached.values())
+        while pending:
+            for callee in pending.pop().calls.values():
+                if id(callee) not in reached:
+                    reached[id(callee)] = callee
+                    pending.append(callee)
+        found: list[tuple[Site, dict[str, int]]] = []
+        for table in reached.values():
+            holds = Holds(base.layouts[table.graph])
+            leaving: dict[int, int] = {}
+            for number, edge in enumerate(table.graph.edges):
+                leaving.setdefault(edge.source, number)
+            for location, states in enumerate(table.states):
+                for key, sets in states.items():
+                    if holds.level(key) != at or location not in leaving:
+                        continue
+                    here = {lock_of(c): m for c, m in holds.masks(key, sets).items()}
+                    if here.get(lock, 0) & mode:
+                        found.append((Site(numbers[table.graph], leaving[location], -1), here))
+        for position in self.facts.positions:
+            if position.root == number and position.irql == at and dict(position.held).get(lock, 0) & mode:
+                found.append((position.site, dict(position.held)))
+        masks: dict[str, int] = {}
+        for _, here in found:
+            for other, mask in here.items():
+                masks[other] = masks.get(other, 0) | mask
+        for other in masks:
+            if any(other not in here for _, here in found):
+                masks[other] |= MAY_BE_FREE
+        return tuple(dict.fromkeys(site for site, _ in found)), tuple(sorted(masks.items()))
+
+
+def _shared(root: Root, registers: Callable[[Edge], Iterable[int]]) -> list[Cell]:
+    """The shared variables among registers of a root's edges."""
+    found: dict[Cell, None] = {}
+    for graph in every_graph([root.graph]):
+        for edge in graph.edges:
+            if edge.operation is not None:
+                for register in sorted(registers(edge)):
+                    cell = edge.cells[register]
+                    if cell is not None and cell.sort is Sort.SHARED:
+                        found[cell] = None
+    return list(found)
+
+
+def really_written(edge: Edge) -> set[int]:
+    """Registers an edge writes itself, apart from what others may write meanwhile."""
+    assert edge.operation is not None
+    found: set[int] = set()
+    pending = list(edge.operation.code)
+    while pending:
+        instruction = pending.pop()
+        match instruction:
+            case ir.Set(register) | ir.Pick(register) | ir.CounterStep(register):
+                found.add(register)
+            case ir.Choose(_, then, otherwise):
+                pending += [*then, *otherwise]
+            case _:
+                pass
+    return found
+
+
+State: TypeAlias = tuple[tuple[tuple[str, int], ...], tuple[tuple[str, int], ...]]
+"""How each lock is held (0, SHARED or EXCLUSIVE), and the values of stable variables."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The states a context may be in at one of the sites, at a level: for each lock the ways in which it may be
+    held."""
+
+    root: Root
+    sites: tuple[Site, ...]
+    irql: int
+    options: list[tuple[str, tuple[int, ...]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Exact:
+    """A state: every lock with 0, SHARED or EXCLUSIVE, values of stable variables, and a run that comes there, None if
+    it is not known whether one does."""
+
+    held: tuple[tuple[str, int], ...]
+    values: tuple[tuple[str, int], ...]
+    trace: Trace | None
+
+
+def options(held: Held) -> list[tuple[str, tuple[int, ...]]]:
+    return [(lock, tuple(m for m in (0, SHARED, EXCLUSIVE) if mask & (m or MAY_BE_FREE))) for lock, mask in held]
+
+
+def kept_out(position: Position, target: Node) -> bool:
+    """Whether it is only a waiting writer that keeps the position from the lock held so."""
+    return position.shared and target[-1] == SHARED
+
+
+def go_together(one: Exact, other: Exact) -> bool:
+    """Whether two contexts can be in these states at once, by what they hold and the values that cannot change."""
+    mine, values = dict(one.held), dict(one.values)
+    for lock, how in other.held:
+        if how and mine.get(lock) and EXCLUSIVE in (how, mine[lock]):
+            return False
+    return all(values.get(name, value) == value for name, value in other.values)
+
+
+def clash(a: Access, b: Access, overlap: Overlap) -> bool:
+    """Whether two accesses can come at once, as far as the fixpoint knows."""
+    if not (a.write or b.write) or (a.atomic and b.atomic) or not overlap.meet(a.root, b.root):
+        return False
+    mine = dict(a.held)
+    for lock, mask in b.held:
+        both = mask | mine.get(lock, MAY_BE_FREE)
+        if not both & MAY_BE_FREE and EXCLUSIVE in (mask, mine[lock]):
+            return False
+    return True

@@ -71,6 +71,15 @@ class LockDemand:
 
 
 @dataclass(frozen=True, slots=True)
+class Arrival:
+    """Where `guard` holds, the run comes to an instruction at which contexts meet, with these registers."""
+
+    instruction: Instruction
+    guard: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Declared:
     """A constant."""
 
@@ -116,6 +125,7 @@ class Encoded:
     broken: dict[int, str] = field(default_factory=dict)
     demands: list[LockDemand] = field(default_factory=list)
     choices: list[OpenChoice] = field(default_factory=list)
+    arrivals: list[Arrival] = field(default_factory=list)
 
     @property
     def lines(self) -> list[str]:
@@ -391,6 +401,7 @@ class _Encoder:
             case ir.Choose(condition, then, otherwise):
                 self.choose(condition, then, otherwise)
             case ir.Take():
+                self.arrive(instruction)
                 self.take(instruction)
             case ir.Drop():
                 self.drop(instruction)
@@ -401,7 +412,10 @@ class _Encoder:
             case ir.CounterStep(register, up, limit):
                 self.counter(register, up, limit)
             case ir.Await() | ir.Signal() | ir.Access() | ir.Enable() | ir.Reenter():
-                pass
+                self.arrive(instruction)
+
+    def arrive(self, instruction: Instruction) -> None:
+        self.out.arrivals.append(Arrival(instruction, self.test(self.here()), tuple(self.values)))
 
     def set(self, instruction: ir.Set) -> None:
         value = self.define(self.value(instruction.value))

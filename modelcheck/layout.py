@@ -78,8 +78,8 @@ def _members(bits: int, low: int) -> tuple[int, ...]:
 
 
 def layouts(roots: list[Graph], tracked: frozenset[Cell]) -> dict[Graph, Layout]:
-    """A layout for every graph reachable from the roots. A graph that asks whether *any* lock is held sees all of
-    them."""
+    """A layout for every graph reachable from the roots. A graph in which it matters whether *any* lock is held sees
+    all of them, and the IRQL."""
     touched = frames(roots)
     demanding = _demanding(touched)
     holds = _holds_together(roots, touched)
@@ -90,10 +90,10 @@ def layouts(roots: list[Graph], tracked: frozenset[Cell]) -> dict[Graph, Layout]
 
 
 def _holds_together(roots: list[Graph], touched: dict[Graph, frozenset[Cell]]) -> dict[Graph, frozenset[Cell]]:
-    """For each graph the locks of all roots it has to do with, directly or through graphs they share."""
+    """For each graph the locks of all roots it has to do with, directly or through graphs they share, and the IRQL."""
     groups: list[tuple[set[Graph], set[Cell]]] = []
     for root in roots:
-        graphs, cells = set(every_graph([root])), {c for c in touched[root] if c.sort is Sort.HOLD}
+        graphs, cells = set(every_graph([root])), {c for c in touched[root] if c.sort in (Sort.HOLD, Sort.IRQL)}
         apart = []
         for group in groups:
             if group[0].isdisjoint(graphs):

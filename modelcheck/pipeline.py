@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +36,9 @@ from modelcheck.verdict import (
 if TYPE_CHECKING:
     from modelcheck.engines.analyse import Analysis
     from modelcheck.evidence.certify import Checked
+    from modelcheck.engines.deadlock import Deadlock
     from modelcheck.evidence.conditions import Pool
+    from modelcheck.evidence.manifest import Written
     from modelcheck.invariant import BlockInvariant, FormulaInvariant
 
 
@@ -138,12 +140,11 @@ def _verdicts(
     pool = _pool(lowered, analysis, analysis.formulas, options.full)
     checked = certify(pool, int(options.timeout * 1000))
     replays, timing = _Replays(lowered, analysis), lowered.ledger.timing
-    meetings = _Meetings(lowered, analysis, options, replays, checked)
     verdicts: dict[int, Verdict] = {}
-    for number in _listed(lowered, options.ordered):
+    listed = _listed(lowered, options.ordered)
+    for number in listed:
         obligation = lowered.obligations[number]
         if obligation.code in MUTUAL:
-            verdicts[number] = meetings.verdict(number)
             continue
         if number in lowered.facts:
             verdicts[number] = _fact(obligation, lowered.facts[number])
@@ -160,12 +161,16 @@ def _verdicts(
                 verdicts[number] = Undecided(reason)
             case None:
                 verdicts[number] = Undecided("nothing starts or calls this")
+    meetings = _Meetings(lowered, analysis, options, replays, checked)
+    verdicts |= meetings.verdicts([n for n in listed if lowered.obligations[n].code in MUTUAL], verdicts)
     if not options.certificate:
         return verdicts, None
     good = [f for n, f in enumerate(analysis.formulas) if -1 - n not in {*checked.rejected, *checked.unanswered}]
-    text = script(_pool(lowered, analysis, good, full=False))
+    pool = _pool(lowered, analysis, good, full=False)
+    meetings.add_to(pool, verdicts)
+    text = script(pool)
     claims = {number: _WORDS[type(verdict)] for number, verdict in verdicts.items()}
-    manifest = write(lowered, analysis.invariants, good, claims, str(path), text, __version__)
+    manifest = write(lowered, analysis.invariants, good, claims, str(path), text, __version__, meetings.written())
     return verdicts, Certificate(text, manifest)
 
 
@@ -219,11 +224,13 @@ class _Meetings:
         self, lowered: Lowered, analysis: Analysis, options: Options, replays: _Replays, checked: Checked
     ) -> None:
         from modelcheck.engines.analyse import Limits
-        from modelcheck.engines.deadlock import Deadlock
+        from modelcheck.engines.deadlock import Deadlock as Engine
 
         self.lowered = lowered
+        self.analysis = analysis
         self.replays = replays
         self.options = options
+        self.pools: list[Pool] = []
         self.found: Deadlock | None = None
         self.reason = "the fixpoint over all routines has no answer"
         wanted = any(o.code in MUTUAL and (not options.only or o.code in options.only) for o in lowered.obligations)
@@ -236,7 +243,7 @@ class _Meetings:
             self.reason = "Z3 did not answer all queries of the certificate in time"
             return
         limits = Limits(options.steps, int(options.timeout * 1000))
-        self.found = Deadlock(lowered, analysis, limits, self._confirm)
+        self.found = Engine(lowered, analysis, limits, self._confirm)
         self.found.run(options.ordered)
 
     def _confirm(self, answers: Analysis) -> frozenset[int]:
@@ -254,9 +261,68 @@ class _Meetings:
         checked = certify(pool, int(self.options.timeout * 1000))
         if checked.rejected:
             raise InternalError(f"Z3 rejects an invariant about what is held:\n{next(iter(checked.rejected.values()))}")
+        self.pools.append(pool)
         return frozenset(n for index in checked.unanswered for n in answers.invariants[index].obligations)
 
-    def verdict(self, number: int) -> Verdict:
+    def verdicts(self, numbers: list[int], others: Mapping[int, Verdict]) -> dict[int, Verdict]:
+        """A verdict for each of these obligations; `others` are the verdicts about one context.
+
+        Raises:
+            InternalError: a proof is not one, or a schedule does not replay.
+        """
+        from modelcheck.evidence.certify import certify
+        from modelcheck.evidence.conditions import Pool
+
+        found = {number: self._verdict(number) for number in numbers}
+        if self.found is None:
+            return found
+        pool = Pool(self.options.full)
+        self._conditions([n for n, v in found.items() if isinstance(v, Proved)], others, pool)
+        checked = certify(pool, int(self.options.timeout * 1000))
+        for number, query in checked.rejected.items():
+            name = self.lowered.obligations[number].id if number >= 0 else "several contexts"
+            raise InternalError(f"Z3 rejects what should prove {name}:\n{query}")
+        for number in checked.unanswered:
+            for one in [number] if number >= 0 else [n for n, v in found.items() if isinstance(v, Proved)]:
+                found[one] = Undecided("Z3 did not answer all queries of the certificate in time")
+        return found
+
+    def _conditions(self, claims: list[int], others: Mapping[int, Verdict], pool: Pool) -> None:
+        from modelcheck.engines.deadlock import Excluded
+        from modelcheck.evidence.meetings import Grounds, conditions
+
+        assert self.found is not None
+        never = {q: n for asked in self.found.rounds for q, n in zip(asked.questions, asked.never, strict=True)}
+        proved = frozenset(n for n, v in others.items() if isinstance(v, Proved))
+        exact = frozenset(n for n, f in self.found.findings.items() if isinstance(f, Excluded) and f.exact)
+        grounds = Grounds(self.lowered, self.found.situation, self.found.cases, never, proved, exact)
+        conditions(grounds, claims, pool)
+
+    def add_to(self, pool: Pool, verdicts: Mapping[int, Verdict]) -> None:
+        """Adds the queries on which the proofs about several contexts rest."""
+        if self.found is None:
+            return
+        for asked in self.pools:
+            for query in asked.queries:
+                pool.add(query, -1)
+        claims = [
+            n for n, v in verdicts.items() if isinstance(v, Proved) and self.lowered.obligations[n].code in MUTUAL
+        ]
+        self._conditions(claims, verdicts, pool)
+
+    def written(self) -> Written | None:
+        """What the manifest says of it."""
+        from modelcheck.engines.deadlock import Excluded
+        from modelcheck.evidence.manifest import Written
+
+        if self.found is None:
+            return None
+        exact = sorted(n for n, f in self.found.findings.items() if isinstance(f, Excluded) and f.exact)
+        base = self.analysis.invariants.index(self.found.situation.base)
+        rounds = [(asked.questions, asked.never, asked.answers.invariants) for asked in self.found.rounds]
+        return Written(base, list(self.found.cases.values()), rounds, exact, self.options.ordered)
+
+    def _verdict(self, number: int) -> Verdict:
         from modelcheck.engines.analyse import Open
         from modelcheck.engines.deadlock import Deadlocked, Excluded, Ranked
 

@@ -27,12 +27,16 @@ class TooManyStates(Exception):
 
 @dataclass(slots=True)
 class Together:
-    """What several contexts can break. `failures`: every obligation that fails in some run; `states`: how many
-    configurations there are; `stuck`: how many of them have a context that can never go on; `inconsistent`: reasons
-    that do not fit what the graph says (a promise about `held_up`, empty); `schedules`: a shortest run for each failure
-    (of the open world: of the first choice of contexts that has it)."""
+    """What several contexts can break.
+
+    `failures`: every obligation that fails in some run; `firm`: those of them that further contexts, which could set an
+    event, would not undo. `states`: how many configurations there are; `stuck`: how many of them have a context that
+    can never go on. `inconsistent`: reasons that do not fit what the graph says (a promise about `held_up`, empty).
+    `schedules`: a shortest run for each failure (of the open world: of the first choice of contexts that has it).
+    """
 
     failures: set[Failure] = field(default_factory=set)
+    firm: set[Failure] = field(default_factory=set)
     states: int = 0
     stuck: int = 0
     inconsistent: list[str] = field(default_factory=list)
@@ -174,9 +178,12 @@ def explore_together(world: World, first: Configuration, limit: int = MAX_STATES
     live = graph.live()
     events = {event for now in graph.found for event in now.events}
     can_be_set = {e: graph.before(i for i, now in enumerate(graph.found) if e in now.events) for e in sorted(events)}
+    later: dict[Failure, Witness] = {}
+    """Deadlocks of which some contexts are only bound to come to wait; shown where there is no better run."""
     for number, now in enumerate(graph.found):
         stuck = frozenset(i for i, c in enumerate(now.contexts) if c.active and number not in live[i])
-        wrong = held_up(world, now) - stuck
+        held = held_up(world, now)
+        wrong = held - stuck
         if wrong:
             result.inconsistent.append(f"{sorted(wrong)} go on from configuration {number}")
         if not now.real:
@@ -186,8 +193,13 @@ def explore_together(world: World, first: Configuration, limit: int = MAX_STATES
         if stuck:
             result.stuck += 1
             never = {e for e in world.program.events if number not in can_be_set.get(e, ())}
+            for failure in deadlocks(world, now, held, never):
+                graph.witnesses.setdefault(failure, Witness(number, (), _waits(world, now, held)))
             for failure in deadlocks(world, now, stuck, never):
-                graph.witnesses.setdefault(failure, Witness(number, (), _waits(world, now, stuck)))
+                later.setdefault(failure, Witness(number, (), _waits(world, now, stuck)))
+    result.firm = set(graph.witnesses)
+    for failure, witness in later.items():
+        graph.witnesses.setdefault(failure, witness)
     result.failures = set(graph.witnesses)
     result.schedules = {failure: graph.schedule(failure) for failure in graph.witnesses}
     return result

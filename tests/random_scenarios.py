@@ -140,7 +140,17 @@ class _Writer:
     def statement(self, depth: int) -> list[str]:
         if depth < 3 and self.chance(60):
             return self.locked(depth)
-        kinds = [self.flag, self.flag, self.flag, self.event, self.data, self.raised, self.branch, self.branch]
+        kinds = [
+            self.flag,
+            self.flag,
+            self.flag,
+            self.event,
+            self.data,
+            self.data,
+            self.raised,
+            self.branch,
+            self.branch,
+        ]
         kinds += [self.checked] if self.chance(70) else [self.loop, self.supposed]
         return self.rng.choice(kinds)(depth)
 

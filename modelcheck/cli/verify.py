@@ -36,7 +36,7 @@ def add_flags(verify: argparse.ArgumentParser) -> None:
         metavar="NAME[=FILE]",
         action="append",
         type=report_format,
-        help="text, json, sarif, junit, github, markdown; several possible (default: text)",
+        help="text, json, html, sarif, junit, github, markdown; several possible (default: text)",
     )
     verify.add_argument("-o", "--output", metavar="FILE", help="the report goes there, not to the terminal")
     verify.add_argument("--proofs", metavar="DIR", help="write the certificates there, for `modelcheck recheck`")

@@ -12,6 +12,7 @@ from modelcheck.draw.picture import (
     FAINT,
     PALE_AMBER,
     PALE_RED,
+    PAPER,
     RED,
     Picture,
     graph,
@@ -23,7 +24,7 @@ from modelcheck.draw.picture import (
 from modelcheck.report.run import Case, Moment, Run
 from modelcheck.report.words import clean, file_name, ruled_words
 from modelcheck.source import Span
-from modelcheck.verdict import Hierarchy
+from modelcheck.verdict import Hierarchy, Wait
 
 if TYPE_CHECKING:
     import graphviz
@@ -82,39 +83,38 @@ def cycle_picture(case: Case) -> Picture:
     first = case.results[0].obligation
     title = f"The cycle of locks behind {first.code} at {clean(str(first.span))}"
     made = graph(title, label=quoted(label(wrap(title, 60))), labelloc="t", nodesep="0.6", ranksep="0.8")
-    run, names = case.run, _Names(made)
+    run, names = case.run, _Names(made, case.run)
+    wanted = {blocked.wait.subject for blocked in run.blocked}
     for blocked in run.blocked:
-        lane = run.lanes[blocked.wait.actor]
-        last = _last(run, blocked.wait.actor)
-        if not blocked.wait.subject or last is None or blocked.wait.reason in ("interrupted", "displaced"):
-            continue
-        wanted = names.lock(blocked.wait.subject)
-        held = [name for name, _, _ in last.step.held] or [""]
-        for lock in held:
-            words = [f"{lane.name} waits", f"at {file_name(last.step.span)}:{last.step.span.line}"]
-            source = names.lock(lock) if lock else names.context(blocked.wait.actor, lane.title)
-            made.edge(
-                source, wanted, label=quoted(_edge(words)), color=RED, fontcolor=RED, penwidth="2", **{"class": "ring"}
-            )
-    for blocked in run.blocked:
-        if blocked.wait.reason in ("interrupted", "displaced"):
-            source = names.context(blocked.wait.actor, run.lanes[blocked.wait.actor].title)
-            for other in blocked.wait.by:
-                target = names.context(other, run.lanes[other].title)
-                made.edge(
-                    source,
-                    target,
-                    label=quoted(_edge([_VERBS[blocked.wait.reason]])),
-                    style="dashed",
-                    **{"class": "edge"},
-                )
-            if blocked.wait.subject:
-                made.edge(
-                    names.lock(blocked.wait.subject), source, label=quoted(_edge(["is held by"])), **{"class": "edge"}
-                )
+        _cycle_part(run, blocked.wait, wanted, names, made)
     return Picture(made.source, "dot", title)
 
 
+def _cycle_part(run: Run, wait: Wait, wanted: set[str], names: _Names, made: graphviz.Digraph) -> None:
+    """What one context adds to the cycle: arrows from what others want of it to what it wants."""
+    lane, last = run.lanes[wait.actor], _last(run, wait.actor)
+    others = [(other, run.lanes[other].title) for other in wait.by]
+    if wait.reason in ("interrupted", "displaced"):
+        own = names.context(wait.actor, lane.title)
+        for other in others:
+            words = quoted(_edge([_VERBS[wait.reason]]))
+            made.edge(own, names.context(*other), label=words, style="dashed", **{"class": "edge"})
+        if wait.subject:
+            made.edge(names.lock(wait.subject), own, label=quoted(_edge(["is held by"])), **{"class": "edge"})
+        return
+    at = [f"at {file_name(last.step.span)}:{last.step.span.line}"] if last else []
+    held = [name for name, _, _ in last.step.held if name in wanted] if last else []
+    sources = [names.lock(name) for name in held] or [names.context(wait.actor, lane.title)]
+    look = {"color": RED, "fontcolor": RED, "penwidth": "2", "class": "ring"}
+    for source in sources:
+        made.edge(source, names.lock(wait.subject), label=quoted(_edge([f"{lane.name} waits", *at])), **look)
+    if wait.reason in ("ended", "event"):
+        for other in others:
+            words = quoted(_edge([_HOLDERS[wait.reason]]))
+            made.edge(names.lock(wait.subject), names.context(*other), label=words, **{"class": "edge"})
+
+
+_HOLDERS = {"writer": "is wanted exclusively by", "event": "would be set by", "ended": "was held at the end of"}
 _VERBS = {
     "held": "waits for",
     "self": "waits for",
@@ -126,11 +126,15 @@ _VERBS = {
 }
 
 
+_STUCK = {"fillcolor": PALE_RED, "color": RED, "penwidth": "2", "class": "bad"}
+
+
 class _Names:
     """Nodes of locks and contexts, made when they are first spoken of."""
 
-    def __init__(self, made: graphviz.Digraph, group: str = "") -> None:
+    def __init__(self, made: graphviz.Digraph, run: Run, group: str = "") -> None:
         self.made = made
+        self.stuck = {blocked.wait.actor for blocked in run.blocked}
         self.group = group
         self.known: dict[tuple[str, str | int], str] = {}
 
@@ -142,11 +146,8 @@ class _Names:
             "label": quoted(label([part for line in lines for part in wrap(line, _NAME)], r"\n")),
             "shape": "box",
             "style": "filled",
-            "fillcolor": PALE_RED,
-            "color": RED,
-            "penwidth": "2",
-            "class": "bad",
             "tooltip": quoted(plain(" ".join(lines))),
+            **(_STUCK if number in self.stuck else {"fillcolor": PAPER, "color": FAINT, "class": "paper"}),
         }
         return self._node(("context", number), look)
 
@@ -163,9 +164,10 @@ def waits_picture(case: Case) -> Picture:
     title = f"Who waits for whom: {first.code} at {clean(str(first.span))}"
     made = graph(title, label=quoted(label(wrap(title, 60))), labelloc="t", nodesep="0.6", ranksep="0.6")
     run = case.run
-    for number, group in enumerate(rings(run), 1):
+    groups = rings(run)
+    for number, group in enumerate(groups, 1):
         with made.subgraph(name=f"cluster_{number}") as ring:
-            heading = f"ring {number} of contexts that cannot go on"
+            heading = f"{f'ring {number}: ' if len(groups) > 1 else ''}in red, who can never go on"
             ring.attr(
                 label=quoted(label(wrap(heading, 40))),
                 labeljust="l",
@@ -173,7 +175,7 @@ def waits_picture(case: Case) -> Picture:
                 fontcolor=FAINT,
                 **{"class": "faint"},
             )
-            names = _Names(ring, f"ring {number} ")
+            names = _Names(ring, run, f"ring {number} ")
             for actor in group:
                 _waits(run, actor, names, ring)
     return Picture(made.source, "dot", title)
@@ -204,8 +206,7 @@ def _waits(run: Run, actor: int, names: _Names, ring: graphviz.Digraph) -> None:
         edge(source, lock, label=quoted(_edge(words)), color=RED, fontcolor=RED, penwidth="2", **{"class": "ring"})
         for other, target in zip(wait.by, targets, strict=True):
             taken = _acquired(run, other, wait.subject)
-            why = {"writer": "is wanted exclusively by", "event": "is set by", "ended": "was held at the end of"}
-            verb = why.get(wait.reason, "is held by")
+            verb = _HOLDERS.get(wait.reason, "is held by")
             place = (
                 f"since {file_name(taken.step.span)}:{taken.step.span.line}" if taken and verb == "is held by" else ""
             )

@@ -102,8 +102,8 @@ def graph(title: str, **attributes: str) -> graphviz.Digraph:
 
     made = graphviz.Digraph("picture")
     made.attr("graph", bgcolor=PAPER, fontname=FONT, fontsize=f"{SIZE:g}", tooltip=quoted(plain(title)), **attributes)
-    made.attr("node", fontname=FONT, fontsize=f"{SIZE:g}", color=INK, fontcolor=INK, tooltip=" ")
-    made.attr("edge", fontname=FONT, fontsize=f"{SMALL:g}", color=INK, fontcolor=INK, tooltip=" ")
+    made.attr("node", fontname=FONT, fontsize=f"{SIZE:g}", color=INK, fontcolor=INK)
+    made.attr("edge", fontname=FONT, fontsize=f"{SMALL:g}", color=INK, fontcolor=INK)
     return made
 
 
@@ -111,4 +111,5 @@ def quoted(value: str) -> str:
     """The value so that it is a string also where it looks like an HTML label."""
     import graphviz
 
-    return str(graphviz.nohtml(value))
+    marked: str = graphviz.nohtml(value)
+    return marked

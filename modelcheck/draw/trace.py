@@ -34,7 +34,7 @@ from modelcheck.draw.picture import (
 )
 from modelcheck.report.explain import title
 from modelcheck.report.run import Case, Lane, Moment, Run
-from modelcheck.report.words import clean, file_name, held_words, level_name
+from modelcheck.report.words import and_list, clean, file_name, held_words, level_name
 
 if TYPE_CHECKING:
     import graphviz
@@ -421,7 +421,8 @@ class _Drawing:
                 )
         if not self.run.blocked:
             return top + GAP
-        said = wrap("none of these can ever go on" if len(self.run.blocked) > 1 else "it can never go on", self.columns)
+        names = [self.run.lanes[blocked.wait.actor].name for blocked in self.run.blocked]
+        said = wrap(f"{and_list(names)} can never go on", self.columns)
         self.canvas.text("alarm", self.places[self._order()[0]].left, top + PAD, said, fontcolor=RED)
         return top + PAD + len(said) * LINE + GAP
 

@@ -262,7 +262,8 @@ class Analysis:
         numbers = set(group.needs)
         met = {root for number in numbers for root in self._roots.get(number, ())}
         roots = [root for root in self.lowered.roots if root in met]
-        fixpoint = Fixpoint(roots, tracked, self.limits.steps if not group.split() else group.budget(roots))
+        budget = min(self.limits.steps, group.budget(roots)) if group.split() else self.limits.steps
+        fixpoint = Fixpoint(roots, tracked, budget)
         for root in roots:
             fixpoint.run(root, self.lives[root])
         number = len(self.invariants)

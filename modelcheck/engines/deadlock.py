@@ -166,17 +166,27 @@ class Deadlock:
             for root, ending in enumerate(self.facts.ending):
                 mask = ending.get(position.wanted, 0) if position.sort == "lock" else 0
                 if mask & EXCLUSIVE or (mask and not position.shared):
-                    return self._after_leak(position, root)
+                    found = self._after(position, root)
+                    if found is not None:
+                        return found
         return None
 
-    def _after_leak(self, position: Position, root: int) -> Finding | None:
-        code = Property.B03
-        for number, obligation in enumerate(self.lowered.obligations):
-            if obligation.code in (code, Property.C02) and obligation.routine == self.roots[root].routine:
-                decision = self.analysis.decisions.get(number)
-                if obligation.subject == position.wanted and isinstance(decision, Broken):
-                    return self._leaked(position, decision)
-        return Open(f"{self.roots[root].routine} may end with {position.wanted} held")
+    def _after(self, position: Position, root: int) -> Finding | None:
+        """What comes of a routine that may end with the lock held; None if it is proved not to."""
+        routine, lock = self.roots[root].routine, position.wanted
+        decisions = [
+            self.analysis.decisions.get(number)
+            for number, obligation in enumerate(self.lowered.obligations)
+            if obligation.code in (Property.B03, Property.C02)
+            and obligation.routine == routine
+            and obligation.subject == lock
+        ]
+        for decision in decisions:
+            if isinstance(decision, Broken):
+                return self._leaked(position, decision)
+        if decisions and all(isinstance(decision, Held) for decision in decisions):
+            return None
+        return Open(f"{routine} may end with {lock} held")
 
     def _leaked(self, position: Position, leak: Broken) -> Finding:
         states = self.exact([self.situation.waiting(position)])

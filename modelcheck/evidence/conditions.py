@@ -28,6 +28,7 @@ from modelcheck.invariant import (
 from modelcheck.ir import Cell, Edge, Graph, Operation, Root
 from modelcheck.layout import Layout
 from modelcheck.lower import every_graph
+from modelcheck.mutual.positions import Arrival, Case, sites
 from modelcheck.system import NotFlat, System
 
 Values: TypeAlias = tuple[int, ...]
@@ -72,7 +73,16 @@ class FormulaQuery:
     bits: bool = False
 
 
-Query: TypeAlias = StepQuery | InclusionQuery | FormulaQuery | Impossible
+@dataclass(frozen=True, slots=True)
+class ArrivalQuery:
+    """Where an operation meets other contexts, it comes in one of the ways listed, as far as locks and the IRQL
+    go."""
+
+    case: Case
+    arrivals: tuple[Arrival, ...]
+
+
+Query: TypeAlias = StepQuery | InclusionQuery | FormulaQuery | ArrivalQuery | Impossible
 
 
 @dataclass(slots=True)
@@ -463,20 +473,61 @@ def text(query: Query, prefix: str) -> tuple[list[str], str]:
             return list(lines), final
         case StepQuery():
             return _step_text(query, prefix)
+        case ArrivalQuery():
+            return _arrival_text(query, prefix)
+
+
+def _arrival_text(query: ArrivalQuery, prefix: str) -> tuple[list[str], str]:
+    case = query.case
+    registers = [
+        encode.Register("", low, high, others)
+        for (low, high), others in zip(case.ranges, case.others, strict=True)
+    ]
+    width = encode.width_of(case.operation, registers)
+    lines, names = _inputs(case.operation, registers, case.inputs, prefix, width)
+    encoded = encode.encode(case.operation, registers, names, f"{prefix}t", width)
+    lines += encoded.lines
+    numbers = {id(instruction): n for n, instruction in enumerate(sites(case.operation))}
+    bad = []
+    for arrival in encoded.arrivals:
+        number = numbers.get(id(arrival.instruction))
+        if number is None:
+            continue
+        ways = []
+        for index, values in query.arrivals:
+            if index == number:
+                parts = [(arrival.values[r], values[r]) for r in case.matter]
+                ways.append(
+                    encode.conjunction(encode.member(term, v, width) for term, v in parts if v is not None)
+                )
+        bad.append(encode.conjunction((arrival.guard, encode.negation(encode.disjunction(ways)))))
+    return lines, encode.disjunction(bad)
+
+
+def _inputs(
+    operation: Operation,
+    registers: Sequence[encode.Register],
+    inputs: Sequence[Constraint],
+    prefix: str,
+    width: int,
+) -> tuple[list[str], list[str]]:
+    """Declarations and names of the registers before an operation."""
+    lines: list[str] = []
+    names: list[str] = []
+    for index, (register, values) in enumerate(zip(registers, inputs, strict=True)):
+        name = f"{prefix}x{index}"
+        names.append(name)
+        lines.append(f"(declare-const {name} (_ BitVec {width}))")
+        if index in operation.reads or values is not None:
+            allowed = range(register.low, register.high + 1) if values is None else values
+            lines.append(f"(assert {encode.member(name, allowed, width)})")
+    return lines, names
 
 
 def _step_text(query: StepQuery, prefix: str) -> tuple[list[str], str]:
     registers = [encode.Register("", low, high, others or ()) for low, high, others in query.ranges]  # type: ignore[arg-type]
     width = encode.width_of(query.operation, registers)
-    lines: list[str] = []
-    names: list[str] = []
-    for index, (register, values) in enumerate(zip(registers, query.inputs, strict=True)):
-        name = f"{prefix}x{index}"
-        names.append(name)
-        lines.append(f"(declare-const {name} (_ BitVec {width}))")
-        if index in query.operation.reads or values is not None:
-            allowed = range(register.low, register.high + 1) if values is None else values
-            lines.append(f"(assert {encode.member(name, allowed, width)})")
+    lines, names = _inputs(query.operation, registers, query.inputs, prefix, width)
     encoded = encode.encode(query.operation, registers, names, f"{prefix}t", width)
     lines += encoded.lines
     arrived = []

@@ -9,12 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from modelcheck.invariant import BlockInvariant, FormulaInvariant, Invariant, Lives, Table
 from modelcheck.ir import Cell, Graph, Root
 from modelcheck.layout import layouts
 from modelcheck.lower import Lowered, every_graph
+from modelcheck.mutual.positions import Arrival, sites
+from modelcheck.mutual.questions import Place, Question, Test
 from modelcheck.verdict import Obligation
 
 FORMAT = 1
@@ -35,7 +38,7 @@ def sources(lowered: Lowered) -> list[dict[str, str]]:
 
 def ledger(lowered: Lowered) -> str:
     """A hash of all obligations in the order of their numbers, by which invariants refer to them."""
-    return digest(json.dumps([describe(o) for o in lowered.obligations], sort_keys=True))
+    return digest(json.dumps([describe(o) for o in lowered.obligations[: lowered.own]], sort_keys=True))
 
 
 def describe(obligation: Obligation) -> dict[str, Any]:
@@ -58,6 +61,7 @@ def write(
     path: str,
     script: str,
     version: str,
+    meetings: Written | None = None,
 ) -> str:
     """The manifest. `claims` gives for each obligation of the report its verdict in a word."""
     names = _Names(lowered)
@@ -73,7 +77,23 @@ def write(
         "invariants": [_invariant(invariant, names) for invariant in invariants],
         "formulas": [_formula(formula, names) for formula in formulas],
     }
+    if meetings is not None:
+        content["meetings"] = _meetings(meetings, names)
     return json.dumps(content, indent=None, separators=(",", ":"), sort_keys=True) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What the proofs about several contexts rest on: the number of the invariant of all roots, the arrivals of each
+    operation at which contexts meet (in the order they are read in), the questions asked in rounds with whether the
+    state is never met and the invariants that say so, the obligations proved with exact states, and whether D04 was
+    asked for."""
+
+    base: int
+    arrivals: list[tuple[Arrival, ...]]
+    rounds: list[tuple[list[Question], list[bool], list[Invariant]]]
+    exact: list[int]
+    strict: bool
 
 
 class _Names:
@@ -121,6 +141,64 @@ def _invariant(invariant: Invariant, names: _Names) -> dict[str, Any]:
             for table in invariant.tables
         ],
     }
+
+
+def _meetings(meetings: Written, names: _Names) -> dict[str, Any]:
+    return {
+        "base": meetings.base,
+        "arrivals": [[[index, _constraints(values)] for index, values in case] for case in meetings.arrivals],
+        "rounds": [
+            {
+                "questions": [_question(question, names) for question in questions],
+                "never": never,
+                "invariants": [_invariant(invariant, names) for invariant in invariants],
+            }
+            for questions, never, invariants in meetings.rounds
+        ],
+        "exact": meetings.exact,
+        "strict": meetings.strict,
+    }
+
+
+def _constraints(values: Sequence[Sequence[int] | None]) -> list[list[int] | None]:
+    return [None if v is None else list(v) for v in values]
+
+
+def _question(question: Question, names: _Names) -> dict[str, Any]:
+    return {
+        "root": names.root_number[question.root],
+        "places": [[names.graph_number[p.graph], p.edge, p.index] for p in question.places],
+        "tests": [[names.cell_number[t.cell], t.value] for t in question.tests],
+    }
+
+
+def read_question(entry: Mapping[str, Any], names: _Names) -> Question:
+    """A question of a manifest. Raises KeyError, IndexError, TypeError, ValueError where it fits nothing."""
+    places = tuple(Place(names.graphs[graph], int(edge), int(index)) for graph, edge, index in entry["places"])
+    for place in places:
+        edge = place.graph.edges[place.edge]
+        if place.index >= 0 and (edge.operation is None or place.index >= len(sites(edge.operation))):
+            raise ValueError("a question stands at no place")
+    tests = tuple(Test(names.cell(name), int(value)) for name, value in entry["tests"])
+    return Question(names.roots[entry["root"]], places, tests)
+
+
+def read_arrivals(entry: Mapping[str, Any]) -> list[tuple[Arrival, ...]]:
+    """The arrivals of a manifest, in their order."""
+    return [
+        tuple((int(index), tuple(None if v is None else tuple(map(int, v)) for v in values)) for index, values in case)
+        for case in entry["arrivals"]
+    ]
+
+
+def names_of(lowered: Lowered) -> _Names:
+    """The numbers by which a manifest names graphs, roots and cells."""
+    return _Names(lowered)
+
+
+def read_round(entry: Mapping[str, Any], names: _Names, count: int) -> list[Invariant]:
+    """The invariants of a round of questions."""
+    return [_read_one(one, names, count) for one in entry["invariants"]]
 
 
 def _formula(formula: FormulaInvariant | BlockInvariant, names: _Names) -> dict[str, Any]:

@@ -18,8 +18,10 @@ from modelcheck.gate.workers import OverLimit, WorkerDied, Workers
 from modelcheck.report.outcome import Outcome
 from modelcheck.report.paths import Usage
 
-START_SECONDS = 10.0
-"""What a process may need besides, before its first question and after its last."""
+LISTING_SECONDS = 10.0
+"""What listing the obligations of a file that was not decided in time may take besides."""
+CONNECT_SECONDS = 5.0
+"""How long to wait for a scheduler."""
 
 
 def over_limit(seconds: float) -> str:
@@ -86,9 +88,13 @@ def settled(future: Future[Any], executor: Executor, task: Task) -> Answer:
 
 
 def _unknown(executor: Executor, task: Task) -> Answer:
-    reason = over_limit(task.limits.timeout or 0.0)
+    seconds = task.limits.timeout or 0.0
+    reason = over_limit(seconds)
     try:
-        answer = executor.submit(list_only, task, reason).result()
+        if isinstance(executor, Workers):
+            answer = executor.submit_within(seconds + LISTING_SECONDS, list_only, task, reason).result()
+        else:
+            answer = executor.submit(list_only, task, reason).result()
     except Exception:
         return died(task, f"{reason}, nor were its obligations listed")
     return answer if isinstance(answer, Answer) else died(task, reason)
@@ -127,7 +133,7 @@ def _dask(address: str) -> Executor:
     except ImportError:
         raise Usage("dask is not installed: pip install 'modelcheck[dask]'") from None
     try:
-        client = distributed.Client(f"tcp://{address}", timeout=START_SECONDS, set_as_default=False)
+        client = distributed.Client(f"tcp://{address}", timeout=CONNECT_SECONDS, set_as_default=False)
     except Exception as error:
         raise Usage(f"no Dask scheduler answers at {address}: {type(error).__name__}") from None
     return Elsewhere(client.get_executor(pure=False), client.close)

@@ -139,7 +139,7 @@ def _words(raw: Any) -> tuple[str, ...]:
     return tuple(words)
 
 
-FORMATS = ("text", "json", "sarif", "junit", "github", "markdown")
+FORMATS = ("text", "json", "sarif", "junit", "github", "markdown", "html")
 
 
 def read_format(raw: Any) -> str:

@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -131,6 +132,16 @@ class Process:
             self._requests.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What waits for a worker. `limit` in seconds."""
+
+    future: Future[Any]
+    fn: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    limit: float | None
+
+
 class Workers(Executor):
     """So many worker processes, started when there is work. `limit` are the seconds for one call, None for no limit.
 
@@ -146,8 +157,7 @@ class Workers(Executor):
     ) -> None:
         self._limit = limit
         self._began, self._ended = began, ended
-        self._waiting: queue.SimpleQueue[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]] | None]
-        self._waiting = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._processes: dict[int, Process] = {}
         self._guard = threading.Lock()
         self._closed = False
@@ -158,12 +168,16 @@ class Workers(Executor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         if kwargs:
             raise TypeError("arguments by position only")
+        return self.submit_within(self._limit, fn, *args)
+
+    def submit_within(self, limit: float | None, fn: Callable[..., Any], /, *args: Any) -> Future[Any]:
+        """Like `submit`, with a limit of its own."""
         with self._guard:
             if self._closed:
                 raise RuntimeError("the workers have been sent home")
-        future: Future[Any] = Future()
-        self._waiting.put((future, fn, args))
-        return future
+        call = Call(Future(), fn, args, limit)
+        self._waiting.put(call)
+        return call.future
 
     def numbers(self) -> list[int]:
         """The process ids of the workers that run."""
@@ -171,14 +185,14 @@ class Workers(Executor):
             return [process.number for process in self._processes.values()]
 
     def _serve(self, slot: int) -> None:
-        while (work := self._waiting.get()) is not None:
-            future, fn, arguments = work
+        while (call := self._waiting.get()) is not None:
+            future = call.future
             if not future.set_running_or_notify_cancel():
                 continue
             if self._began:
-                self._began(slot, arguments)
+                self._began(slot, call.arguments)
             try:
-                answer = self._process(slot).call(fn, arguments, self._limit)
+                answer = self._process(slot).call(call.fn, call.arguments, call.limit)
             except (WorkerDied, OverLimit) as error:
                 with self._guard:
                     self._processes.pop(slot, None)
@@ -205,8 +219,8 @@ class Workers(Executor):
             running = list(self._processes.values()) if cancel_futures else []
         if cancel_futures:
             with contextlib.suppress(queue.Empty):
-                while (work := self._waiting.get_nowait()) is not None:
-                    work[0].cancel()
+                while (call := self._waiting.get_nowait()) is not None:
+                    call.future.cancel()
         for _ in self._threads:
             self._waiting.put(None)
         for process in running:

@@ -62,7 +62,8 @@ class Access:
 class Part:
     """What one step did. `whole`: it went through to the end of its statement and did not stop before an acquisition.
     `discarded`: an assumption failed, so this is no run. `events` are those set after it, `enabled` the routines that
-    were enabled by then; `accesses` the data without a guard that was touched."""
+    were enabled by then; `accesses` the data without a guard that was touched; `spans` all statements it ran, of an
+    `atomic` block more than one."""
 
     routine: str
     depth: int
@@ -73,6 +74,7 @@ class Part:
     events: frozenset[str]
     enabled: frozenset[str]
     accesses: tuple[Access, ...]
+    spans: tuple[Span, ...]
 
 
 class Player(Machine):
@@ -102,6 +104,7 @@ class Player(Machine):
         frame = state.frames[-1]
         at = (self._routine(), frame.depth, frame.site or frame.span)
         whole, discarded = True, False
+        spans: list[Span] = []
         try:
             for _ in range(MAX_PARTS):
                 found = self._part()
@@ -110,6 +113,7 @@ class Player(Machine):
                     at, whole = (self._routine(), frame.depth, frame.site or frame.span), False
                     break
                 at = found
+                spans.append(at[2])
                 self._approach()
                 if state.ended or not self.inside_atomic(state):
                     break
@@ -127,6 +131,7 @@ class Player(Machine):
             self.events,
             self.enabled,
             tuple(self.accesses),
+            tuple(spans),
         )
 
     def _part(self) -> tuple[str, int, Span] | None:

@@ -15,7 +15,7 @@ from modelcheck.interpret.values import Environment, Failure
 from modelcheck.interpret.world import Configuration, Entrant, Moved, World
 from modelcheck.resolve import Program
 from modelcheck.source import Span
-from modelcheck.verdict import Obligation, Property, Schedule, Step, Turn, Wait
+from modelcheck.verdict import Choice, Obligation, Property, Schedule, Step, Turn, Wait
 
 MAX_BINDINGS = 64
 """Ways to bind the lock parameters of the contexts that are tried."""
@@ -125,10 +125,26 @@ class _Script(Script):
     """The choices of one context in all its turns. A `try` that fails since others hold the lock is no choice here; a
     schedule may still list it."""
 
+    def __init__(self, start: tuple[Choice, ...], steps: Sequence[Step]) -> None:
+        super().__init__(start, steps)
+        counts = [len(step.choices) for step in steps]
+        self.left = [sum(counts[n:]) for n in range(len(counts))]
+        """How many choices each turn and those behind it have."""
+        self.turns = 0
+
+    def next_turn(self) -> None:
+        """What earlier turns list and nothing asked for is passed over."""
+        while len(self.queue) > self.left[self.turns] and self._is_vain():
+            self.queue.popleft()
+        self.turns += 1
+
     def later(self, name: str, allowed: Sequence[int]) -> int:
-        while name != "try" and self.queue and (self.queue[0].name, self.queue[0].value) == ("try", 0):
+        while name != "try" and self.queue and self._is_vain():
             self.queue.popleft()
         return super().later(name, allowed)
+
+    def _is_vain(self) -> bool:
+        return (self.queue[0].name, self.queue[0].value) == ("try", 0)
 
 
 class _Replaying:
@@ -158,8 +174,8 @@ class _Replaying:
         self.scripts = [_Script(a.start, own) for a, own in zip(schedule.actors, steps, strict=True)]
         self.failures: list[Failure] = []
         self.misplaced = ""
-        self.inside: int | None = None
-        """The context that is in the middle of an `atomic` block."""
+        self.behind: dict[int, list[Span]] = {}
+        """For each context, the other statements of the `atomic` block that its last step ran."""
 
     def run(self) -> Outcome:
         done = 0
@@ -171,7 +187,6 @@ class _Replaying:
                 done = number + 1
                 if not self.schedule.waits and self._broken():
                     return Outcome(True, "", tuple(self.failures), done, self.misplaced)
-            self._finish_atomic(None)
         except (Divergence, TooLong) as trouble:
             return Outcome(False, f"turn {done + 1}: {trouble}", tuple(self.failures), done, self.misplaced)
         reason = self._stuck() if self.schedule.waits else self._stands()
@@ -182,7 +197,7 @@ class _Replaying:
 
     def _turn(self, turn: Turn) -> None:
         number = self.numbers[turn.actor]
-        self._finish_atomic(number)
+        self.scripts[turn.actor].next_turn()
         if self.now.contexts[number].state is None:
             self._advance(turn.actor)
         match turn.event:
@@ -214,16 +229,8 @@ class _Replaying:
         if not moved.after.real:
             raise Divergence(f"{name} sees shared variables as it cannot beside the others")
         self.now = moved.after
-        state = self.now.contexts[number].state
-        assert state is not None
-        halfway = moved.part is not None and not state.ended
-        self.inside = number if halfway and self.world.entrants[number].player.inside_atomic(state) else None
+        self.behind[number] = [] if moved.part is None else list(moved.part.spans[1:])
         return moved
-
-    def _finish_atomic(self, number: int | None) -> None:
-        """An `atomic` block goes through to its end before another context runs."""
-        while self.inside is not None and self.inside != number:
-            self._advance(self.numbers.index(self.inside))
 
     def _to_the_end(self, turn: Turn) -> None:
         """Through to the end of the statement where the turn stands, with all that it acquires."""
@@ -231,13 +238,18 @@ class _Replaying:
         if self._is_harness(turn):
             self._around(turn)
             return
+        behind = self.behind.get(number, [])
+        place = next((n for n, span in enumerate(behind) if _overlap(span, turn.step.span)), None)
+        if place is not None:
+            del behind[: place + 1]
+            return
         for _ in range(MAX_UNLISTED + self._depth(number)):
             moved = self._advance(turn.actor)
             if moved.part is None:
                 if self._broken() or self._waits_for_itself(number):
                     return
                 raise Divergence(f"{self.schedule.actors[turn.actor].name} only comes to wait")
-            if moved.part.whole and _overlap(moved.part.span, turn.step.span):
+            if any(_overlap(span, turn.step.span) for span in moved.part.spans):
                 return
             if self._ended(number):
                 break
@@ -315,7 +327,7 @@ class _Replaying:
     def _compare(self, number: int, turn: Turn) -> None:
         """Notes the first turn behind which a context is not as the schedule says."""
         state = self.now.contexts[self.numbers[turn.actor]].state
-        if self.misplaced or turn.event == "stands" or state is None:
+        if self.misplaced or turn.event == "stands" or state is None or self.behind.get(self.numbers[turn.actor]):
             return
         held = sorted((lock, "shared" if h[0] else "exclusive", h[1]) for lock, h in state.holds.items())
         name = self.schedule.actors[turn.actor].name

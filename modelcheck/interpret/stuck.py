@@ -80,7 +80,7 @@ def deadlocks(
             if block.reason == "event":
                 if block.subject in never_set:
                     found[_failure(Property.D03, wanted)] = None
-            elif lasting(block, stuck):
+            elif lasting(block, stuck) or not (world.above(now, index) or world.displacing(now, index)):
                 found[_failure(Property.D01, wanted)] = None
                 if block.reason == "held" and world.player.tables.spins(wanted.subject):
                     below = world.beneath(now, index)

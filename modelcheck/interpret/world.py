@@ -273,17 +273,19 @@ class World:
             return [] if name in now.events else [Block("event", name, ())]
         if not name:
             return [Block("self", "", (index,))]
+        found: list[Block] = []
         context = now.contexts[index]
         assert context.state is not None
         if name in context.state.holds:
-            again = self.entrants[index].player.counts_up(context.state, name, wanted.shared)
-            return [] if again else [Block("self", name, (index,))]
+            if self.entrants[index].player.counts_up(context.state, name, wanted.shared):
+                return []
+            found.append(Block("self", name, (index,)))
         holders = self.holders(now, index, name, wanted.shared)
         ended = tuple(i for i in holders if not now.contexts[i].active)
         active = tuple(i for i in holders if now.contexts[i].active)
-        found = [Block(reason, name, by) for reason, by in (("held", active), ("ended", ended)) if by]
-        writers = self._writers(now, index, name) if wanted.shared else ()
-        return [*found, Block("writer", name, writers)] if writers else found
+        writers = self._writers(now, index, name) if wanted.shared and not found else ()
+        by_reason = (("held", active), ("ended", ended), ("writer", writers))
+        return [*found, *(Block(reason, name, by) for reason, by in by_reason if by)]
 
     def holders(self, now: Configuration, index: int, lock: str, shared: bool) -> tuple[int, ...]:
         """The others whose hold of a lock does not go together with the mode wanted."""

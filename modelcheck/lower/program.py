@@ -50,6 +50,8 @@ class Lowered:
     """Which routines write a value to a shared variable, as far as the values are known."""
     certain: dict[str, frozenset[int]] = field(default_factory=dict)
     """For each shared variable the values that are certainly written by somebody, and its declared one."""
+    own: int = 0
+    """How many obligations come from the model; those behind are questions asked about its states."""
 
 
 def lower(program: Program) -> Lowered:
@@ -107,6 +109,7 @@ class _ProgramLowerer:
                 unit = units[repr(key)] = Unit(self.program, state, self.ledger, self.operations)
             self._root(plan, unit, plans, writes)
         self._finish(units.values())
+        self.lowered.own = len(self.lowered.obligations)
         return self.lowered
 
     # ---- declarations ----

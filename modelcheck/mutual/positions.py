@@ -132,6 +132,8 @@ class Case:
     inputs: tuple[Constraint, ...]
     others: tuple[Sequence[int], ...]
     followed: tuple[bool, ...]
+    matter: tuple[int, ...]
+    """The registers whose values at an arrival are looked at: locks and the IRQL."""
 
 
 Propose: TypeAlias = Callable[[Case], tuple[Arrival, ...]]
@@ -262,14 +264,13 @@ class _Reader:
         seen = self.read[id(table)] = _Seen()
         layout, holds = self.invariant.layouts[table.graph], self.holds[table.graph]
         bits: dict[int, int] = {}
-        for states in table.states:
+        for states in table.states if holds.irql is not None else ():  # elsewhere nothing is acquired or raised
             for key, sets in states.items():
                 level = holds.level(key)
                 bits[level] = bits.get(level, 0) | sets
                 if holds.keyed:
                     seen.hold(level, holds.masks(key, sets))
-                if layout.taint & key:
-                    seen.tainted = True
+        seen.tainted = any(layout.taint & key for states in table.states for key in states) if layout.taint else False
         seen.levels.update(bits)
         for level, sets in bits.items():
             seen.hold(level, holds.masks(0, sets))
@@ -295,6 +296,7 @@ class _Reader:
             tuple(_constraint(layout, c, key, sets) for c in edge.cells),
             tuple(() if c is None else c.others for c in edge.cells),
             tuple(c is not None and (c in layout.keys or c in layout.sets) for c in edge.cells),
+            tuple(n for n, c in enumerate(edge.cells) if c is not None and c.sort in (Sort.HOLD, Sort.IRQL)),
         )
         if () in case.inputs:
             return

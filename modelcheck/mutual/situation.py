@@ -45,9 +45,9 @@ class Situation:
         )
         self.graphs: list[Graph] = every_graph([r.graph for r in roots])
         self.order: Order = build(facts, roots, self.overlap, self.writers_first)
-        self.members: dict[int, set[Node]] = {}
+        self.members: dict[int, dict[Node, None]] = {}
         for node, number in self.order.components.items():
-            self.members.setdefault(number, set()).add(node)
+            self.members.setdefault(number, {})[node] = None
         self.writing: dict[str, list[int]] = {}
         for number, p in enumerate(facts.positions):
             if p.sort == "lock" and not p.shared:

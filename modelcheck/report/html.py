@@ -19,9 +19,10 @@ from typing import Any, TypeAlias, assert_never
 
 from modelcheck.diagnostics import Diagnostic
 from modelcheck.report.explain import title
-from modelcheck.report.outcome import Exit, Outcome, Tally, status, tally, word
+from modelcheck.report.machine import Whole
+from modelcheck.report.outcome import Exit, Outcome, Tally, tally, word
 from modelcheck.report.run import Case, Moment, Run, by_scenario, cases
-from modelcheck.report.words import advice, clean, file_name, held_words, level_name, ruled_words
+from modelcheck.report.words import advice, clean, file_name, held_words, level_name, ruled_words, stuck_words
 from modelcheck.source import Source, Span
 from modelcheck.verdict import Hierarchy, Proved, Report, Result, Undecided, Verdict, Violated
 
@@ -38,20 +39,20 @@ _EXITS = {
 }
 
 
-def page(outcomes: Sequence[Outcome], exit_status: Exit, version: str, undecided_is_error: bool = True) -> str:
+def dumps(whole: Whole) -> str:
     """The whole run as one HTML document. The same input gives the same bytes."""
-    total = sum((tally(o.report.results) for o in outcomes if o.report), Tally())
     data = _Data()
-    sections = "".join(_file(outcome, number, data, undecided_is_error) for number, outcome in enumerate(outcomes, 1))
+    sections = "".join(_file(outcome, number, data, whole) for number, outcome in enumerate(whole.outcomes, 1))
     script = _asset("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     policy = (
         f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    names = [o.report.driver if o.report else file_of(o.path) for o in outcomes]
+    remarks = "".join(f"<p>{_text(line)}</p>\n" for line in whole.remarks)
+    names = [o.report.driver if o.report else file_of(o.path) for o in whole.outcomes]
     heading = f"modelcheck: {', '.join(names[:3])}" + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    verdict = _EXITS.get(exit_status, "the run was cut short")
+    verdict = _EXITS.get(whole.exit_status, "the run was cut short")
     return (
         "<!DOCTYPE html>\n"
         '<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -61,11 +62,12 @@ def page(outcomes: Sequence[Outcome], exit_status: Exit, version: str, undecided
         f"<title>{_text(heading)}</title>\n<style>\n{_asset('page.css')}</style>\n</head>\n<body>\n"
         '<a class="skip" href="#content">To the findings</a>\n'
         f"<header>\n<h1>{_text(heading)}</h1>\n"
-        f"<p>{_tally(total)}: {_text(verdict)} (exit status {int(exit_status)}).</p>\n"
-        f"{_contents(outcomes)}</header>\n"
+        f"<p>{_tally(whole.total)}: {_text(verdict)} (exit status {int(whole.exit_status)}).</p>\n"
+        f"{remarks}"
+        f"{_contents(whole.outcomes)}</header>\n"
         f'<main id="content">\n{sections}</main>\n'
-        f"<footer><p>modelcheck {_text(version)}. In a run: arrow keys, Home and End go through its steps; the address "
-        "in the browser's bar names the step.</p></footer>\n"
+        f"<footer><p>modelcheck {_text(whole.version)}, {_text(whole.solver)}. In a run: arrow keys, Home and End go "
+        "through its steps; the address in the browser's bar names the step.</p></footer>\n"
         f'<script type="application/json" id="data">{_script_json(data.document())}</script>\n'
         f"<script>{script}</script>\n</body>\n</html>\n"
     )
@@ -115,7 +117,7 @@ def _tally(counts: Tally) -> str:
     return ", ".join(parts) + more
 
 
-def _file(outcome: Outcome, number: int, data: _Data, undecided_is_error: bool) -> str:
+def _file(outcome: Outcome, number: int, data: _Data, whole: Whole) -> str:
     parts = [f'<section class="file" id="file-{number}" aria-labelledby="file-{number}-name">\n']
     parts.append(f'<h2 id="file-{number}-name">{_text(outcome.path)}</h2>\n')
     if outcome.only_imported:
@@ -125,7 +127,7 @@ def _file(outcome: Outcome, number: int, data: _Data, undecided_is_error: bool) 
     parts += [_diagnostic(d) for d in outcome.rejected]
     if outcome.report:
         ended = {Exit.NOTHING_CHECKED: ": nothing to check: the model has no obligations"}
-        told = ended.get(status(outcome, undecided_is_error), "")
+        told = ended.get(whole.status(outcome), "")
         parts.append(f"<p>Driver {_text(outcome.report.driver)}: {_tally(tally(outcome.report.results))}{told}.</p>\n")
         parts += _report(outcome.report, number, data)
     parts.append("</section>\n")
@@ -214,7 +216,9 @@ def _case(case: Case, number: int) -> str:
         f"<li>{_text(case.run.lanes[b.wait.actor].title)} {_text(b.words)}{_calls(b.calls)}</li>\n"
         for b in case.run.blocked
     )
-    ring = f"<p>From here on none of these can ever go on:</p>\n<ul class='ring'>\n{waits}</ul>\n" if waits else ""
+    ring = (
+        f'<p>{stuck_words(len(case.run.blocked)).capitalize()}</p>\n<ul class="ring">\n{waits}</ul>\n' if waits else ""
+    )
     more = f" and {len(case.results) - 1} more" if len(case.results) > 1 else ""
     return (
         f'<details class="case" id="v{number}" data-case="{number}"{" open" if number == 1 else ""}>\n'

@@ -22,6 +22,7 @@ from modelcheck.report.words import (
     held_words,
     level_name,
     ruled_words,
+    stuck_words,
 )
 from modelcheck.verdict import (
     Hierarchy,
@@ -237,7 +238,7 @@ def _event(moment: Moment) -> Iterator[str]:
 
 def _ring(run: Run, style: Style) -> Iterator[str]:
     """Who can never go on and why, each with the calls it is in."""
-    yield _wrapped("from here on none of these can ever go on:", style, "  ")
+    yield _wrapped(stuck_words(len(run.blocked)), style, "  ")
     for blocked in run.blocked:
         lane = run.lanes[blocked.wait.actor]
         where = "" if lane.processor is None else f" on processor {lane.processor}"

@@ -142,6 +142,11 @@ def and_list(names: list[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
 
 
+def stuck_words(waits: int) -> str:
+    """What a list of so many contexts that cannot go on begins with."""
+    return f"from here on {'none of these' if waits > 1 else 'this'} can {'ever' if waits > 1 else 'never'} go on:"
+
+
 def wait_words(wait: Wait, name_of: list[str]) -> str:
     """Why a context cannot go on, as what follows its name: `waits for B, which Write holds`."""
     subject = clean(wait.subject)

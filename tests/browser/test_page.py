@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from modelcheck.diagnostics import Code, Diagnostic
-from modelcheck.report.html import page as report_page
+from modelcheck.report.html import dumps
+from modelcheck.report.machine import Whole
 from modelcheck.report.outcome import Exit, Outcome
 from modelcheck.verdict import Proved, Report, Result, Violated
 from tests import made_up
@@ -69,8 +70,8 @@ def written(folder: Path, report: Report) -> Path:
     file = folder / "report.html"
     warning = Diagnostic(Code.UNUSED, "unused", made_up.at("Inner"))
     rejected = Outcome("b.drvm", rejected=(warning,))
-    text = report_page([Outcome(report.path, replace(report, warnings=(warning,))), rejected], Exit.VIOLATED, "1")
-    file.write_text(text, encoding="utf-8")
+    checked = Outcome(report.path, replace(report, warnings=(warning,)))
+    file.write_text(dumps(Whole((checked, rejected), Exit.VIOLATED, "0.1.0", "Z3")), encoding="utf-8")
     return file
 
 

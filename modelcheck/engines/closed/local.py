@@ -7,7 +7,7 @@ which locks a try cannot get. What it does is worked out once for each combinati
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -119,7 +119,7 @@ class Layout:
     """Cells that are nobody's to write and have several values at the start."""
 
     def __post_init__(self) -> None:
-        uses = [_uses(context) for context in self.closed.contexts]
+        uses = [_uses(context, self.closed) for context in self.closed.contexts]
         starts = dict(self.closed.starts)
         contended = set()
         for cell in dict.fromkeys(c for use in uses for c in use.touched):
@@ -128,7 +128,7 @@ class Layout:
             relevant = any(cell in use.read for use in uses)
             if cell.sort in (Sort.LIFE, Sort.TAINT, Sort.CLOCK) or (cell.sort is Sort.GHOST and not relevant):
                 continue
-            shared = len(users) > 1 and bool(writers)
+            shared = len(users) > 1 and bool(writers) and (is_common(cell) or cell.sort is Sort.HOLD)
             if shared or cell.sort is Sort.EVENT:
                 contended.add(cell)
             if cell.sort is Sort.EVENT:
@@ -159,7 +159,7 @@ class _Uses:
     written: set[Cell] = field(default_factory=set)
 
 
-def _uses(context: Context) -> _Uses:
+def _uses(context: Context, closed: Closed) -> _Uses:
     found = _Uses()
     for graph in every_graph([context.graph]):
         for edge in graph.edges:
@@ -168,9 +168,9 @@ def _uses(context: Context) -> _Uses:
                 found.written.update(
                     c for r in _written(edge.operation.code) if (c := edge.cells[r]) is not None and c.is_global
                 )
-                found.read.update(
-                    c for r in _read(edge.operation.code) if (c := edge.cells[r]) is not None and c.is_global
-                )
+                numbers = edge.obligations
+                reads = _read(edge.operation.code, lambda slot, n=numbers: closed.obligations[n[slot]].code in CODES)  # type: ignore[misc]
+                found.read.update(c for r in reads if (c := edge.cells[r]) is not None and c.is_global)
             for ours, theirs in edge.copies_in + edge.copies_out:
                 found.touched.update(c for c in (ours, theirs) if c.is_global)
                 found.read.update(c for c in (ours,) if c.is_global)
@@ -195,17 +195,19 @@ def _written(code: Iterable[Instruction]) -> set[int]:
     return found
 
 
-def _read(code: Iterable[Instruction]) -> set[int]:
-    """Registers whose value matters for more than a demand that is not asked here (B08 speaks of ghosts)."""
+def _read(code: Iterable[Instruction], asked: Callable[[int], bool]) -> set[int]:
+    """Registers whose value matters for more than a demand in a slot that is not asked (B08 speaks of ghosts)."""
     found: set[int] = set()
     for instruction in code:
         match instruction:
             case ir.Choose(condition, then, otherwise):
-                found |= registers_of(condition) | _read(then) | _read(otherwise)
+                found |= registers_of(condition) | _read(then, asked) | _read(otherwise, asked)
             case ir.Set(_, value):
                 found |= registers_of(value)
             case ir.Guess(condition):
                 found |= registers_of(condition)
+            case ir.Demand(condition, slot):
+                found |= registers_of(condition) if asked(slot) else set()
             case ir.Change(_, level):
                 found |= registers_of(level)
             case ir.CounterStep(register):

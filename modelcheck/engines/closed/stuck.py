@@ -110,7 +110,8 @@ class _Reasons:
         self.stuck = [i for i in self.stuck if i in kept]
 
     def _lasts(self, index: int, others: set[int]) -> bool:
-        return self._held_up(self.blockers.get(index, ()), others) or (
+        by = self.blockers.get(index, ())
+        return any(i in others for i in by) or (self.last and bool(by)) or (
             index in self.causes and self._cause_lasts(index, others)
         )
 
@@ -119,10 +120,9 @@ class _Reasons:
         reason, by = self.causes[index]
         if reason == "event":
             return not self.settable >> self.needs[index].cell & 1
-        return reason in ("self", "ended") or self._held_up(by, others)
-
-    def _held_up(self, by: tuple[int, ...], others: set[int]) -> bool:
-        return any(i in others for i in by) or (self.last and bool(by))
+        return reason in ("self", "ended") or any(i in others for i in by) or (
+            self.last and bool(by) and index not in self.blockers
+        )
 
     def _need(self, index: int) -> Need | None:
         """What the context waits for and cannot get now."""

@@ -1,0 +1,179 @@
+"""What has to hold for a proof about several contexts, as queries that must all be unsatisfiable.
+
+It starts from the certified invariant of all roots. The acquisitions read off it are all there are (each arrival is
+asked of `encode`); the ranks rise along every edge of their order that lies on no cycle; each cycle that is left is
+impossible, in states that other certified invariants leave. What an obligation needs besides is looked up among the
+obligations proved: that nobody waits for himself (B01), and that nobody ends with the lock (B03).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from modelcheck.evidence.conditions import ArrivalQuery, FormulaQuery, Impossible, Pool, Query
+from modelcheck.lower import Lowered
+from modelcheck.mutual.cycles import disjunction, formula, link_name
+from modelcheck.mutual.nesting import Nesting
+from modelcheck.mutual.order import Node, signaller
+from modelcheck.mutual.positions import EXCLUSIVE, Arrival, Case, Position
+from modelcheck.mutual.questions import Question
+from modelcheck.mutual.rings import Rings
+from modelcheck.mutual.situation import Candidates, Exact, Situation, clash, go_together
+from modelcheck.verdict import Property
+
+
+@dataclass(slots=True)
+class Grounds:
+    """What proofs about several contexts rest on. `cases`: the operations at which contexts meet, with all arrivals;
+    `never`: for each question that was asked whether the state is certified never to be met; `proved`: the obligations
+    about one context that are proved; `exact`: those about several whose proof is about exact states."""
+
+    lowered: Lowered
+    situation: Situation
+    cases: Mapping[Case, tuple[Arrival, ...]]
+    never: Mapping[Question, bool]
+    proved: frozenset[int]
+    exact: frozenset[int]
+    _rings: dict[tuple[int, bool], Rings] = field(default_factory=dict)
+    _nesting: list[Nesting] = field(default_factory=list)
+
+
+def conditions(grounds: Grounds, obligations: Sequence[int], pool: Pool) -> None:
+    """Adds what must hold for these obligations to be proved. Queries about all of them have number -1."""
+    if not obligations:
+        return
+    for case, arrivals in grounds.cases.items():
+        pool.add(ArrivalQuery(case, arrivals), -1)
+    pool.add(_ranks(grounds.situation), -1)
+    if any(grounds.situation.facts.tainted):
+        pool.add(Impossible("a routine calls what no model knows"), -1)
+    for number in sorted(obligations):
+        for query in _Proof(grounds, number).queries():
+            pool.add(query, number)
+
+
+def _ranks(situation: Situation) -> FormulaQuery:
+    # every edge that is not within a component rises:  rank(a) >= rank(b) for one of them is impossible
+    order = situation.order
+    names: dict[Node, str] = {node: f"r{number}" for number, node in enumerate(order.edges)}
+    lines = [f"(define-fun {names[node]} () Int {order.components[node]})" for node in order.edges]
+    falls = [
+        f"(>= {names[source]} {names[target]})"
+        for source, targets in order.edges.items()
+        for target in targets
+        if not order.cyclic(source, target)
+    ]
+    return FormulaQuery(tuple(lines), disjunction(falls))
+
+
+class _Proof:
+    """What one obligation needs."""
+
+    def __init__(self, grounds: Grounds, number: int) -> None:
+        self.grounds = grounds
+        self.situation = grounds.situation
+        self.number = number
+        self.obligation = grounds.lowered.obligations[number]
+        self.positions = [
+            n for n, p in enumerate(self.situation.facts.positions) if number in p.obligations
+        ]
+
+    def queries(self) -> list[Query]:
+        match self.obligation.code:
+            case Property.D01:
+                return [*self._itself(), *self._left(), *self._rings(self._cyclic(), direct=False)]
+            case Property.D02:
+                return self._rings(sorted(self.situation.above_itself(self.positions)), direct=True)
+            case Property.D03:
+                return self._event()
+            case Property.D04:
+                return self._nested()
+            case _:
+                return self._race()
+
+    def _cyclic(self) -> list[int]:
+        return sorted({c for p in self.positions for c in self.situation.parts.get(p, ())})
+
+    def _itself(self) -> list[Query]:
+        found: list[Query] = []
+        for number in self.positions:
+            itself = self.situation.facts.positions[number].itself
+            if itself >= 0 and itself not in self.grounds.proved:
+                found.append(Impossible("the context may hold what it waits for"))
+        return found
+
+    def _left(self) -> list[Query]:
+        found: list[Query] = []
+        for number in self.positions:
+            position = self.situation.facts.positions[number]
+            for root, ending in enumerate(self.situation.facts.ending):
+                mask = ending.get(position.wanted, 0) if position.sort == "lock" else 0
+                if (mask & EXCLUSIVE or (mask and not position.shared)) and not self._released(position, root):
+                    found.append(Impossible(f"{self.situation.roots[root].routine} may end with the lock held"))
+        return found
+
+    def _released(self, position: Position, root: int) -> bool:
+        numbers = [
+            n
+            for n, o in enumerate(self.grounds.lowered.obligations)
+            if o.code in (Property.B03, Property.C02)
+            and o.routine == self.situation.roots[root].routine
+            and o.subject == position.wanted
+            and not o.scenario
+        ]
+        return bool(numbers) and all(n in self.grounds.proved for n in numbers)
+
+    def _rings(self, components: Sequence[int], direct: bool) -> list[Query]:
+        found: list[Query] = []
+        exact = self.number in self.grounds.exact
+        for component in components:
+            key = (component, exact)
+            rings = self.grounds._rings.get(key)
+            if rings is None:
+                rings = self.grounds._rings[key] = Rings(self.situation, component, self._find if exact else None)
+            links = rings.about(set(self.positions), direct)
+            if links:
+                made = formula(rings.ring)
+                lines = (*made.lines, *(f"(assert {name})" for name in made.reasons))
+                found.append(FormulaQuery(lines, disjunction(map(link_name, links)), bits=True))
+        return found
+
+    def _find(self, wanted: list[Candidates]) -> list[list[Exact]]:
+        """The states that are not certified never to be met."""
+        return [
+            [
+                Exact(held, values, None)
+                for (held, values), question in self.situation.questions(candidates)
+                if not self.grounds.never.get(question, False)
+            ]
+            for candidates in wanted
+        ]
+
+    def _event(self) -> list[Query]:
+        event = self.obligation.subject
+        if event in self.grounds.lowered.ledger.handed or not self.positions:
+            return []
+        if signaller(event, self.situation.facts, self.situation.overlap) is None:
+            return [Impossible(f"nobody who can run meanwhile sets {event}")]
+        return self._rings(self._cyclic(), direct=False)
+
+    def _nested(self) -> list[Query]:
+        if not self.grounds._nesting:
+            self.grounds._nesting.append(Nesting(self.situation, self._find))
+        nesting = self.grounds._nesting[0]
+        against = any(map(nesting.doubtful, self.positions))
+        return [Impossible("the lock may be taken against the order")] if against else []
+
+    def _race(self) -> list[Query]:
+        accesses = [a for a in self.situation.facts.accesses if a.data == self.obligation.subject]
+        overlap = self.situation.overlap
+        pairs = [(a, b) for n, a in enumerate(accesses) for b in accesses[n:] if clash(a, b, overlap)]
+        involved = list(dict.fromkeys(access for pair in pairs for access in pair))
+        states = dict(zip(involved, self._find([self.situation.touching(a) for a in involved]), strict=True))
+        if any(go_together(one, other) for a, b in pairs for one in states[a] for other in states[b]):
+            return [Impossible("two contexts may touch it at once")]
+        return []
+
+
+__all__ = ["Grounds", "conditions"]

@@ -67,6 +67,7 @@ def run(*arguments: str) -> Process:
     """Runs Python with these arguments, with compiled modules at hand as after an installation."""
     environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir()) / "modelcheck-benchmarks")}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    environment["MODELCHECK_CACHE"] = "off"  # nothing here is about verdicts that are kept
     with tempfile.TemporaryFile("w+") as output:
         started = time.perf_counter()
         child = subprocess.Popen(

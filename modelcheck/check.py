@@ -278,6 +278,33 @@ class _Check:
                 self._run(step, count)
             else:
                 self._start_value(step)
+        self._interrupt_levels([step for step in item.steps if isinstance(step, s.Run)])
+
+    def _interrupt_levels(self, runs: list[s.Run]) -> None:
+        """An interrupt has one level, whoever runs for it."""
+        first: dict[str, tuple[int, s.Run]] = {}
+        for run in runs:
+            for name in self._interrupts_of(run):
+                own = self.program.constant(self.program.interrupts[name].level)
+                level = own if run.level is None else self.program.constant(run.level)
+                if level is None:
+                    continue
+                known, other = first.setdefault(name, (level, run))
+                if known != level:
+                    message = f"the interrupt `{name}` has two levels here, {known} and {level}"
+                    self.error(Code.SCENARIO, message, run.span, Note(f"at level {known}", other.span))
+
+    def _interrupts_of(self, run: s.Run) -> list[str]:
+        """The interrupts that the role of a routine is for, where it runs as an ISR."""
+        routine = self.program.routines.get(run.routine)
+        if routine is None or routine.role is None or run.kind in (s.ContextKind.THREAD, s.ContextKind.DPC):
+            return []
+        try:
+            _, arguments = find_role(self.program, routine.role)
+        except KeyError:
+            return []
+        names = [value.name for value in arguments.values() if isinstance(value, s.Ref)]
+        return [name for name in names if name in self.program.interrupts]
 
     def _start_value(self, step: s.Assign) -> None:
         if qualified(step.target) not in self.program.variables:

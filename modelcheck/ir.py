@@ -389,7 +389,7 @@ class Graph:
 class Root:
     """A routine the system starts: its harness, its phase (0 load .. 5 unload), the cells whose start values vary. `kind`
     is `thread`, `dpc` or `isr`; `role` the name of its role, "" for a root by its clauses alone; `single`: one at a
-    time."""
+    time; `admitted`: below that level its processor has to run for a DPC or an ISR to start."""
 
     routine: str
     graph: Graph
@@ -399,6 +399,7 @@ class Root:
     kind: str = "thread"
     role: str = ""
     single: bool = False
+    admitted: int = 0
     continues: Cell | None = None
     starts: dict[str, Sequence[int]] = field(default_factory=dict)
     given: list[Cell] = field(default_factory=list)

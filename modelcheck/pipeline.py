@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,12 +14,14 @@ from modelcheck.diagnostics import Code, Diagnostic, Rejected, in_source_order
 from modelcheck.interpret import Environment, Machine, replay_on, replay_schedule
 from modelcheck.ir import INITIALISED, Root, Sort
 from modelcheck.lower import Lowered, lower
+from modelcheck.lower.closed import lower_scenarios
 from modelcheck.report.vacuity import vacuous
 from modelcheck.resolve import Program, enum_of, resolve
 from modelcheck.verdict import (
     MUTUAL,
     Certificate,
     Choice,
+    Hierarchy,
     Obligation,
     Property,
     Proved,
@@ -35,8 +37,8 @@ from modelcheck.verdict import (
 
 if TYPE_CHECKING:
     from modelcheck.engines.analyse import Analysis
-    from modelcheck.evidence.certify import Checked
     from modelcheck.engines.deadlock import Deadlock
+    from modelcheck.evidence.certify import Checked
     from modelcheck.evidence.conditions import Pool
     from modelcheck.evidence.manifest import Written
     from modelcheck.invariant import BlockInvariant, FormulaInvariant
@@ -82,7 +84,8 @@ def obligations(path: Path, strict: bool = False) -> tuple[Obligation, ...]:
     """What has to be shown about the driver in a file, in source order; D04 only if `strict`."""
     program, _ = load(path)
     lowered = lower(program)
-    return tuple(lowered.obligations[n] for n in _listed(lowered, strict))
+    closed = (c.obligations[n] for c in lower_scenarios(program) for n in c.listed)
+    return (*(lowered.obligations[n] for n in _listed(lowered, strict)), *closed)
 
 
 def verify(
@@ -97,20 +100,85 @@ def verify(
     """
     program, findings = loaded or load(path)
     lowered = lower(program)
+    from modelcheck.engines import context
     from modelcheck.engines.analyse import Analysis, Limits  # only now: a wrong model needs no solver
 
+    context.begin()
     analysis = Analysis(lowered, Limits(options.steps, int(options.timeout * 1000)))
     analysis.run()
-    verdicts, certificate = _verdicts(lowered, analysis, options, path)
+    verdicts, certificate, order = _verdicts(lowered, analysis, options, path)
     results = tuple(
         Result(lowered.obligations[n], verdicts[n])
         for n in _listed(lowered, options.ordered)
         if not options.only or lowered.obligations[n].code in options.only
     )
+    results += tuple(r for r in _scenarios(program, options) if not options.only or r.obligation.code in options.only)
     vacuity = vacuous(program, lowered.obligations, results)
     warnings = in_source_order([*findings, *_warnings(lowered, analysis), *vacuity])
     unmodelled = tuple(sorted(lowered.unmodelled))
-    return Report(program.driver, str(path), results, warnings, unmodelled, certificate)
+    return Report(program.driver, str(path), results, warnings, unmodelled, certificate, order)
+
+
+def _scenarios(program: Program, options: Options) -> Iterator[Result]:
+    """What becomes of the obligations of the scenarios, each with its evidence checked.
+
+    Raises:
+        InternalError: a schedule does not replay, or the states found are not all there are.
+    """
+    if not program.scenarios:
+        return
+    from modelcheck.engines.scenario import Broken, Kept, Open, solve
+    from modelcheck.evidence.certify import certify
+    from modelcheck.evidence.closed import conditions, gap
+    from modelcheck.evidence.conditions import Pool
+
+    for closed in lower_scenarios(program):
+        solved, pool = solve(closed), Pool(options.full)
+        proves = any(isinstance(decision, Kept) for decision in solved.decisions.values())
+        if proves:
+            conditions(solved, 0, pool)
+        checked = certify(pool, int(options.timeout * 1000))
+        trouble = next(iter(checked.rejected.values()), "") or (gap(solved) if proves else "")
+        if trouble:
+            raise InternalError(f"the states of the scenario `{closed.name}` are not all there are: {trouble}")
+        for number in closed.listed:
+            obligation = closed.obligations[number]
+            match solved.decisions[number]:
+                case Kept() if checked.unanswered:
+                    verdict: Verdict = Undecided("Z3 did not answer all queries of the certificate in time")
+                case Kept(reached):
+                    verdict = Proved(f"states of {closed.name}", not reached)
+                case Broken(schedule):
+                    verdict = _played(program, schedule, obligation)
+                case Open(reason, states):
+                    verdict = Undecided(reason, f"{states} states do not break it")
+            yield Result(obligation, verdict)
+
+
+def _played(program: Program, schedule: Schedule, obligation: Obligation) -> Verdict:
+    """Violated, if the schedule is a run; undecided where it rests on what is not counted exactly.
+
+    Raises:
+        InternalError: it is none.
+    """
+    choices = (choice.name for turn in schedule.turns for choice in turn.step.choices)
+    saturated = next((name for name in choices if name.startswith(("count ", "counter "))), None)
+    if saturated is not None:
+        return Undecided(f"it depends on how often exactly ({saturated}), which is not counted that far")
+    outcome = replay_schedule(program, schedule, obligation)
+    if not outcome.reproduced:
+        raise InternalError(f"the schedule for {obligation.id} does not replay: {outcome.reason}")
+    return Violated(_schedule_in_words(program, schedule), replayed=True)
+
+
+def _schedule_in_words(program: Program, schedule: Schedule) -> Schedule:
+    """The schedule with values as the model writes them."""
+    actors = tuple(replace(a, start=tuple(_shown(program, c) for c in a.start)) for a in schedule.actors)
+    turns = tuple(
+        replace(t, step=replace(t.step, choices=tuple(_shown(program, c) for c in t.step.choices)))
+        for t in schedule.turns
+    )
+    return replace(schedule, actors=actors, turns=turns)
 
 
 def _listed(lowered: Lowered, strict: bool) -> list[int]:
@@ -131,8 +199,9 @@ def _listed(lowered: Lowered, strict: bool) -> list[int]:
 
 def _verdicts(
     lowered: Lowered, analysis: Analysis, options: Options, path: Path
-) -> tuple[dict[int, Verdict], Certificate | None]:
-    """A verdict for each obligation of the user, each with its evidence checked; the certificate if it is wanted."""
+) -> tuple[dict[int, Verdict], Certificate | None, Hierarchy | None]:
+    """A verdict for each obligation of the user, each with its evidence checked; the certificate if it is wanted; the
+    order of the locks."""
     from modelcheck.engines.analyse import Broken, Held, Open
     from modelcheck.evidence.certify import certify, script
     from modelcheck.evidence.manifest import write
@@ -163,15 +232,16 @@ def _verdicts(
                 verdicts[number] = Undecided("nothing starts or calls this")
     meetings = _Meetings(lowered, analysis, options, replays, checked)
     verdicts |= meetings.verdicts([n for n in listed if lowered.obligations[n].code in MUTUAL], verdicts)
+    order = meetings.hierarchy()
     if not options.certificate:
-        return verdicts, None
+        return verdicts, None, order
     good = [f for n, f in enumerate(analysis.formulas) if -1 - n not in {*checked.rejected, *checked.unanswered}]
     pool = _pool(lowered, analysis, good, full=False)
     meetings.add_to(pool, verdicts)
     text = script(pool)
     claims = {number: _WORDS[type(verdict)] for number, verdict in verdicts.items()}
     manifest = write(lowered, analysis.invariants, good, claims, str(path), text, __version__, meetings.written())
-    return verdicts, Certificate(text, manifest)
+    return verdicts, Certificate(text, manifest), order
 
 
 def _pool(
@@ -322,6 +392,24 @@ class _Meetings:
         rounds = [(asked.questions, asked.never, asked.answers.invariants) for asked in self.found.rounds]
         return Written(base, list(self.found.cases.values()), rounds, exact, self.options.ordered)
 
+    def hierarchy(self) -> Hierarchy | None:
+        """The order of the locks, None where it is not proved to be one."""
+        from modelcheck.engines.analyse import Open
+        from modelcheck.engines.deadlock import Deadlocked, Excluded
+        from modelcheck.mutual.hierarchy import hierarchy
+
+        ordered = (Property.D01, Property.D02)
+        if self.found is None or any(
+            isinstance(finding, Deadlocked | Open) and self.lowered.obligations[number].code in ordered
+            for number, finding in self.found.findings.items()
+        ):
+            return None
+        ruled: dict[int, list[str]] = {}
+        for finding in self.found.findings.values():
+            if isinstance(finding, Excluded) and finding.component >= 0:
+                ruled.setdefault(finding.component, []).extend(finding.by)
+        return hierarchy(self.found.situation, ruled)
+
     def _verdict(self, number: int) -> Verdict:
         from modelcheck.engines.analyse import Open
         from modelcheck.engines.deadlock import Deadlocked, Excluded, Ranked
@@ -453,9 +541,7 @@ def _choices(trace: Trace) -> list[Choice]:
     return [*trace.start, *(choice for step in trace.steps for choice in step.choices)]
 
 
-def _whole_start(
-    root: Root, start: tuple[Choice, ...], lives: dict[str, frozenset[int]]
-) -> tuple[Choice, ...]:
+def _whole_start(root: Root, start: tuple[Choice, ...], lives: dict[str, frozenset[int]]) -> tuple[Choice, ...]:
     """The start of a trace with a value for everything that is open there, also where the path does not look at it."""
     known = {choice.name: choice.value for choice in start}
     for name, values in root.starts.items():

@@ -133,7 +133,7 @@ class _Root:
     single: bool
 
 
-def _roots(machine: Machine) -> list[_Root]:
+def roots_of(machine: Machine) -> list[_Root]:
     found = []
     for name in machine.roots():
         role, _ = machine.role(name)
@@ -142,7 +142,7 @@ def _roots(machine: Machine) -> list[_Root]:
     return found
 
 
-def _environment(machine: Machine, root: _Root, roots: list[_Root], results: dict[str, Explored]) -> Environment:
+def environment_of(machine: Machine, root: _Root, roots: list[_Root], results: dict[str, Explored]) -> Environment:
     starts: dict[str, set[int]] = {}
     others: dict[str, set[int]] = {}
     alone = PHASES.index("start")
@@ -183,14 +183,14 @@ def _lives(machine: Machine, lock: str, root: _Root, roots: list[_Root], results
 def analyse(program: Program, max_states: int = MAX_STATES) -> dict[str, Explored]:
     """What can fail in each root, in the environment that the other roots make for it."""
     machine = Machine(program)
-    roots = _roots(machine)
+    roots = roots_of(machine)
     results = {root.name: Explored() for root in roots}
     known: dict[str, Environment] = {}
     changed = True
     while changed:
         changed = False
         for root in roots:
-            environment = _environment(machine, root, roots, results)
+            environment = environment_of(machine, root, roots, results)
             if known.get(root.name) == environment:
                 continue
             known[root.name] = environment

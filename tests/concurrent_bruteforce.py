@@ -11,12 +11,17 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations_with_replacement, product
 
-from modelcheck.interpret import Environment, Failure
+from modelcheck import syntax as s
+from modelcheck.interpret import Environment, Failure, Machine
+from modelcheck.interpret.configuration import Configuration, Entrant, Moved
 from modelcheck.interpret.entrants import closed_world, entrant, players
 from modelcheck.interpret.stuck import deadlocks, held_up, lasting
-from modelcheck.interpret.world import Configuration, Entrant, Moved, World
+from modelcheck.interpret.walk import expressions, statements, within
+from modelcheck.interpret.world import World
 from modelcheck.resolve import Program
-from modelcheck.verdict import Actor, Choice, Obligation, Schedule, Step, Turn, Wait
+from modelcheck.source import Span
+from modelcheck.verdict import Actor, Choice, Obligation, Property, Schedule, Step, Turn, Wait
+from tests import bruteforce
 
 MAX_STATES = 20_000
 
@@ -29,13 +34,17 @@ class TooManyStates(Exception):
 class Together:
     """What several contexts can break.
 
-    `failures`: every obligation that fails in some run; `firm`: those of them that further contexts, which could set an
-    event, would not undo. `states`: how many configurations there are; `stuck`: how many of them have a context that
-    can never go on. `inconsistent`: reasons that do not fit what the graph says (a promise about `held_up`, empty).
-    `schedules`: a shortest run for each failure (of the open world: of the first choice of contexts that has it).
+    `failures`: every obligation that fails in some run. `certain`: without acquisitions where a context only waits
+    behind others that are stuck by themselves; whether these count as deadlocks too is a matter of reading. `firm`:
+    those of them that further contexts, which could set an event, would not undo.
+
+    `states`: how many configurations there are; `stuck`: how many of them have a context that can never go on.
+    `inconsistent`: reasons that do not fit what the graph says (a promise about `held_up`, empty). `schedules`: a
+    shortest run for each failure (of the open world: of the first choice of contexts that has it).
     """
 
     failures: set[Failure] = field(default_factory=set)
+    certain: set[Failure] = field(default_factory=set)
     firm: set[Failure] = field(default_factory=set)
     states: int = 0
     stuck: int = 0
@@ -51,6 +60,9 @@ class Together:
 
     def breaks(self, obligation: Obligation) -> bool:
         return any(f.breaks(obligation) for f in self.failures)
+
+    def certainly_breaks(self, obligation: Obligation) -> bool:
+        return any(f.breaks(obligation) for f in self.certain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +190,8 @@ def explore_together(world: World, first: Configuration, limit: int = MAX_STATES
     live = graph.live()
     events = {event for now in graph.found for event in now.events}
     can_be_set = {e: graph.before(i for i, now in enumerate(graph.found) if e in now.events) for e in sorted(events)}
+    certain: set[Failure] = set()
+    firm: set[Failure] = set()
     later: dict[Failure, Witness] = {}
     """Deadlocks of which some contexts are only bound to come to wait; shown where there is no better run."""
     for number, now in enumerate(graph.found):
@@ -193,16 +207,69 @@ def explore_together(world: World, first: Configuration, limit: int = MAX_STATES
         if stuck:
             result.stuck += 1
             never = {e for e in world.program.events if number not in can_be_set.get(e, ())}
+            blamed = at_fault(world, now, stuck)
+            certain.update(f for f in deadlocks(world, now, stuck, never) if blamed.get((f.routine, f.span, f.subject)))
+            blamed = at_fault(world, now, held)
+            firm.update(f for f in deadlocks(world, now, held, never) if blamed.get((f.routine, f.span, f.subject)))
             for failure in deadlocks(world, now, held, never):
                 graph.witnesses.setdefault(failure, Witness(number, (), _waits(world, now, held)))
             for failure in deadlocks(world, now, stuck, never):
                 later.setdefault(failure, Witness(number, (), _waits(world, now, stuck)))
-    result.firm = set(graph.witnesses)
+    others = {f for f in graph.witnesses if f.code not in (Property.D01, Property.D02, Property.D03)}
+    result.certain, result.firm = others | certain, others | firm
     for failure, witness in later.items():
         graph.witnesses.setdefault(failure, witness)
     result.failures = set(graph.witnesses)
     result.schedules = {failure: graph.schedule(failure) for failure in graph.witnesses}
     return result
+
+
+def at_fault(world: World, now: Configuration, stuck: frozenset[int]) -> dict[tuple[str, Span, str], bool]:
+    """For each place where a stuck context stands, whether one that stands there does more than wait behind others: it
+    waits for itself, for one that has ended, for an event, or for one that waits for it in turn."""
+    edges: dict[int, set[int]] = {}
+    for index in stuck:
+        for block in world.blocks(now, index):
+            by = block.by
+            if block.reason == "event":
+                by = tuple(i for i in stuck if _signals(world, i, block.subject))
+            if block.reason != "self":
+                edges.setdefault(index, set()).update(i for i in by if i in stuck)
+    found: dict[tuple[str, Span, str], bool] = {}
+    for index in stuck:
+        wanted = world.wanted(now, index)
+        if wanted is None:
+            continue
+        place = (wanted.routine, wanted.span, wanted.subject)
+        for block in world.obstacles(now, index, wanted):
+            alone = block.reason in ("self", "ended", "event")
+            if alone or any(index in _reached(edges, i) for i in block.by if i in stuck):
+                found[place] = True
+    return found
+
+
+def _reached(edges: dict[int, set[int]], start: int) -> set[int]:
+    seen, pending = {start}, [start]
+    while pending:
+        for target in edges.get(pending.pop(), ()):
+            if target not in seen:
+                seen.add(target)
+                pending.append(target)
+    return seen
+
+
+def _signals(world: World, index: int, event: str) -> bool:
+    """Whether a context's routine hands the event to a kernel routine that sets events."""
+    program = world.program
+    for stmt in statements(program.routines[world.entrants[index].routine].body):
+        for expr in expressions(stmt):
+            for part in within(expr):
+                if isinstance(part, s.Call) and any(isinstance(a, s.Ref) and a.name == event for a in part.args):
+                    bodies = [e.body for e in program.externs.get(part.name, ()) if e.body is not None]
+                    inner = [x for body in bodies for x in statements(body)]
+                    if any(isinstance(x, s.Signal) and x.op is s.SignalOp.SET for x in inner):
+                        return True
+    return False
 
 
 def _standing(world: World, now: Configuration, failure: Failure) -> tuple[Turn, ...]:
@@ -244,6 +311,14 @@ def explore_scenario(program: Program, scenario: str, limit: int = MAX_STATES) -
 # ---- the open world ----
 
 
+def environments(program: Program) -> dict[str, Environment]:
+    """What each root sees of the others, found by running them one after the other until nothing new is written."""
+    machine = Machine(program)
+    roots = bruteforce.roots_of(machine)
+    results = bruteforce.analyse(program)
+    return {root.name: bruteforce.environment_of(machine, root, roots, results) for root in roots}
+
+
 def explore_open(
     program: Program,
     environments: dict[str, Environment],
@@ -262,6 +337,8 @@ def explore_open(
     for world in worlds(program, environments, most, processors):
         found = explore_together(world, world.begin(), limit)
         result.failures |= found.failures
+        result.certain |= found.certain
+        result.firm |= found.firm
         result.schedules = {**found.schedules, **result.schedules}
         result.states += found.states
         result.stuck += found.stuck

@@ -113,13 +113,14 @@ ROLES = {
 
 @dataclass(slots=True)
 class _Writer:
-    """Writes one routine; `left` statements may still be written."""
+    """Writes one routine; `left` statements may still be written, `around` are the locks held where one is."""
 
     rng: random.Random
     kind: str
     locks: dict[str, str]
     left: int
     declared: list[str] = field(default_factory=list)
+    around: list[str] = field(default_factory=list)
 
     def chance(self, percent: int) -> bool:
         return self.rng.randrange(100) < percent
@@ -156,11 +157,14 @@ class _Writer:
 
     def locked(self, depth: int) -> list[str]:
         wanted = [n for n, k in self.locks.items() if self.kind == "thread" or k in SPINNING or self.chance(8)]
+        wanted = [n for n in wanted if n not in self.around or self.chance(8)]
         if not wanted:
             return self.flag(depth)
         name = self.rng.choice(wanted)
         take, give = self.pair(name, self.locks[name])
+        self.around.append(name)
         inner = self.body(depth + 1, 2)
+        self.around.pop()
         if take.startswith("if "):
             return [take, *inner, give, "}"]
         if self.chance(6):

@@ -1,7 +1,8 @@
 """Every model in examples/ gets the verdicts that it names itself.
 
 `// expect: violated B03, I02` or `// expect: unknown T01` behind a line names what that line earns; a file where every
-obligation is proved says so with `// expect: proved` on a line of its own.
+obligation is proved says so with `// expect: proved` on a line of its own. With a line `// strict` the order of locks
+(D04) is asked for too.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 FILES = sorted(EXAMPLES.rglob("*.drvm"))
 EXPECTATION = re.compile(r"// expect: (?P<verdict>violated|unknown) (?P<codes>[A-Z]\d\d(?:, ?[A-Z]\d\d)*)\s*$")
 PROVED = "// expect: proved"
+STRICT = "// strict"
 
 Place = tuple[int, str]
 """A line and the code of a property."""
@@ -50,7 +52,8 @@ def expected(path: Path) -> Expected:
 @cache
 def report_of(path: Path) -> Report:
     """The report about `path`; one verification serves all tests."""
-    return modelcheck.verify(path)
+    strict = STRICT in path.read_text(encoding="utf-8").splitlines()
+    return modelcheck.verify(path, modelcheck.Options(strict=strict))
 
 
 def places_of(results: tuple[Result, ...]) -> frozenset[Place]:

@@ -19,6 +19,7 @@ paths = ["drivers"]             # what is verified where the command line names 
 
 # undecided = "warn"            # let what is unknown pass, and say so (default: fail)
 # only = ["B03", "D01"]         # these properties and no others (default: all)
+# strict = true                 # also D04: locks in one order, even where no deadlock can come of it
 # baseline = "baseline.toml"    # fail on new violations only; `modelcheck baseline write`
 # full = true                   # certify every obligation by itself, equal ones too
 

@@ -41,6 +41,9 @@ def add_flags(verify: argparse.ArgumentParser) -> None:
     verify.add_argument("-o", "--output", metavar="FILE", help="the report goes there, not to the terminal")
     verify.add_argument("--proofs", metavar="DIR", help="write the certificates there, for `modelcheck recheck`")
     verify.add_argument("--only", metavar="CODE,..", type=properties, help="only these properties")
+    verify.add_argument(
+        "--strict", action=argparse.BooleanOptionalAction, help="also D04: locks in one order, deadlock or not"
+    )
     verify.add_argument("--undecided", choices=("fail", "warn"), help="warn: unknown alone is exit 0 (default: fail)")
     verify.add_argument("--baseline", metavar="FILE", help="fail only on violations that are not in there")
     verify.add_argument(
@@ -77,7 +80,9 @@ class Verification:
         self.settings = settings
         self.quiet: bool = settings["quiet"]
         self.reports = Reports(settings["format"], output, settings["width"], self.quiet)
-        self.limits = Limits(settings["budget"], settings["timeout"], settings["full"], settings["only"])
+        self.limits = Limits(
+            settings["budget"], settings["timeout"], settings["full"], settings["only"], settings["strict"]
+        )
         self.proofs: str | None = settings["proofs"]
         self.gate: Run | None = None
         self.trouble: list[Exit] = []

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeAlias
 
-from modelcheck.draw.picture import FAINT, PALE_RED, PAPER, RED, Picture, graph, label, plain, quoted, wrap
+from modelcheck.draw.picture import FAINT, PALE_RED, PAPER, RED, Picture, graph, label, plain, quoted, wrap, wrap_source
 from modelcheck.ir import Edge, Graph
 from modelcheck.lower import Lowered
 from modelcheck.report.run import Case
@@ -49,7 +50,7 @@ def flow_picture(routine: Graph, case: Case | None = None) -> Picture:
     if case is not None:
         first = case.results[0].obligation
         title += f", with the way to {first.code} at {clean(str(first.span))}"
-    made = graph(title, label=quoted(label(wrap(title, 64))), labelloc="t", nodesep="0.4", ranksep="0.3")
+    made = graph(label=quoted(label(wrap(title, 64))), labelloc="t", nodesep="0.4", ranksep="0.3")
     flow = _Flow(routine)
     ways, bad = _ways(case, routine) if case else ([], set())
     visited = {key for way in ways for key in way}
@@ -74,20 +75,42 @@ def _look(flow: _Flow, key: Key, on_way: bool, bad: bool, case: Case | None) -> 
     if span is None:
         lines, shape = [str(key)], "box" if bad else "oval"
     elif key in flow.conditions:
-        lines, shape = wrap(f"{span.line}: {line_words(span)}", _WIDTH, "    "), "hexagon"
+        lines, shape = wrap_source(f"{span.line}: {line_words(span)}", _WIDTH), "hexagon"
     else:
-        lines, shape = wrap(f"{span.line}: {statement_words(span)}", _WIDTH, "    "), "box"
+        lines, shape = wrap_source(f"{span.line}: {statement_words(span)}", _WIDTH), "box"
     look = {"shape": shape, "style": "filled", "fillcolor": PAPER, "class": "paper", "tooltip": quoted(plain(lines[0]))}
     if key not in flow.reached:
         lines = [*lines, "(no path comes here)"]
         look |= {"style": "filled,dashed", "color": FAINT, "fontcolor": FAINT, "class": "paper faint"}
     if on_way:
-        look |= {"color": RED, "penwidth": "2.4"}
+        look |= {"color": RED, "penwidth": "2.4", "class": "paper way"}
     if bad and case is not None:
         for code, why in dict.fromkeys((r.obligation.code, r.obligation.why) for r in case.results):
             lines = [*lines, *wrap(f"{code} VIOLATED" + (f", expected: {why}" if why else ""), _WIDTH)]
         look |= {"fillcolor": PALE_RED, "color": RED, "penwidth": "3", "class": "bad"}
     return {"label": quoted(label(lines)), **look}
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """From one statement to another, which begins at `location`; `taken`: how the condition went."""
+
+    source: Key
+    target: Key
+    location: int
+    taken: bool | None
+
+
+def _edges(ways: Sequence[_Way]) -> dict[tuple[Key, Key], set[str]]:
+    """The ways between statements with their words. From a statement to itself only where it begins again: not from one
+    part of it to the next."""
+    begins = {(way.target, way.location) for way in ways if way.source != way.target}
+    found: dict[tuple[Key, Key], set[str]] = {}
+    for way in ways:
+        if way.source != way.target or (way.target, way.location) in begins:
+            words = found.setdefault((way.source, way.target), set())
+            words |= set() if way.taken is None else {"true" if way.taken else "false"}
+    return found
 
 
 class _Flow:
@@ -99,38 +122,33 @@ class _Flow:
         for edge in routine.edges:
             self.outgoing[edge.source].append(edge)
         self.spans: dict[Key, Span | None] = {"start": None}
-        self.edges: dict[tuple[Key, Key], set[str]] = {}
         self.conditions: set[Key] = set()
-        self._connect("start", routine.entry, None)
+        ways = list(self._ways("start", routine.entry, None))
         for edge in routine.edges:
             if self._is_statement(edge):
                 key = _key(edge.span)
                 self.spans.setdefault(key, edge.span)
                 if edge.taken is not None:
                     self.conditions.add(key)
-                self._connect(key, edge.target, edge.taken)
+                ways += self._ways(key, edge.target, edge.taken)
+        self.edges = _edges(ways)
         self.reached = self._reached()
         self.spans.setdefault("end", None)
 
     def _is_statement(self, edge: Edge) -> bool:
         return edge.step and edge.span != self.graph.span
 
-    def _connect(self, source: Key, location: int, taken: bool | None) -> None:
-        word = "" if taken is None else "true" if taken else "false"
-        for target, span in self._next(location):
-            self.spans.setdefault(target, span)
-            self.edges.setdefault((source, target), set()).update([word] if word else [])
-
-    def _next(self, location: int) -> Iterator[tuple[Key, Span | None]]:
-        """The statements that come next from a location."""
+    def _ways(self, source: Key, location: int, taken: bool | None) -> Iterator[_Way]:
+        """The ways on from a location behind `source`."""
         waiting, seen = [location], {location}
         while waiting:
             at = waiting.pop()
             if at == self.graph.exit:
-                yield "end", None
+                yield _Way(source, "end", at, taken)
             for edge in self.outgoing[at]:
                 if self._is_statement(edge):
-                    yield _key(edge.span), edge.span
+                    self.spans.setdefault(_key(edge.span), edge.span)
+                    yield _Way(source, _key(edge.span), at, taken)
                 elif edge.target not in seen:
                     seen.add(edge.target)
                     waiting.append(edge.target)

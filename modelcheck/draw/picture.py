@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modelcheck.report.words import clean
+from modelcheck.report.words import broken, clean
 
 if TYPE_CHECKING:
     import graphviz
@@ -32,14 +32,17 @@ DARK = """\
 @media (prefers-color-scheme: dark) {
   .graph > polygon { fill: #14171c; }
   text { fill: #e8eaed; }
+  .edge path { stroke: #e8eaed; }
+  .edge polygon, .dot ellipse { stroke: #e8eaed; fill: #e8eaed; }
   .faint text { fill: #a9b1bb; }
   .faint path, .faint polygon, .faint ellipse { stroke: #a9b1bb; }
   .paper path, .paper polygon, .paper ellipse { fill: #22272e; stroke: #a9b1bb; }
   .level path, .level polygon { stroke: #79b8ff; }
+  .level text { fill: #79b8ff; }
   .head path, .head polygon, .head ellipse { fill: #17304d; stroke: #79b8ff; }
   .bar path, .bar polygon, .bar ellipse { fill: #4a3508; stroke: #e3b341; }
   .bad path, .bad polygon, .bad ellipse { fill: #57131c; stroke: #ff9492; }
-  .ring path { stroke: #ff9492; fill: none; }
+  .ring path, .way path, .way polygon, .way ellipse { stroke: #ff9492; }
   .ring polygon { stroke: #ff9492; fill: #ff9492; }
   .ring text, .alarm text { fill: #ff9492; }
 }
@@ -70,9 +73,20 @@ def wide(lines: Iterable[str], size: float = SIZE) -> float:
 
 def wrap(text: str, width: int, deeper: str = "  ", first: str = "") -> list[str]:
     """Lines of at most `width` columns; nothing is cut off. `first` and `deeper` indent the first, the other lines."""
-    narrow = max(8, width // 2) if columns(text) > len(text) else width
-    made = textwrap.wrap(clean(text), narrow, initial_indent=first, subsequent_indent=deeper, break_on_hyphens=False)
+    made = textwrap.wrap(
+        clean(text), _narrow(text, width), initial_indent=first, subsequent_indent=deeper, break_on_hyphens=False
+    )
     return made or [""]
+
+
+def wrap_source(text: str, width: int, first: str = "") -> list[str]:
+    """Source text as lines of at most `width` columns; nothing is cut off."""
+    return broken(clean(text), _narrow(text, width), first)
+
+
+def _narrow(text: str, width: int) -> int:
+    """As many characters as fit into `width` columns for certain."""
+    return max(8, width // 2) if columns(text) > len(text) else width
 
 
 def label(lines: Iterable[str], end: str = r"\l") -> str:
@@ -96,12 +110,12 @@ def plain(text: str) -> str:
     return _literal(clean(text))
 
 
-def graph(title: str, **attributes: str) -> graphviz.Digraph:
+def graph(**attributes: str) -> graphviz.Digraph:
     """An empty directed graph in the house's hand."""
     import graphviz
 
     made = graphviz.Digraph("picture")
-    made.attr("graph", bgcolor=PAPER, fontname=FONT, fontsize=f"{SIZE:g}", tooltip=quoted(plain(title)), **attributes)
+    made.attr("graph", bgcolor=PAPER, fontname=FONT, fontsize=f"{SIZE:g}", **attributes)
     made.attr("node", fontname=FONT, fontsize=f"{SIZE:g}", color=INK, fontcolor=INK)
     made.attr("edge", fontname=FONT, fontsize=f"{SMALL:g}", color=INK, fontcolor=INK)
     return made

@@ -31,6 +31,7 @@ from modelcheck.draw.picture import (
     quoted,
     wide,
     wrap,
+    wrap_source,
 )
 from modelcheck.report.explain import title
 from modelcheck.report.run import Case, Lane, Moment, Run
@@ -147,7 +148,7 @@ class _Drawing:
         self.bars = [tuple(_bars(self.rows, lane)) for lane in range(len(self.run.lanes))]
         first = case.results[0].obligation
         self.title = f"{first.code} violated at {clean(str(first.span))}: {title(first.code)}"
-        self.graph = graph(self.title, pad="0.2")
+        self.graph = graph(pad="0.2")
         self.canvas = _Canvas(self.graph)
         self.places = self._places()
         self.tops: list[float] = []
@@ -181,9 +182,9 @@ class _Drawing:
         if step.span.source is not self.run.moments[0].step.span.source:
             place = f"{file_name(step.span)}:{place}"
         indent = "  " * min(step.depth, 4)
-        lines = wrap(f"{place}: {moment.text}", self.columns, f"{indent}    ", indent)
+        lines = wrap_source(f"{place}: {moment.text}", self.columns, indent)
         for remark in moment.remarks:
-            lines += wrap(f"- {remark}", self.columns - 3)
+            lines += wrap(f"- {remark}", self.columns, f"{indent}    ", f"{indent}  ")
         if moment.waits and moment.number not in self.run.bad:
             lines += wrap(f"has to wait for {moment.waits}", self.columns)
         if moment.stands:
@@ -445,22 +446,24 @@ class _Drawing:
 
 
 def _pauses(run: Run, rows: Sequence[Row], lane: int) -> Iterator[_Pause]:
-    """When a started context stands still because another runs on its processor."""
+    """When a started context stands still because another has come to run on its processor, until that one ends."""
     processor = run.lanes[lane].processor
     if processor is None:
         return
-    started, first, last, by = False, -1, -1, ""
+    runs, first, by = False, 0, -1
     for number, row in enumerate(rows):
-        other = row.moment.lane
+        other, ends = row.moment.lane, row.moment.ends
         if other == lane:
-            if by:
-                yield _Pause(first, last, by)
-            started, by = not row.moment.ends and not row.moment.waits, ""
-        elif started and run.lanes[other].processor == processor:
-            first, by = (number, run.lanes[other].name) if not by else (first, by)
-            last = number
-    if by:
-        yield _Pause(first, last, by)
+            if by >= 0:
+                yield _Pause(first, number - 1, run.lanes[by].name)
+            runs, by = not ends and not row.moment.waits, -1
+        elif runs and by < 0 and run.lanes[other].processor == processor:
+            first, by = number, other
+        if by >= 0 and other == by and ends:
+            yield _Pause(first, number, run.lanes[by].name)
+            by = -1
+    if by >= 0:
+        yield _Pause(first, len(rows) - 1, run.lanes[by].name)
 
 
 def _bars(rows: Sequence[Row], lane: int) -> Iterator[_Bar]:

@@ -8,22 +8,22 @@ that comes there. A ring that remains is put together to a schedule (`schedule`)
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import z3
 
-from modelcheck import ir
 from modelcheck.engines.analyse import Analysis, Broken, Decision, Held, Limits, Open
 from modelcheck.engines.arrive import arrivals
 from modelcheck.engines.schedule import Member, schedule
-from modelcheck.ir import Edge, Graph, Root
+from modelcheck.ir import Root
 from modelcheck.lower import Lowered
 from modelcheck.mutual.cycles import Link, formula, link_name
 from modelcheck.mutual.nesting import Nesting
 from modelcheck.mutual.order import signaller
-from modelcheck.mutual.positions import EXCLUSIVE, Position, facts, instructions, lock_of
+from modelcheck.mutual.overlap import LOAD
+from modelcheck.mutual.positions import EXCLUSIVE, SHARED, Position, facts, lock_of
 from modelcheck.mutual.questions import Place, Question, Questions
 from modelcheck.mutual.rings import Rings
 from modelcheck.mutual.situation import Candidates, Exact, Situation, clash, go_together
@@ -165,7 +165,8 @@ class Deadlock:
             position = self.facts.positions[number]
             for root, ending in enumerate(self.facts.ending):
                 mask = ending.get(position.wanted, 0) if position.sort == "lock" else 0
-                if mask & EXCLUSIVE or (mask and not position.shared):
+                stops = mask & EXCLUSIVE or (mask and not position.shared)
+                if stops and not self.situation.stuck_before(position, root, mask):
                     found = self._after(position, root)
                     if found is not None:
                         return found
@@ -200,6 +201,7 @@ class Deadlock:
                     Member(self.roots[position.root], exact.trace, "waits", position.wanted, mode_of(position)),
                 ],
                 [(1, "ended", position.wanted, (0,))],
+                first=-1 if self.situation.overlap.meet(self.roots.index(leak.root), position.root) else 0,
             )
             if made is not None:
                 return Deadlocked(made, (leak.root, self.roots[position.root]))
@@ -282,7 +284,7 @@ class Deadlock:
             if event in signals and self.situation.overlap.meet(root, position.root)
         ]
         return event not in self.lowered.ledger.handed and all(
-            any(_needs(self.roots[s], event, lock, how) for lock, how in kept.items()) for s in able
+            any(not self.situation.sets_without(s, event, lock, how) for lock, how in kept.items()) for s in able
         )
 
     def _blocked(
@@ -298,7 +300,7 @@ class Deadlock:
                         continue
                     setter = Member(self.roots[other.root], state.trace, "waits", other.wanted, mode_of(other))
                     waits = [(0, "event", event, (1,)), (1, "held", other.wanted, (0,))]
-                    made = schedule(self.lowered, [waiter, setter], waits)
+                    made = schedule(self.lowered, [waiter, setter], waits, first=loading([waiter, setter]))
                     if made is not None:
                         return Deadlocked(made, (root, self.roots[other.root]))
         return alone(self.lowered, waiter, [(0, "event", event, ())])
@@ -333,7 +335,7 @@ class Deadlock:
                         Member(root, trace, "stands", data, "")
                         for root, trace in zip(roots, (one.trace, other.trace), strict=True)
                     ]
-                    made = schedule(self.lowered, members, [])
+                    made = schedule(self.lowered, members, [], first=loading(members))
                     if made is not None:
                         return Deadlocked(made, roots)
                 doubt = True
@@ -404,65 +406,16 @@ class Deadlock:
         return inner, inner.decisions
 
 
-def _needs(root: Root, event: str, lock: str, how: int) -> bool:
-    """Whether every way of a root to set the event goes through an acquisition that the lock, held so, stops."""
-
-    def stops(edge: Edge) -> bool:
-        assert edge.operation is not None
-        for instruction in instructions(edge.operation.code):
-            if isinstance(instruction, ir.Take) and instruction.result is None and instruction.slot is not None:
-                cell = edge.cells[instruction.register]
-                if cell is not None and lock_of(cell) == lock and (how == EXCLUSIVE or not instruction.shared):
-                    return True
-        return False
-
-    def sets(edge: Edge) -> bool:
-        assert edge.operation is not None
-        for instruction in instructions(edge.operation.code):
-            if isinstance(instruction, ir.Signal) and instruction.on:
-                cell = edge.cells[instruction.register]
-                if cell is not None and cell.name == f"event {event}":
-                    return True
-        return False
-
-    found = False
-    through: set[Graph] = set()
-    entered: dict[Graph, set[int]] = {root.graph: {root.graph.entry}}
-    changed = True
-    while changed and not found:
-        changed = False
-        for graph, locations in list(entered.items()):
-            pending = list(locations)
-            while pending:
-                at = pending.pop()
-                for edge in graph.edges:
-                    if edge.source != at:
-                        continue
-                    if edge.callee is not None:
-                        if edge.callee not in entered:
-                            entered[edge.callee] = {edge.callee.entry}
-                            changed = True
-                        if edge.callee not in through:
-                            continue
-                    elif stops(edge):
-                        continue
-                    elif sets(edge):
-                        found = True
-                    if edge.target not in locations:
-                        locations.add(edge.target)
-                        pending.append(edge.target)
-                        changed = True
-            if graph.exit in locations and graph not in through:
-                through.add(graph)
-                changed = True
-    return not found
-
-
 def alone(lowered: Lowered, member: Member, waits: list[tuple[int, str, str, tuple[int, ...]]]) -> Finding:
     """What one context does by itself."""
     made = schedule(lowered, [member], waits)
     assert made is not None
     return Deadlocked(made, (member.root,))
+
+
+def loading(members: Sequence[Member]) -> int:
+    """The member that loads the driver: it is at its place before the others begin; -1 if there is none."""
+    return next((n for n, member in enumerate(members) if member.root.phase == LOAD), -1)
 
 
 def mode_of(position: Position) -> str:
@@ -600,73 +553,41 @@ class _Shown:
         self.stands = rings.stands
         self.position_of = rings.position_of
         self.runs = rings.runs
-        self.writers = rings.writers
+        self.members: list[Member] = []
+        self.index: dict[int, int] = {}
 
     def show(self, ring: list[int]) -> Deadlocked | Open:
         """A schedule that leads to the ring."""
-        facts, roots = self.deadlock.facts, self.deadlock.roots
-        members: list[Member] = []
-        index: dict[int, int] = {}
-        waits: list[tuple[int, str, str, tuple[int, ...]]] = []
-
-        def member(stand: int, kind: str, subject: str, mode: str, over: int = -1) -> int | None:
-            if stand in index:
-                return index[stand]
-            state = self.runs[stand]
-            if state.trace is None:
-                return None
-            index[stand] = len(members)
-            members.append(Member(roots[self.stands[stand].root], state.trace, kind, subject, mode, over))
-            return index[stand]
-
+        facts = self.deadlock.facts
         for number in ring:
             link = self.links[number]
             position = facts.positions[self.position_of[link.stand]]
             if position.sort == "role" or link.source[1] == "role":
-                return Open(
-                    f"a call-out may come back into the driver where {', '.join(lock for lock, _ in position.held)} is held;"
-                    " such a run is not put together"
-                )
-            below = -1
+                held = ", ".join(lock for lock, _ in position.held) or link.source[0]
+                return Open(f"a call-out may come back into the driver; such a run with {held} is not put together")
+            ways = [(link.stand, "waits", position.wanted, mode_of(position))]
             if link.ground >= 0:
-                found = member(link.ground, "held", "", "")
-                if found is None:
+                writer = link.source[1] == "w"
+                ways.insert(0, (link.ground, "waits" if writer else "held", link.source[0] if writer else "", ""))
+            for stand, kind, subject, mode in ways:
+                if self.runs[stand].trace is None:
                     return Open(f"whether {link.source[0]} is held there is not known")
-                below = found
-            waiting = member(link.stand, "waits", position.wanted, mode_of(position), below)
-            if waiting is None:
-                return Open("whether the locks are held there is not known")
-        holder = {self.links[n].source: n for n in ring}
+                self._add(stand, kind, subject, mode)
         for number in ring:
             link = self.links[number]
-            me = index[link.stand]
-            position = facts.positions[self.position_of[link.stand]]
-            following = self.links[holder[link.target]]
-            by = index[following.stand if following.ground < 0 else following.ground]
-            if link.writer:
-                writer = self._writer(link, index)
-                if writer is None:
-                    return Open(f"no writer that waits for {position.wanted} goes with it")
-                at = member(writer, "waits", position.wanted, "")
-                if at is None:
-                    return Open(f"whether a writer comes to wait for {position.wanted} is not known")
-                waits.append((me, "writer", position.wanted, (at,)))
-                if not any(w[0] == at for w in waits):
-                    waits.append((at, "held", position.wanted, (by,)))
-            else:
-                waits.append((me, "event" if position.sort == "event" else "held", position.wanted, (by,)))
             if link.ground >= 0:
-                ground = self.deadlock.roots[self.stands[link.ground].root]
-                above = self.deadlock.roots[self.stands[link.stand].root]
-                reason = "displaced" if above.kind == "thread" and ground.kind == "thread" else "interrupted"
-                waits.append((index[link.ground], reason, "", (me,)))
+                self._change(link.stand, over=self.index[link.ground])
+        waits = self._waits(ring)
+        reason = self._arrivals(ring)
+        if reason:
+            return Open(reason)
         unset = self._may_be_set(ring)
         if unset:
             return Open(f"somebody else may set {unset}")
-        made = schedule(self.deadlock.lowered, members, waits)
+        made = schedule(self.deadlock.lowered, self.members, waits, first=loading(self.members))
         if made is None:
             return Open("no order of the steps was found that leads to the deadlock")
-        return Deadlocked(made, tuple(m.root for m in members))
+        return Deadlocked(made, tuple(m.root for m in self.members))
 
     def _may_be_set(self, ring: list[int]) -> str:
         """An event of the ring that somebody may set without a lock held in it, "" if there is none."""
@@ -682,25 +603,76 @@ class _Shown:
                 return position.wanted
         return ""
 
-    def _writer(self, link: Link, index: dict[int, int]) -> int | None:
-        """A stand that waits for the lock exclusively and goes with those chosen."""
-        taken: dict[str, int] = {}
-        for stand in index:
-            for lock, how in self.stands[stand].holds:
-                taken[lock] = max(taken.get(lock, 0), 2 if how == "x" else 1)
-        candidates = self.writers.get(link.target[0], [])
-        for stand in candidates:
-            if stand in index:
-                return stand
-        for stand in sorted(candidates, key=lambda w: len(self.stands[w].holds)):
-            fits = all(
-                not taken.get(lock) or (how == "s" and taken[lock] == 1) for lock, how in self.stands[stand].holds
-            )
-            root = self.stands[stand].root
-            alone = any(not self.deadlock.situation.overlap.meet(root, self.stands[s].root) for s in index)
-            if fits and not alone and self.runs[stand].trace is not None:
-                return stand
+    def _add(self, stand: int, kind: str, subject: str, mode: str) -> None:
+        if stand not in self.index:
+            self.index[stand] = len(self.members)
+            self._join(self.stands[stand].root, self.runs[stand], kind, subject, mode)
+
+    def _join(self, root: int, state: Exact, kind: str, subject: str, mode: str) -> None:
+        assert state.trace is not None
+        self.members.append(Member(self.deadlock.roots[root], state.trace, kind, subject, mode))
+
+    def _change(self, stand: int, **changes: int) -> None:
+        at = self.index[stand]
+        self.members[at] = replace(self.members[at], **changes)
+
+    def _waits(self, ring: list[int]) -> list[tuple[int, str, str, tuple[int, ...]]]:
+        """Who waits for whom."""
+        holder = {self.links[n].source: self.links[n] for n in ring}
+        waits: list[tuple[int, str, str, tuple[int, ...]]] = []
+        for number in ring:
+            link = self.links[number]
+            position = self.deadlock.facts.positions[self.position_of[link.stand]]
+            following = holder[link.target]
+            by = self.index[following.stand if following.ground < 0 else following.ground]
+            reason = "event" if position.sort == "event" else "writer" if link.target[1] == "w" else "held"
+            waits.append((self.index[link.stand], reason, position.wanted, (by,)))
+            if link.ground >= 0:
+                kinds = {self.deadlock.roots[self.stands[stand].root].kind for stand in (link.ground, link.stand)}
+                displaced = "displaced" if kinds == {"thread"} else "interrupted"
+                waits.append((self.index[link.ground], displaced, "", (self.index[link.stand],)))
+        return waits
+
+    def _arrivals(self, ring: list[int]) -> str:
+        """Sees to it that every writer that keeps readers out comes to wait: that somebody holds the lock then. Why
+        nobody can, "" otherwise."""
+        for number in ring:
+            link = self.links[number]
+            if link.source[1] != "w":
+                continue
+            writer = link.stand if link.ground < 0 else link.ground
+            lock = link.source[0]
+            holders = [at for at, member in enumerate(self.members) if _holds(member, lock)]
+            if not holders:
+                holder = self._holder(lock)
+                if holder is None:
+                    return f"nobody was found who holds {lock} while a writer comes to wait for it"
+                holders = [len(self.members)]
+                self._join(*holder, "held", "", "")
+            self._change(writer, after=holders[0])
+        return ""
+
+    def _holder(self, lock: str) -> tuple[int, Exact] | None:
+        """A root that holds a lock beside the members, and the state in which it does."""
+        situation = self.deadlock.situation
+        taken: dict[str, str] = {}
+        for member in self.members:
+            taken |= {name: mode for name, mode, _ in member.trace.steps[-1].held}
+        for root, levels in enumerate(self.deadlock.facts.holding):
+            if any(not situation.overlap.meet(root, self.deadlock.roots.index(m.root)) for m in self.members):
+                continue
+            for at, locks in sorted(levels.items()):
+                for mode in (SHARED, EXCLUSIVE):
+                    if locks.get(lock, 0) & mode:
+                        for state in self.deadlock.exact([situation.standing(root, at, ("lock", lock, mode))])[0]:
+                            clear = all(not how or name not in taken for name, how in state.held)
+                            if state.trace is not None and clear:
+                                return root, state
         return None
+
+
+def _holds(member: Member, lock: str) -> bool:
+    return any(name == lock for name, _, _ in member.trace.steps[-1].held)
 
 
 __all__ = ["Confirm", "Deadlock", "Deadlocked", "Excluded", "Finding", "Ranked", "Round"]

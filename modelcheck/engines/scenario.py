@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from modelcheck.engines.closed.schedules import race, schedule
-from modelcheck.engines.closed.search import Explored, Search
+from modelcheck.engines.closed.search import Explored, Search, explore
 from modelcheck.engines.closed.stuck import Deadlock, deadlocks
 from modelcheck.lower import every_graph
 from modelcheck.lower.closed import Closed, lower_scenarios
 from modelcheck.resolve import Program
 from modelcheck.verdict import Obligation, Property, Schedule
 
-BUDGET = 300_000
+BUDGET = 200_000
 """States of one scenario."""
 
 
@@ -60,10 +60,9 @@ def decide(program: Program, budget: int = BUDGET, reduce: bool = True) -> list[
 
 def solve(closed: Closed, budget: int = BUDGET, reduce: bool = True) -> Solved:
     """Explores a scenario and decides all its obligations."""
-    search = Search(closed, budget, reduce)
-    explored = search.run()
+    search = explore(closed, budget, reduce)
     stuck = deadlocks(search)
-    reached = _reached(closed, explored)
+    reached = _reached(closed, search.found)
     decisions = {n: _decision(search, n, stuck, n in reached) for n in closed.listed}
     return Solved(closed, search, decisions)
 

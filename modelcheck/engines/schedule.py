@@ -20,8 +20,8 @@ MAX_NODES = 20_000
 @dataclass(frozen=True, slots=True)
 class Member:
     """A context with the run that brings it to its place. `kind`: it `waits` there for `subject` in `mode`, just is there
-    (`held`), has `ended`, or `stands` before an access. `over`: the member whose processor it has taken, by index, -1 for
-    none."""
+    (`held`), has `ended`, or `stands` before an access. `over`: the member whose processor it has taken; `after`: the
+    one that is at its place before this one takes its last step; by index, -1 for none."""
 
     root: Root
     trace: Trace
@@ -29,15 +29,19 @@ class Member:
     subject: str
     mode: str
     over: int = -1
+    after: int = -1
 
 
 def schedule(
-    lowered: Lowered, members: Sequence[Member], waits: Iterable[tuple[int, str, str, tuple[int, ...]]]
+    lowered: Lowered,
+    members: Sequence[Member],
+    waits: Iterable[tuple[int, str, str, tuple[int, ...]]],
+    first: int = -1,
 ) -> Schedule | None:
     """A run in which every member comes to its place, on as few processors as it can; None if none was found. `waits`:
-    (member, reason, subject, by)."""
+    (member, reason, subject, by). `first`: a member that must be at its place before the others begin."""
     for processors in _assignments(members):
-        order = _Search(members, processors).run()
+        order = _Search(members, processors, first).run()
         if order is not None:
             return _built(members, processors, order, list(waits))
     return None
@@ -88,8 +92,9 @@ def _assignments(members: Sequence[Member]) -> list[list[int]]:
 class _Search:
     """Depth first, going on with the same context as long as it can."""
 
-    def __init__(self, members: Sequence[Member], processors: list[int]) -> None:
+    def __init__(self, members: Sequence[Member], processors: list[int], first: int) -> None:
         self.members = members
+        self.first = first
         self.processors = processors
         self.lengths = [len(m.trace.steps) for m in members]
         self.effects = [_effects(m.trace.steps) for m in members]
@@ -136,6 +141,10 @@ class _Search:
                         needs[other].add(one)
             if self.members[one].over >= 0:
                 needs[one].add(self.members[one].over)
+            if self.first >= 0 and one != self.first:
+                needs[one].add(self.first)
+            if self.members[one].after >= 0:
+                needs[one].add(self.members[one].after)
         order: list[int] = []
         while len(order) < len(self.members):
             ready = [n for n in needs if n not in order and needs[n] <= set(order)]
@@ -153,6 +162,10 @@ class _Search:
                 path.append(member)
         return path
 
+    def _interrupts(self, member: Member) -> bool:
+        """Whether it takes the processor as soon as it starts; a thread does when it raises its level."""
+        return member.over >= 0 and member.root.kind != "thread"
+
     def _following(self, state: tuple[int, ...], last: int) -> list[int]:
         members = [n for n in range(len(self.members)) if self._can(state, n)]
         return sorted(members, key=lambda n: (n != last, n))
@@ -163,7 +176,12 @@ class _Search:
         if at >= self.lengths[member]:
             return False
         me = self.members[member]
-        if me.over >= 0 and state[me.over] < self.lengths[me.over]:
+        last = at + 1 == self.lengths[member]
+        if last and me.after >= 0 and state[me.after] < self.lengths[me.after]:
+            return False
+        if self.first >= 0 and member != self.first and state[self.first] < self.lengths[self.first]:
+            return False
+        if self._interrupts(me) and state[me.over] < self.lengths[me.over]:
             return False
         for other, there in enumerate(self.members):
             done = state[other]
@@ -172,7 +190,7 @@ class _Search:
             if self.processors[other] == self.processors[member] and there.kind != "ended":
                 level = there.trace.steps[done - 1].irql
                 interrupts = me.root.kind != "thread"
-                if there.over == member:
+                if there.over == member and self._interrupts(there):
                     return False
                 if there.root.kind != "thread" and me.over != other and not interrupts:
                     return False
@@ -224,25 +242,8 @@ def _built(
         waiting = event == "waits"
         turns.append(Turn(number, step, event, member.subject if waiting else "", member.mode if waiting else ""))
     turns.sort(key=lambda turn: turn.event == "stands")
-    turns += _arrivals(members, turns, waits)
     listed = tuple(Wait(*wait) for wait in sorted(waits))
     return Schedule("", len(used), actors, tuple(turns), listed)
-
-
-def _arrivals(
-    members: Sequence[Member], turns: list[Turn], waits: list[tuple[int, str, str, tuple[int, ...]]]
-) -> list[Turn]:
-    """Writers that stood before a lock which could still be taken: they come to wait once it is held."""
-    found = []
-    for by in dict.fromkeys(b for _, reason, _, who in waits if reason == "writer" for b in who):
-        place = next(n for n, turn in enumerate(turns) if turn.actor == by and turn.event == "waits")
-        latest: dict[int, Step] = {}
-        for turn in turns[:place]:
-            latest[turn.actor] = turn.step
-        subject = members[by].subject
-        if not any(lock == subject for a, step in latest.items() if a != by for lock, _, _ in step.held):
-            found.append(turns[place])
-    return found
 
 
 def _names(members: Sequence[Member]) -> list[str]:

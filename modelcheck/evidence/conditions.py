@@ -314,9 +314,7 @@ class _Conditions:
         operation = edge.operation
         assert operation is not None
         rest_key, rest_sets = key & ~key_mask & live, sets & ~set_mask
-        targets = frozenset(
-            [(k & key_mask, s & set_mask) for k, s in by_rest.get(rest_key, ()) if not rest_sets & ~s]
-        )
+        targets = frozenset([(k & key_mask, s & set_mask) for k, s in by_rest.get(rest_key, ()) if not rest_sets & ~s])
         outside = held_outside(layout, edge, key, sets) if operation.demands_free else (False, False, -1)
         tainted = layout.taint & key
         here = (key & key_mask, sets & set_mask, targets, outside, tainted)
@@ -480,8 +478,7 @@ def text(query: Query, prefix: str) -> tuple[list[str], str]:
 def _arrival_text(query: ArrivalQuery, prefix: str) -> tuple[list[str], str]:
     case = query.case
     registers = [
-        encode.Register("", low, high, others)
-        for (low, high), others in zip(case.ranges, case.others, strict=True)
+        encode.Register("", low, high, others) for (low, high), others in zip(case.ranges, case.others, strict=True)
     ]
     width = encode.width_of(case.operation, registers)
     lines, names = _inputs(case.operation, registers, case.inputs, prefix, width)
@@ -497,9 +494,7 @@ def _arrival_text(query: ArrivalQuery, prefix: str) -> tuple[list[str], str]:
         for index, values in query.arrivals:
             if index == number:
                 parts = [(arrival.values[r], values[r]) for r in case.matter]
-                ways.append(
-                    encode.conjunction(encode.member(term, v, width) for term, v in parts if v is not None)
-                )
+                ways.append(encode.conjunction(encode.member(term, v, width) for term, v in parts if v is not None))
         bad.append(encode.conjunction((arrival.guard, encode.negation(encode.disjunction(ways)))))
     return lines, encode.disjunction(bad)
 

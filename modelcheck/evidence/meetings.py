@@ -75,9 +75,7 @@ class _Proof:
         self.situation = grounds.situation
         self.number = number
         self.obligation = grounds.lowered.obligations[number]
-        self.positions = [
-            n for n, p in enumerate(self.situation.facts.positions) if number in p.obligations
-        ]
+        self.positions = [n for n, p in enumerate(self.situation.facts.positions) if number in p.obligations]
 
     def queries(self) -> list[Query]:
         match self.obligation.code:
@@ -109,7 +107,9 @@ class _Proof:
             position = self.situation.facts.positions[number]
             for root, ending in enumerate(self.situation.facts.ending):
                 mask = ending.get(position.wanted, 0) if position.sort == "lock" else 0
-                if (mask & EXCLUSIVE or (mask and not position.shared)) and not self._released(position, root):
+                stops = mask & EXCLUSIVE or (mask and not position.shared)
+                before = self.situation.stuck_before(position, root, mask) if stops else True
+                if not before and not self._released(position, root):
                     found.append(Impossible(f"{self.situation.roots[root].routine} may end with the lock held"))
         return found
 

@@ -72,6 +72,8 @@ class Run:
 
         executor = executor_for(self.work.executor, self.work.jobs, self.work.limits.timeout, self.progress)
         here = isinstance(executor, Here)
+        if self.progress:
+            self.progress.start()
         try:
             futures: dict[Path, Future[Any]] = {}
             if not here:

@@ -161,6 +161,7 @@ SETTINGS = (
     Setting("format", _formats, (), "reports: NAME or NAME=FILE, several possible"),
     Setting("undecided", _one_of("fail", "warn"), "fail", "warn: what is unknown does not fail the run"),
     Setting("only", read_properties, frozenset(), "these properties and no others"),
+    Setting("strict", _truth, False, "also D04: the order of locks, where no deadlock can come of it"),
     Setting("baseline", _text, None, "violations that are known already", is_path=True),
     Setting("proofs", _text, None, "a folder for certificates", is_path=True),
     Setting("budget", read_budget, None, "steps of an analysis before it gives up"),

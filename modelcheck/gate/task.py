@@ -28,10 +28,11 @@ class Limits:
     timeout: float | None = None
     full: bool = False
     only: frozenset[str] = frozenset()
+    strict: bool = False
 
     def said(self) -> list[Any]:
         """All that a verdict can depend on, as JSON."""
-        return [self.budget, self.timeout, self.full, sorted(self.only)]
+        return [self.budget, self.timeout, self.full, sorted(self.only), self.strict]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def list_only(task: Task, reason: str) -> Answer:
         program, findings = pipeline.load(Path(task.path))
         found = [
             Result(obligation, Undecided(reason))
-            for obligation in pipeline.obligations(Path(task.path))
+            for obligation in pipeline.obligations(Path(task.path), _options(task).ordered)
             if not task.limits.only or obligation.code in task.limits.only
         ]
         return Answer(Outcome(task.path, Report(program.driver, task.path, tuple(found), findings)))
@@ -104,7 +105,7 @@ def _options(task: Task) -> Options:
     limits = task.limits
     seconds = QUESTION_SECONDS if limits.timeout is None else min(limits.timeout, QUESTION_SECONDS)
     wanted = task.certificate or bool(task.keep_under)
-    options = Options(timeout=seconds, full=limits.full, only=limits.only, certificate=wanted)
+    options = Options(timeout=seconds, full=limits.full, only=limits.only, certificate=wanted, strict=limits.strict)
     return options if limits.budget is None else replace(options, steps=limits.budget)
 
 

@@ -73,7 +73,8 @@ class Process:
         assert self._child.stdout is not None
         self._requests, self._replies = self._child.stdin, self._child.stdout
         self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def _listen(self) -> None:
         try:
@@ -81,6 +82,8 @@ class Process:
                 self._answers.put(receive(self._replies))
         except Exception:  # whatever cannot be read as an answer is none
             self._answers.put(EOFError)
+        finally:
+            self._replies.close()
 
     def call(self, fn: Callable[..., Any], arguments: tuple[Any, ...], limit: float | None) -> Any:
         """What the function gives back there.
@@ -107,8 +110,9 @@ class Process:
         try:
             status = self._child.wait(timeout=5)
         except subprocess.TimeoutExpired:
-            self.kill()
             return "its worker process fell silent"
+        finally:
+            self.kill()
         if status >= 0:
             return f"its worker process ended with status {status}"
         try:
@@ -130,6 +134,7 @@ class Process:
         self._child.wait()
         with contextlib.suppress(OSError):
             self._requests.close()
+        self._listener.join(timeout=5)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ A failed obligation is reported and the run goes on.
 
 from __future__ import annotations
 
+from modelcheck.interpret.configuration import Configuration, Entrant
 from modelcheck.interpret.entrants import closed_world
 from modelcheck.interpret.machine import Machine
 from modelcheck.interpret.player import TooLong
@@ -30,7 +31,7 @@ from modelcheck.interpret.values import (
     Failure,
     Stepped,
 )
-from modelcheck.interpret.world import Configuration, Entrant, World
+from modelcheck.interpret.world import World
 
 __all__ = [
     "FREED",

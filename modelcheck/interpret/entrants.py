@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from modelcheck import syntax as s
+from modelcheck.interpret.configuration import Configuration, Entrant
 from modelcheck.interpret.machine import Machine
 from modelcheck.interpret.player import Player
 from modelcheck.interpret.values import Environment
-from modelcheck.interpret.world import Configuration, Entrant, World
+from modelcheck.interpret.world import World
 from modelcheck.resolve import Program, qualified
 from modelcheck.verdict import DISPATCH_LEVEL
 
 
-def closed_world(program: Program, scenario: str) -> tuple[World, Configuration]:
-    """The world of a scenario and the configuration it starts in. A context that names no processor is on the first."""
+def closed_world(
+    program: Program, scenario: str, given: Mapping[str, int] | None = None
+) -> tuple[World, Configuration]:
+    """The world of a scenario and the configuration it starts in. A context that names no processor is on the first.
+    `given` are values of shared variables that have none, neither declared nor in the scenario."""
     declared = program.scenarios[scenario]
     player = Player(program)
     entrants = [_run(player, step) for step in declared.steps if isinstance(step, s.Run)]
-    values = {}
+    values = {n: v for n, v in (given or {}).items() if n in program.variables and program.variables[n].value is None}
     for step in declared.steps:
         if isinstance(step, s.Assign):
             name = qualified(step.target)

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
 
+from modelcheck.interpret.configuration import Configuration, Entrant, Moved
 from modelcheck.interpret.entrants import closed_world, entrant, kind_of, players
 from modelcheck.interpret.player import TooLong
 from modelcheck.interpret.replay import Script
 from modelcheck.interpret.state import Divergence
 from modelcheck.interpret.stuck import deadlocks, lasting, ways_on
 from modelcheck.interpret.values import Environment, Failure
-from modelcheck.interpret.world import Configuration, Entrant, Moved, World
+from modelcheck.interpret.world import World
 from modelcheck.resolve import Program
 from modelcheck.source import Span
 from modelcheck.verdict import Choice, Obligation, Property, Schedule, Step, Turn, Wait
@@ -70,7 +71,9 @@ def _worlds(
     if schedule.scenario:
         if schedule.scenario not in program.scenarios:
             raise Divergence(f"there is no scenario `{schedule.scenario}`")
-        world, first = closed_world(program, schedule.scenario)
+        starts = {c.name: c.value for actor in schedule.actors for c in actor.start}
+        given = {name.removeprefix("var "): value for name, value in starts.items() if name.startswith("var ")}
+        world, first = closed_world(program, schedule.scenario, given)
         yield world, first, _assigned(world, schedule)
         return
     routines = {actor.routine for actor in schedule.actors}
@@ -307,14 +310,15 @@ class _Replaying:
     def _around(self, turn: Turn) -> None:
         """Up to the first statement of the body; behind the body, to the end. In the body it is no step."""
         number = self.numbers[turn.actor]
-        for _ in range(MAX_UNLISTED):
-            if self._broken() or self._ended(number) or not self._in_harness(number):
+        for _ in range(MAX_UNLISTED + self._depth(number)):
+            if self._broken() or self._ended(number) or self._begins_statement(number):
                 return
             self._advance(turn.actor)
 
-    def _in_harness(self, number: int) -> bool:
+    def _begins_statement(self, number: int) -> bool:
+        """Whether a statement of a routine is next, not the rest of one or what the system runs."""
         state = self.now.contexts[number].state
-        return state is None or all(not frame.code.is_routine for frame in state.frames)
+        return state is not None and self.world.entrants[number].player.next_place(state)[2]
 
     def _ended(self, number: int) -> bool:
         state = self.now.contexts[number].state
@@ -338,8 +342,21 @@ class _Replaying:
 
     # what the end shows
 
+    def _nested(self) -> str:
+        """Why the last context does not stand before the acquisition with another lock held; "" if it does."""
+        last = self.schedule.turns[-1]
+        number = self.numbers[last.actor]
+        state, wanted = self.now.contexts[number].state, self.world.wanted(self.now, number)
+        if state is None or wanted is None or wanted.subject != self.obligation.subject:
+            return f"nobody stands before `{self.obligation.subject}`"
+        if not any(lock != wanted.subject for lock in state.holds):
+            return "no other lock is held"
+        return ""
+
     def _stands(self) -> str:
         """Why the last two contexts do not stand before accesses that break the obligation; "" if they do."""
+        if self.obligation.code is Property.D04:
+            return self._nested()
         if self.obligation.code is not Property.R03:
             return "the obligation does not fail"
         last = [turn for turn in self.schedule.turns[-2:] if turn.event == "stands"]

@@ -6,9 +6,10 @@ from collections import deque
 from collections.abc import Collection, Hashable
 from dataclasses import dataclass
 
+from modelcheck.interpret.configuration import Block, Configuration
 from modelcheck.interpret.player import TooLong, Wanted
 from modelcheck.interpret.values import Failure
-from modelcheck.interpret.world import Block, Configuration, World
+from modelcheck.interpret.world import World
 from modelcheck.verdict import Property
 
 
@@ -76,7 +77,8 @@ def deadlocks(
         wanted = world.wanted(now, index)
         if wanted is None:
             continue
-        for block in world.obstacles(now, index, wanted):
+        blocks = world.obstacles(now, index, wanted)
+        for block in blocks[:1] if blocks and blocks[0].reason == "self" else blocks:
             if block.reason == "event":
                 if block.subject in never_set:
                     found[_failure(Property.D03, wanted)] = None

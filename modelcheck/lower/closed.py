@@ -60,7 +60,7 @@ class Context:
 @dataclass(frozen=True, slots=True, eq=False)
 class Closed:
     """A scenario as graphs. `obligations` are numbered as the edges number them; `listed` are those that are asked of
-    the scenario, in the order of the numbers. `starts`: what the common cells can hold at the start; `races`: for each
+    the scenario, in source order. `starts`: what the common cells can hold at the start; `races`: for each
     DATA cell the number of its R03. `unmodelled`: callees that no model knows."""
 
     name: str
@@ -72,6 +72,8 @@ class Closed:
     listed: tuple[int, ...]
     races: dict[Cell, int]
     unmodelled: dict[str, Span]
+    handed: frozenset[str]
+    """Events that the system may set, as they are handed to it."""
 
 
 def lower_scenarios(program: Program) -> tuple[Closed, ...]:
@@ -119,6 +121,7 @@ class _ClosedLowerer:
             listed,
             races,
             dict(self.ledger.unmodelled),
+            frozenset(self.ledger.handed),
         )
 
     def _context(self, run: s.Run, name: str) -> Context:
@@ -216,13 +219,17 @@ class _ClosedLowerer:
             for edge in graph.edges:
                 numbers.update(edge.obligations)
         asked = {n for n in numbers if self.ledger.obligations[n].code in CODES or n in races.values()}
-        return tuple(sorted(asked))
+        names = {source: index for index, source in enumerate(self.program.sources)}
+
+        def place(number: int) -> tuple[object, ...]:
+            o = self.ledger.obligations[number]
+            return (names.get(o.span.source, 0), o.span.start, o.code, o.routine, o.subject, o.why)
+
+        return tuple(sorted(asked, key=place))
 
     def _starts(self) -> tuple[tuple[Cell, tuple[int, ...]], ...]:
         """What each common cell can hold at the start."""
-        given = {
-            qualified(step.target): step.value for step in self.scenario.steps if isinstance(step, s.Assign)
-        }
+        given = {qualified(step.target): step.value for step in self.scenario.steps if isinstance(step, s.Assign)}
         found = []
         for cell in self.environment.cells.values():
             if is_common(cell):
@@ -250,9 +257,7 @@ class _ClosedLowerer:
 class _ClosedHarness(_Harness):
     """Starts one context: with the arguments of its `run`, and nothing held."""
 
-    def __init__(
-        self, unit: Unit, graph: Graph, plan: _Plan, levels: tuple[int, ...], run: s.Run | None
-    ) -> None:
+    def __init__(self, unit: Unit, graph: Graph, plan: _Plan, levels: tuple[int, ...], run: s.Run | None) -> None:
         super().__init__(unit, graph, plan, levels)
         self.run = run
         self.body: Edge | None = None

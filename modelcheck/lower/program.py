@@ -274,6 +274,7 @@ class _ProgramLowerer:
         role = "" if plan.role is None else plan.role.name
         environment = unit.state.environment
         root = Root(plan.routine.name, graph, plan.phase, levels, environment, kind, role, plan.single)
+        root.admitted = harness.admitted(levels)
         root.continues = harness.goes_on
         root.given = [*harness.given_cells, *(unit.state.hold(lock) for lock in sorted(harness.claims))]
         root.end = harness.end
@@ -446,6 +447,19 @@ class _Harness(GraphLowerer):
         bounds = [self.evaluator().term(bound, frame) for bound in role.irql]
         low, high = (bound.value if isinstance(bound, ir.Const) else 0 for bound in bounds)
         return tuple(sorted(level for level in {*self.levels, low, high} if low <= level <= high))
+
+    def admitted(self, levels: tuple[int, ...]) -> int:
+        """The level at which the root begins: its own, or the one that the role's `entry` raises to first."""
+        begins = max(levels, default=PASSIVE_LEVEL)
+        role = self.plan.role
+        frame = Frame(dict(self.plan.names), self.plan.routine.name)
+        for stmt in role.entry.body if role is not None and role.entry is not None else ():
+            if isinstance(stmt, s.Acquire):
+                break
+            if isinstance(stmt, s.Raise):
+                level = self.evaluator().term(stmt.level, frame)
+                begins = max(begins, level.value if isinstance(level, ir.Const) else HIGH_LEVEL)
+        return begins
 
     def _arguments(self, at: int, frame: Frame) -> tuple[int, dict[str, Binding]]:
         """Parameters of the root itself: values are open."""

@@ -10,10 +10,10 @@ locks; a model is a set of rings to look for a run of.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
-EXCLUSIVE, SHARED, MAYBE = "x", "s", "?"
+EXCLUSIVE, SHARED, MAYBE, WAITING = "x", "s", "?", "w"
 
 Hold: TypeAlias = tuple[str, str]
 """A lock and how it is held: `x`, `s`, or `?` (perhaps not at all, or in either mode)."""
@@ -21,15 +21,14 @@ Hold: TypeAlias = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One way for a stand to be in a ring: it is waited for because of `source` (a lock it holds, with the mode; or
-    what it has taken the processor of: that stand's lock, with `ground` the stand) and waits for `target`."""
+    """One way for a stand to be in a ring: it is waited for because of `source` (a lock it holds, with the mode, or, as
+    a writer that keeps readers out, waits for; or what it has taken the processor of: that stand's lock, with `ground`
+    the stand) and waits for `target`."""
 
     stand: int
     source: tuple[str, str]
     target: tuple[str, str]
     ground: int = -1
-    writer: bool = False
-    """A reader that only a waiting writer keeps out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +43,13 @@ class Stand:
 @dataclass(slots=True)
 class Ring:
     """The question about one component of the order. `apart`: pairs of roots that are never there together; `single`:
-    roots of which there is one context at most; `writers[lock]`: stands that wait for the lock exclusively."""
+    roots of which there is one context at most; `barred`: stands and roots that are never there together."""
 
     stands: list[Stand]
     links: list[Link]
     apart: frozenset[tuple[int, int]]
     single: frozenset[int]
-    writers: dict[str, list[int]] = field(default_factory=dict)
+    barred: frozenset[tuple[int, int]] = frozenset()
 
 
 @dataclass(slots=True)
@@ -83,7 +82,6 @@ class _Writer:
         for number in range(len(ring.links)):
             self.lines.append(f"(declare-const {link_name(number)} Bool)")
         self._flow()
-        self._writers()
         self._stands()
         self._locks()
         self._roots()
@@ -134,32 +132,18 @@ class _Writer:
             self.assertion(f"(= {arrives} {leaves})")
         self.assertion(disjunction([link_name(n) for n in range(len(self.ring.links))]))
 
-    def _writers(self) -> None:
-        """Who waits for a lock exclusively while readers are kept out."""
-        self.writing: dict[int, str] = {}
-        for number, link in enumerate(self.ring.links):
-            if link.writer:
-                there = []
-                for stand in self.ring.writers.get(link.target[0], []):
-                    if stand not in self.writing:
-                        self.writing[stand] = self.fresh("w")
-                    there.append(self.writing[stand])
-                self.assertion(f"(or (not {link_name(number)}) {disjunction(there)})")
-
     def _stands(self) -> None:
-        """Which stands are in it: by one link at most, or as a waiting writer."""
+        """Which stands are in it, each by one link."""
         linked: dict[int, list[str]] = {}
         for number, link in enumerate(self.ring.links):
             linked.setdefault(link.stand, []).append(link_name(number))
             if link.ground >= 0:
                 linked.setdefault(link.ground, []).append(link_name(number))
         self.chosen: dict[int, str] = {}
-        for stand in sorted({*linked, *self.writing}):
-            links = linked.get(stand, [])
+        for stand, links in sorted(linked.items()):
             self.at_most_one(links)
             name = self.chosen[stand] = self.fresh("s")
-            also = [self.writing[stand]] if stand in self.writing else []
-            self.assertion(f"(= {name} {disjunction([*links, *also])})")
+            self.assertion(f"(= {name} {disjunction(links)})")
 
     def _locks(self) -> None:
         """An exclusive holder is the only one."""
@@ -198,6 +182,11 @@ class _Writer:
                 why = self.reason(f"apart {first} {second}")
                 one, other = disjunction(members[first]), disjunction(members[second])
                 self.assertion(f"(or (not {why}) (not {one}) (not {other}))")
+        for stand, root in sorted(self.ring.barred):
+            if stand in self.chosen and root in members:
+                why = self.reason(f"apart {self.ring.stands[stand].root} {root}")
+                there = disjunction(members[root])
+                self.assertion(f"(or (not {why}) (not {self.chosen[stand]}) (not {there}))")
         for root in sorted(self.ring.single):
             if len(members.get(root, [])) > 1:
                 self.at_most_one(members[root], self.reason(f"single {root}"))

@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from modelcheck.ir import Root
 from modelcheck.mutual.overlap import Overlap, takes_over
-from modelcheck.mutual.positions import EXCLUSIVE, MAY_BE_FREE, SHARED, Facts, Position
+from modelcheck.mutual.positions import EXCLUSIVE, MAY_BE_FREE, SHARED, WAITING, Facts, Position
 
 Node: TypeAlias = tuple[object, ...]
 """("lock", name, mode), ("event", name), ("role", name, meeting) or ("cover", level, kind, meeting)."""
@@ -47,7 +47,7 @@ class Order:
 
 
 def lock_nodes(name: str, mask: int) -> list[Node]:
-    return [("lock", name, mode) for mode in MODES if mask & mode]
+    return [("lock", name, mode) for mode in (*MODES, WAITING) if mask & mode]
 
 
 def build(facts: Facts, roots: list[Root], overlap: Overlap, writers_first: frozenset[str]) -> Order:
@@ -63,10 +63,10 @@ class _Builder:
         self.roots = roots
         self.overlap = overlap
         self.writers_first = writers_first
-        self.writers: dict[str, list[int]] = {}
-        for number, p in enumerate(facts.positions):
-            if p.sort == "lock" and not p.shared:
-                self.writers.setdefault(p.wanted, []).append(number)
+        self.wanted = {
+            shared: {p.wanted for p in facts.positions if p.sort == "lock" and p.shared is shared}
+            for shared in (False, True)
+        }
         self.order = Order()
 
     def build(self) -> Order:
@@ -78,6 +78,10 @@ class _Builder:
                     for source in lock_nodes(lock, mask):
                         self.order.edge(source, target)
                         self.order.waits.setdefault((source, target), []).append(number)
+                if self.stops(position):
+                    source = ("lock", position.wanted, WAITING)
+                    self.order.edge(source, target)
+                    self.order.waits.setdefault((source, target), []).append(number)
         self._processors()
         self._reentry()
         self._signals()
@@ -94,13 +98,21 @@ class _Builder:
         if position.sort == "role":
             return [("role", position.wanted)]
         found: list[Node] = [("lock", position.wanted, EXCLUSIVE)]
-        if not position.shared or self.stopped(position):
+        if not position.shared:
             found.append(("lock", position.wanted, SHARED))
+        elif position.wanted in self.writers_first and position.wanted in self.wanted[False]:
+            found.append(("lock", position.wanted, WAITING))
         return found
 
-    def stopped(self, position: Position) -> bool:
-        """Whether a waiting writer can keep a reader out."""
-        return position.wanted in self.writers_first and position.wanted in self.writers
+    def stops(self, position: Position) -> bool:
+        """Whether the position is that of a writer that keeps readers out while it waits."""
+        return (
+            position.sort == "lock"
+            and not position.shared
+            and position.wanted in self.writers_first
+            and position.wanted in self.wanted[True]
+            and bool(self.targets(position))
+        )
 
     def level(self, root: int, level: int) -> int:
         """The lowest level above which something can interrupt what is above a context at `level`: those that interrupt
@@ -125,7 +137,7 @@ class _Builder:
         made: set[Node] = set()
         for root, levels in enumerate(self.facts.holding):
             below = self.roots[root]
-            for at, locks in sorted(levels.items()):
+            for at, locks in sorted(self._keeping(root, levels).items()):
                 level = self.level(root, at)
                 cover: Node = ("cover", level, below.kind == "thread", self.overlap.meeting(root))
                 if cover not in made:
@@ -138,6 +150,15 @@ class _Builder:
                         for source in lock_nodes(lock, mask):
                             self.order.edge(source, cover)
                             self.order.grounds.setdefault((source, cover), []).append((root, at))
+
+    def _keeping(self, root: int, levels: Mapping[int, Mapping[str, int]]) -> dict[int, dict[str, int]]:
+        """What a root keeps others from at each level: the locks it holds, and those it waits for as a writer."""
+        found = {at: dict(locks) for at, locks in levels.items()}
+        for position in self.facts.positions:
+            if position.root == root and self.stops(position):
+                locks = found.setdefault(position.irql, {})
+                locks[position.wanted] = locks.get(position.wanted, 0) | WAITING
+        return found
 
     def _above(self, cover: Node, level: int, below: Root, above: Root, positions: Iterable[int]) -> None:
         for number in positions:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from modelcheck import ir
-from modelcheck.ir import Root
+from modelcheck.ir import Graph, Root
 from modelcheck.lower import every_graph
+from modelcheck.mutual.positions import Site
 from modelcheck.verdict import DISPATCH_LEVEL
 
 LOAD, START, UNLOAD = 0, 2, 5
@@ -20,6 +23,7 @@ class Overlap:
         by_any = set[str]().union(*self.enabled)
         self.with_load = [root.routine in by_load for root in roots]
         self.with_unload = [root.routine in by_any for root in roots]
+        self._places: dict[tuple[int, str], set[tuple[int, int]]] = {}
 
     def meet(self, first: int, second: int) -> bool:
         """Whether a context of one root can be there while one of the other is."""
@@ -33,6 +37,42 @@ class Overlap:
                 return False
         return True
 
+    def started(self, root: int, sites: Iterable[Site], other: int) -> bool:
+        """Whether, when a context of `root` is at one of the sites, the other root may have been started: while a
+        driver loads, only what it has enabled by then."""
+        if self.roots[root].phase != LOAD or root == other:
+            return True
+        places = self._after_enabling(root, self.roots[other].routine)
+        return any((site.graph, site.edge) in places for site in sites)
+
+    def _after_enabling(self, root: int, routine: str) -> set[tuple[int, int]]:
+        """Graph and edge numbers of a root that can come after a routine was enabled; the edge that does it is one."""
+        known = self._places.get((root, routine))
+        if known is None:
+            graphs = every_graph([self.roots[root].graph])
+            numbers = {graph: n for n, graph in enumerate(every_graph([r.graph for r in self.roots]))}
+            after: dict[Graph, set[int]] = {graph: set() for graph in graphs}
+            known = self._places[root, routine] = set()
+            changed = True
+            while changed:
+                changed = False
+                for graph in graphs:
+                    for number, edge in enumerate(graph.edges):
+                        begun = edge.source in after[graph]
+                        does = edge.operation is not None and routine in _enabled(edge.operation.code)
+                        if edge.callee is not None:
+                            entered = after[edge.callee]
+                            if begun and edge.callee.entry not in entered:
+                                entered.add(edge.callee.entry)
+                                changed = True
+                            does = edge.callee.exit in entered
+                        if begun or (does and edge.callee is None):
+                            known.add((numbers[graph], number))
+                        if (begun or does) and edge.target not in after[graph]:
+                            after[graph].add(edge.target)
+                            changed = True
+        return known
+
     def meeting(self, root: int) -> tuple[object, ...]:
         """Roots with the same answer meet the same other roots, and each other."""
         r = self.roots[root]
@@ -45,7 +85,7 @@ def takes_over(level: int, below: Root, above: Root, at: int) -> bool:
     """Whether a context of `above`, waiting at the level `at`, can have the processor of one of `below` at `level` for
     as long as it waits: it has interrupted it, or displaced a thread and cannot be displaced."""
     if above.kind != "thread":
-        return max(above.levels, default=DISPATCH_LEVEL) > level
+        return above.admitted > level
     return below.kind == "thread" and level < DISPATCH_LEVEL <= at
 
 

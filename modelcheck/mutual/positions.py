@@ -18,6 +18,8 @@ from modelcheck.lower import every_graph
 
 MAY_BE_FREE, SHARED, EXCLUSIVE = 1, 2, 4
 """How a lock may be held: bits of a mask."""
+WAITING = 8
+"""In place of a hold: a writer that waits for the lock, where that stops new readers."""
 
 Held: TypeAlias = tuple[tuple[str, int], ...]
 """Locks that may be held, sorted, each with its mask."""

@@ -9,9 +9,10 @@ from typing import TypeAlias
 from modelcheck.mutual.cycles import EXCLUSIVE as HELD_X
 from modelcheck.mutual.cycles import MAYBE, Hold, Link, Ring, Stand
 from modelcheck.mutual.cycles import SHARED as HELD_S
+from modelcheck.mutual.cycles import WAITING as KEEPS_OUT
 from modelcheck.mutual.order import Node
-from modelcheck.mutual.positions import EXCLUSIVE, SHARED
-from modelcheck.mutual.situation import Candidates, Exact, Situation, kept_out
+from modelcheck.mutual.positions import EXCLUSIVE, SHARED, WAITING, Site
+from modelcheck.mutual.situation import Candidates, Exact, Situation
 
 Find: TypeAlias = Callable[[list[Candidates]], list[list[Exact]]]
 """The states of each that can really be."""
@@ -26,9 +27,9 @@ class Rings:
         self.stands: list[Stand] = []
         self.links: list[Link] = []
         self.position_of: dict[int, int] = {}
-        self.ground_of: dict[int, tuple[int, int]] = {}
+        self.sites: dict[int, tuple[Site, ...]] = {}
+        """Where a stand is."""
         self.runs: dict[int, Exact] = {}
-        self.writers: dict[str, list[int]] = {}
         self._wanted()
         self.versions = self._roughly() if find is None else self._exactly(find)
         self._link()
@@ -40,7 +41,15 @@ class Rings:
             if not situation.overlap.meet(a, b) and (a, b) not in together
         )
         single = frozenset(a for a in used if not situation.overlap.meet(a, a))
-        self.ring = Ring(self.stands, self.links, apart, single, self.writers)
+        barred = frozenset(
+            (stand, root)
+            for stand, sites in self.sites.items()
+            for root in used
+            if situation.overlap.meet(self.stands[stand].root, root)
+            and not situation.overlap.started(self.stands[stand].root, sites, root)
+            and (self.stands[stand].root, root) not in together
+        )
+        self.ring = Ring(self.stands, self.links, apart, single, barred)
 
     def _together(self) -> set[tuple[int, int]]:
         """Roots that one context can be in at once: a call-out that comes back."""
@@ -58,7 +67,6 @@ class Rings:
         order = self.situation.order
         self.positions: dict[int, None] = {}
         self.grounds: dict[tuple[int, int, Node], None] = {}
-        self.readers: set[str] = set()
         for source in self.nodes:
             for target in order.edges[source]:
                 if target not in self.nodes:
@@ -66,14 +74,8 @@ class Rings:
                 for table in (order.waits, order.covers):
                     for p in table.get((source, target), ()):
                         self.positions[p] = None
-                        position = self.situation.facts.positions[p]
-                        if position.shared and target[-1] == SHARED:
-                            self.readers.add(position.wanted)
                 for root, at in order.grounds.get((source, target), ()):
                     self.grounds[root, at, source] = None
-        for lock in sorted(self.readers):
-            for p in self.situation.writing.get(lock, ()):
-                self.positions[p] = None
 
     def _roughly(self) -> dict[object, list[int]]:
         found: dict[object, list[int]] = {}
@@ -82,10 +84,10 @@ class Rings:
             holds = tuple((lock, _how(mask)) for lock, mask in position.held)
             found[p] = [self._stand(Stand(position.root, holds), p)]
         for ground in self.grounds:
-            root, at, node = ground
+            root, _, node = ground
             number = len(self.stands)
             self.stands.append(Stand(root, ((str(node[1]), MAYBE),)))
-            self.ground_of[number] = (root, at)
+            self.sites[number] = self.situation.standing(*ground).sites
             found[ground] = [number]
         return found
 
@@ -93,9 +95,7 @@ class Rings:
         number = len(self.stands)
         self.stands.append(stand)
         self.position_of[number] = position
-        p = self.situation.facts.positions[position]
-        if p.sort == "lock" and not p.shared:
-            self.writers.setdefault(p.wanted, []).append(number)
+        self.sites[number] = (self.situation.facts.positions[position].site,)
         return number
 
     def _exactly(self, find: Find) -> dict[object, list[int]]:
@@ -112,19 +112,20 @@ class Rings:
                 number = self._stand(Stand(position.root, _holds(state.held), state.values), p)
                 self.runs[number] = state
                 found[p].append(number)
-        for ground, exact in zip(grounds, states[len(self.positions) :], strict=True):
-            root, at, _ = ground
+        for ground, candidates, exact in zip(
+            grounds, wanted[len(self.positions) :], states[len(self.positions) :], strict=True
+        ):
             found[ground] = []
             for state in exact:
                 number = len(self.stands)
-                self.stands.append(Stand(root, _holds(state.held), state.values))
-                self.ground_of[number] = (root, at)
+                self.stands.append(Stand(ground[0], _holds(state.held), state.values))
+                self.sites[number] = candidates.sites
                 self.runs[number] = state
                 found[ground].append(number)
         return found
 
     def _link(self) -> None:
-        order, facts = self.situation.order, self.situation.facts
+        order = self.situation.order
         for source in sorted(self.nodes, key=repr):
             if source[0] == "cover":
                 continue
@@ -137,9 +138,7 @@ class Rings:
                 for p in order.waits.get((source, target), ()):
                     for stand in self.versions[p]:
                         if self._fits(stand, source):
-                            self.links.append(
-                                Link(stand, _end(source), _end(target), writer=kept_out(facts.positions[p], target))
-                            )
+                            self.links.append(Link(stand, _end(source), _end(target)))
 
     def _covered(self, source: Node, cover: Node) -> None:
         order, facts = self.situation.order, self.situation.facts
@@ -151,14 +150,24 @@ class Rings:
                     for p in order.covers.get((cover, target), ()):
                         if not self.situation.overlap.meet(root, facts.positions[p].root):
                             continue
+                        if self._kept_below(ground, root, p):
+                            continue
                         for stand in self.versions[p]:
-                            out = kept_out(facts.positions[p], target)
-                            self.links.append(Link(stand, _end(source), _end(target), ground, out))
+                            self.links.append(Link(stand, _end(source), _end(target), ground))
+
+    def _kept_below(self, ground: int, root: int, position: int) -> bool:
+        """Whether what interrupts the ground would have to take on its way what the ground keeps meanwhile."""
+        above = self.situation.facts.positions[position]
+        if self.situation.roots[above.root].kind == "thread":
+            return False  # it may have come to its place before, and displace the ground then
+        modes = {HELD_X: EXCLUSIVE, HELD_S: SHARED}
+        held = [(lock, modes[how]) for lock, how in self.stands[ground].holds if how in modes]
+        return any(self.situation.kept_from(above, lock, mode) for lock, mode in held)
 
     def _fits(self, stand: int, source: Node) -> bool:
         """Whether an exact stand holds the lock in that mode."""
         state = self.runs.get(stand)
-        if state is None or source[0] != "lock":
+        if state is None or source[0] != "lock" or source[2] == WAITING:
             return True
         return dict(state.held).get(str(source[1]), 0) == source[2]
 
@@ -169,11 +178,10 @@ class Rings:
         for number, link in enumerate(self.links):
             waiting = self.position_of[link.stand] in positions
             if direct:
-                if waiting and link.ground >= 0 and link.source[0] == link.target[0]:
+                same = link.ground >= 0 and link.source[0] == link.target[0]
+                if waiting and same and KEEPS_OUT not in (link.source[1], link.target[1]):
                     found.append(number)
-            elif waiting or (
-                link.writer and any(self.position_of[w] in positions for w in self.writers.get(link.target[0], ()))
-            ):
+            elif waiting:
                 found.append(number)
         return found
 
@@ -189,5 +197,5 @@ def _holds(held: tuple[tuple[str, int], ...]) -> tuple[Hold, ...]:
 def _end(node: Node) -> tuple[str, str]:
     """A node as the end of a link."""
     if node[0] == "lock":
-        return str(node[1]), HELD_X if node[2] == EXCLUSIVE else HELD_S
+        return str(node[1]), {EXCLUSIVE: HELD_X, SHARED: HELD_S, WAITING: KEEPS_OUT}[int(str(node[2]))]
     return str(node[1]), str(node[0])

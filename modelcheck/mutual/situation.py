@@ -17,12 +17,14 @@ from modelcheck.mutual.positions import (
     EXCLUSIVE,
     MAY_BE_FREE,
     SHARED,
+    WAITING,
     Access,
     Facts,
     Held,
     Holds,
     Position,
     Site,
+    instructions,
     lock_of,
 )
 from modelcheck.mutual.questions import Place, Question, Test
@@ -48,12 +50,9 @@ class Situation:
         self.members: dict[int, dict[Node, None]] = {}
         for node, number in self.order.components.items():
             self.members.setdefault(number, {})[node] = None
-        self.writing: dict[str, list[int]] = {}
-        for number, p in enumerate(facts.positions):
-            if p.sort == "lock" and not p.shared:
-                self.writing.setdefault(p.wanted, []).append(number)
         self.parts = self._parts()
         self._stable: dict[Root, list[Cell]] | None = None
+        self._without: dict[tuple[int, str, int], dict[Graph, set[int]]] = {}
 
     def _parts(self) -> dict[int, set[int]]:
         """For each position the cyclic components it has a part in."""
@@ -64,9 +63,6 @@ class Situation:
                     component = self.order.components[source]
                     for number in positions:
                         found.setdefault(number, set()).add(component)
-                        if kept_out(self.facts.positions[number], target):
-                            for writer in self.writing.get(self.facts.positions[number].wanted, ()):
-                                found.setdefault(writer, set()).add(component)
         return found
 
     def above_itself(self, positions: list[int]) -> set[int]:
@@ -75,9 +71,45 @@ class Situation:
         for number in positions:
             wanted = self.facts.positions[number].wanted
             for (cover, target), above in self.order.covers.items():
-                if number in above and target[1] == wanted and cover in self.order.edges.get(target, {}):
+                kept = number in above and target[1] == wanted and target[-1] != WAITING
+                if kept and cover in self.order.edges.get(target, {}):
                     found.add(self.order.components[cover])
         return found
+
+    # ---- ways ----
+
+    def without(self, root: int, lock: str, how: int) -> dict[Graph, set[int]]:
+        """The locations a root can come to while somebody else keeps a lock in that mode."""
+        known = self._without.get((root, lock, how))
+        if known is None:
+            known = self._without[root, lock, how] = _ways(self.roots[root].graph, lock, how)
+        return known
+
+    def kept_from(self, position: Position, lock: str, how: int) -> bool:
+        """Whether the position cannot be come to from the start while somebody else keeps a lock in that mode."""
+        graph = self.graphs[position.site.graph]
+        reached = self.without(position.root, lock, how).get(graph, set())
+        return graph.edges[position.site.edge].source not in reached
+
+    def stuck_before(self, position: Position, root: int, mask: int) -> bool:
+        """Whether one who begins after the root has ended with the wanted lock held waits for it at an earlier
+        place."""
+        if self.overlap.meet(root, position.root):
+            return False
+        how = SHARED if mask & SHARED else EXCLUSIVE
+        return self.kept_from(position, position.wanted, how)
+
+    def sets_without(self, root: int, event: str, lock: str, how: int) -> bool:
+        """Whether a root may set an event while somebody else keeps a lock in that mode."""
+        for graph, locations in self.without(root, lock, how).items():
+            for edge in graph.edges:
+                if edge.operation is not None and edge.source in locations and not _stopped(edge, lock, how):
+                    for instruction in instructions(edge.operation.code):
+                        if isinstance(instruction, ir.Signal) and instruction.on:
+                            cell = edge.cells[instruction.register]
+                            if cell is not None and cell.name == f"event {event}":
+                                return True
+        return False
 
     # ---- exact states ----
 
@@ -90,7 +122,13 @@ class Situation:
         return Candidates(self.roots[access.root], (access.site,), access.irql, options(access.held))
 
     def standing(self, number: int, at: int, node: Node) -> Candidates:
-        """The states in which a root holds a lock in a mode at a level, wherever."""
+        """The states in which a root holds a lock in a mode (or waits for it as a writer) at a level, wherever."""
+        if node[2] == WAITING:
+            positions = self.facts.positions
+            waiting = [p for p in positions if p.root == number and p.irql == at and p.wanted == node[1]]
+            writers = [p for p in waiting if p.sort == "lock" and not p.shared]
+            held = _together([dict(p.held) for p in writers])
+            return Candidates(self.roots[number], tuple(p.site for p in writers), at, options(held))
         sites, held = self._holding(number, at, node)
         ways = [(lock, (int(str(node[2])),) if lock == node[1] else way) for lock, way in options(held)]
         return Candidates(self.roots[number], sites, at, ways)
@@ -162,14 +200,50 @@ class Situation:
         for position in self.facts.positions:
             if position.root == number and position.irql == at and dict(position.held).get(lock, 0) & mode:
                 found.append((position.site, dict(position.held)))
-        masks: dict[str, int] = {}
-        for _, here in found:
-            for other, mask in here.items():
-                masks[other] = masks.get(other, 0) | mask
-        for other in masks:
-            if any(other not in here for _, here in found):
-                masks[other] |= MAY_BE_FREE
-        return tuple(dict.fromkeys(site for site, _ in found)), tuple(sorted(masks.items()))
+        return tuple(dict.fromkeys(site for site, _ in found)), _together([here for _, here in found])
+
+
+def _stopped(edge: Edge, lock: str, how: int) -> bool:
+    """Whether an edge acquires the lock in a way that another's hold of it keeps from going through."""
+    assert edge.operation is not None
+    for instruction in instructions(edge.operation.code):
+        if isinstance(instruction, ir.Take) and instruction.result is None and instruction.slot is not None:
+            cell = edge.cells[instruction.register]
+            if cell is not None and lock_of(cell) == lock and (how == EXCLUSIVE or not instruction.shared):
+                return True
+    return False
+
+
+def _ways(start: Graph, lock: str, how: int) -> dict[Graph, set[int]]:
+    """The locations come to from the start of a graph over edges that are not stopped, calls entered and left."""
+    entered: dict[Graph, set[int]] = {start: {start.entry}}
+    through: set[Graph] = set()
+    changed = True
+    while changed:
+        changed = False
+        for graph, locations in list(entered.items()):
+            pending = list(locations)
+            leaving: dict[int, list[Edge]] = {}
+            for edge in graph.edges:
+                leaving.setdefault(edge.source, []).append(edge)
+            while pending:
+                for edge in leaving.get(pending.pop(), ()):
+                    if edge.callee is not None:
+                        if edge.callee not in entered:
+                            entered[edge.callee] = {edge.callee.entry}
+                            changed = True
+                        if edge.callee not in through:
+                            continue
+                    elif _stopped(edge, lock, how):
+                        continue
+                    if edge.target not in locations:
+                        locations.add(edge.target)
+                        pending.append(edge.target)
+                        changed = True
+            if graph.exit in locations and graph not in through:
+                through.add(graph)
+                changed = True
+    return entered
 
 
 def _shared(root: Root, registers: Callable[[Edge], Iterable[int]]) -> list[Cell]:
@@ -231,9 +305,16 @@ def options(held: Held) -> list[tuple[str, tuple[int, ...]]]:
     return [(lock, tuple(m for m in (0, SHARED, EXCLUSIVE) if mask & (m or MAY_BE_FREE))) for lock, mask in held]
 
 
-def kept_out(position: Position, target: Node) -> bool:
-    """Whether it is only a waiting writer that keeps the position from the lock held so."""
-    return position.shared and target[-1] == SHARED
+def _together(states: list[dict[str, int]]) -> Held:
+    """What may be held in one of some states."""
+    masks: dict[str, int] = {}
+    for here in states:
+        for lock, mask in here.items():
+            masks[lock] = masks.get(lock, 0) | mask
+    for lock in masks:
+        if any(lock not in here for here in states):
+            masks[lock] |= MAY_BE_FREE
+    return tuple(sorted(masks.items()))
 
 
 def go_together(one: Exact, other: Exact) -> bool:
@@ -247,6 +328,8 @@ def go_together(one: Exact, other: Exact) -> bool:
 
 def clash(a: Access, b: Access, overlap: Overlap) -> bool:
     """Whether two accesses can come at once, as far as the fixpoint knows."""
+    if not overlap.started(a.root, (a.site,), b.root) or not overlap.started(b.root, (b.site,), a.root):
+        return False
     if not (a.write or b.write) or (a.atomic and b.atomic) or not overlap.meet(a.root, b.root):
         return False
     mine = dict(a.held)

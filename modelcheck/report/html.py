@@ -51,7 +51,7 @@ def dumps(whole: Whole) -> str:
     )
     remarks = "".join(f"<p>{_text(line)}</p>\n" for line in whole.remarks)
     names = [o.report.driver if o.report else file_of(o.path) for o in whole.outcomes]
-    heading = f"modelcheck: {', '.join(names[:3])}" + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    heading = f"modelcheck: {', '.join(names) if len(names) < 4 else f'{len(names)} models'}"
     verdict = _EXITS.get(whole.exit_status, "the run was cut short")
     return (
         "<!DOCTYPE html>\n"

@@ -26,13 +26,16 @@
         const place = run.lanes[index].processor;
         const same = index !== step.c && place !== null && place === run.lanes[step.c].processor;
         if (index === step.c) lane.paused = "";
-        else if (same && lane.life === "runs") lane.paused = run.lanes[step.c].name;
+        else if (same && lane.life === "runs" && !lane.paused) lane.paused = run.lanes[step.c].name;
+        if (step.e && lane.paused === run.lanes[step.c].name) lane.left = true;
       });
       const lane = now[step.c];
       lane.level = step.q;
       lane.held = step.h;
       lane.life = step.e ? "ended" : step.w ? "waits" : "runs";
-      return now.map((each) => ({ ...each }));
+      const shown = now.map((each) => ({ ...each }));
+      now.forEach((each) => { if (each.left) Object.assign(each, { left: false, paused: "" }); });
+      return shown;
     });
   };
 

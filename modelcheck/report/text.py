@@ -17,6 +17,7 @@ from modelcheck.report.outcome import Outcome, Tally, tally
 from modelcheck.report.run import Blocked, Case, Moment, Run, by_scenario, cases
 from modelcheck.report.words import (
     advice,
+    broken,
     clean,
     file_name,
     held_words,
@@ -260,7 +261,7 @@ def _cell(texts: Iterable[str], width: int) -> list[str]:
     lines: list[str] = []
     for text in texts:
         indent = " " * (len(text) - len(text.lstrip()))
-        lines += textwrap.wrap(text.strip(), width, initial_indent=indent, subsequent_indent=indent + "  ") or [""]
+        lines += broken(text, width, indent)
     return [line.ljust(width) for line in lines]
 
 

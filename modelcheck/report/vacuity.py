@@ -67,4 +67,5 @@ def _unreachable(results: Sequence[Result]) -> Iterator[Diagnostic]:
 
 
 def _is_unreachable(result: Result) -> bool:
-    return isinstance(result.verdict, Proved) and result.verdict.unreachable
+    """Whether no path comes to a place in a routine; to a declaration none ever does."""
+    return isinstance(result.verdict, Proved) and result.verdict.unreachable and result.obligation.routine != ""

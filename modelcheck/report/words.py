@@ -32,6 +32,7 @@ INITIALISED = 1
 _LIFE = {0: "not initialised", INITIALISED: "initialised", 2: "freed"}
 _CLOSING = re.compile(r"[ \t)\]]*;?")
 _COMMENT = re.compile(r"\s*//.*")
+_CHUNKS = re.compile(r"\s+|[^\s(,]+[(,]*|[(,]+")
 _OUT_OF_TIME = re.compile(r"\b(time|steps|limit|budget)\b")
 
 
@@ -114,10 +115,12 @@ def line_words(span: Span) -> str:
 
 
 def statement_words(span: Span) -> str:
-    """A statement up to its `;`; of several lines the first."""
+    """A statement up to its `;`; of several lines the first. Of a call of which only the name is marked, the line."""
     lines = span.text.splitlines()
     if len(lines) > 1:
         return clean(lines[0])
+    if span.source.text[span.end : span.end + 1] == "(":
+        return line_words(span)
     closing = _CLOSING.match(span.source.text, span.end)
     return clean(span.text + (closing.group() if closing else ""))
 
@@ -189,6 +192,26 @@ def advice(verdict: Undecided, unmodelled: tuple[str, ...] | list[str]) -> str:
             return f"say what it does: `extern {clean(name)}(..)` with clauses or a body, in a model that you import"
     simpler = "say it more simply here: clauses on a called routine, a narrower int, constants for what is computed"
     return f"give it more time (--timeout), or {simpler}" if _OUT_OF_TIME.search(verdict.reason) else simpler
+
+
+def broken(text: str, width: int, indent: str = "") -> list[str]:
+    """Source text as lines of at most `width` columns, broken at blanks, else behind `(` and `,`, else anywhere.
+
+    `indent` begins the first line, and deeper the others.
+    """
+    lines, line, bare = [], indent, indent
+    for chunk in _CHUNKS.findall(text.strip()):
+        if len(line) + len(chunk.rstrip()) > width and line != bare:
+            lines.append(line.rstrip())
+            line = bare = f"{indent}  "
+            chunk = chunk.lstrip()
+        while len(line) + len(chunk.rstrip()) > width:
+            room = max(1, width - len(line))
+            lines.append(line + chunk[:room])
+            line = bare = f"{indent}  "
+            chunk = chunk[room:]
+        line += chunk
+    return [*lines, line.rstrip()]
 
 
 def file_name(span: Span) -> str:

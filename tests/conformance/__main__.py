@@ -1,7 +1,7 @@
 """`python -m tests.conformance FILE.json`: translates, verifies and compares the cases of a file.
 
-Prints a line for each property that comes out otherwise than the case says, one for each that nothing decides yet, and
-last `N passed, M failed`, counting properties. Exit status 0 if none failed.
+Prints a line for each property that comes out otherwise than the case says, and last `N passed, M failed`, counting
+properties. Exit status 0 if none failed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +34,11 @@ LIMIT = 60
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came out for one property; `answer` is None where the property is deferred."""
+    """What came out for one property."""
 
     case: str
     claim: Claim
-    answer: Answer | None
-
-    @property
-    def deferred(self) -> bool:
-        return self.answer is None
+    answer: Answer
 
     @property
     def passed(self) -> bool:
@@ -51,8 +47,6 @@ class Outcome:
     def __str__(self) -> str:
         expected = "holds" if self.claim.verdict else "fails"
         match self.answer:
-            case None:
-                return f"{self.case}: {self.claim}: deferred, nothing decides it yet"
             case Holds():
                 return f"{self.case}: {self.claim}: expected {expected}, got holds: every obligation is proved"
             case Fails(where):
@@ -65,8 +59,6 @@ def run_case(source: Mapping[str, Any]) -> tuple[Outcome, ...]:
     """The outcome of every property of one case, in its order."""
     name = str(source.get("id", "?"))
     claims = read_claims(source)
-    if all(map(is_deferred, claims)):
-        return tuple(Outcome(name, claim, None) for claim in claims)
     try:
         case = read_case(source)
     except (Malformed, KeyError, TypeError, ValueError) as trouble:
@@ -75,17 +67,8 @@ def run_case(source: Mapping[str, Any]) -> tuple[Outcome, ...]:
     for clauses in (False, True):
         for together in (False, True):
             group = [c for c in claims if needs_clauses(c) == clauses and is_together(c) == together]
-            answers |= _decide(case, clauses, together, [c for c in group if not is_deferred(c)])
-    return tuple(Outcome(case.id, claim, answers.get(claim)) for claim in claims)
-
-
-def is_deferred(claim: Claim) -> bool:
-    """Whether nothing decides the claim yet: the order of locks, where the verification does not have it."""
-    return is_order(claim) and not _STRICT
-
-
-_STRICT = {"strict": True} if "strict" in {field.name for field in fields(Options)} else {}
-"""Asks for D04."""
+            answers |= _decide(case, clauses, together, group)
+    return tuple(Outcome(case.id, claim, answers[claim]) for claim in claims)
 
 
 def _decide(case: Case, clauses: bool, together: bool, claims: list[Claim]) -> dict[Claim, Answer]:
@@ -95,7 +78,7 @@ def _decide(case: Case, clauses: bool, together: bool, claims: list[Claim]) -> d
     try:
         model = translate(case, clauses, together)
         with time_limit(LIMIT):
-            report = verify_text(model.text, Options(**_STRICT) if any(map(is_order, claims)) else Options())
+            report = verify_text(model.text, strict=any(map(is_order, claims)))
     except TimeoutError:
         return dict.fromkeys(claims, NotKnown(f"no answer in {LIMIT} s"))
     except Inexpressible as trouble:
@@ -108,7 +91,7 @@ def _decide(case: Case, clauses: bool, together: bool, claims: list[Claim]) -> d
 
 
 def _not_known(name: str, claims: tuple[Claim, ...], reason: str) -> tuple[Outcome, ...]:
-    return tuple(Outcome(name, c, None if is_deferred(c) else NotKnown(reason)) for c in claims)
+    return tuple(Outcome(name, c, NotKnown(reason)) for c in claims)
 
 
 @contextmanager
@@ -130,12 +113,12 @@ def time_limit(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def verify_text(text: str, options: Options = Options()) -> Report:
+def verify_text(text: str, strict: bool = False) -> Report:
     """The report on a model that is given as text. Raises Rejected."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "case.drvm"
         path.write_text(text, encoding="utf-8")
-        return verify(path, options)
+        return verify(path, Options(strict=strict))
 
 
 def run_file(path: Path, jobs: int) -> list[Outcome]:
@@ -160,11 +143,10 @@ def main(arguments: list[str] | None = None) -> int:
         return _print_model(options.files, options.model)
     outcomes = [outcome for path in options.files for outcome in run_file(path, options.jobs)]
     for outcome in outcomes:
-        if outcome.deferred or not outcome.passed:
+        if not outcome.passed:
             print(outcome)
-    decided = [o for o in outcomes if not o.deferred]
-    failed = sum(not o.passed for o in decided)
-    print(f"{len(decided) - failed} passed, {failed} failed")
+    failed = sum(not outcome.passed for outcome in outcomes)
+    print(f"{len(outcomes) - failed} passed, {failed} failed")
     return 1 if failed else 0
 
 
@@ -173,7 +155,7 @@ def _print_model(files: list[Path], name: str) -> int:
         for source in json.loads(path.read_text(encoding="utf-8")):
             if source.get("id") == name:
                 case = read_case(source)
-                kinds = {(needs_clauses(c), is_together(c)) for c in case.claims if not is_deferred(c)}
+                kinds = {(needs_clauses(c), is_together(c)) for c in case.claims}
                 print("\n".join(translate(case, *kind).text for kind in sorted(kinds or {(False, False)})), end="")
                 return 0
     print(f"no case `{name}`", file=sys.stderr)

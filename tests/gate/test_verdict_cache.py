@@ -8,10 +8,12 @@ import os
 import subprocess
 import sys
 import zlib
+from dataclasses import is_dataclass
 from pathlib import Path
 
 import pytest
 
+from modelcheck import verdict
 from modelcheck.gate import codec
 from modelcheck.gate.cache import Cache, entry_of
 from modelcheck.gate.task import Limits
@@ -102,7 +104,9 @@ def test_an_edit_is_seen(change: object, tree: Tree) -> None:
 BODY = SOUND.split("import wdm;\n", 1)[1]
 
 
-@pytest.mark.parametrize("more", [["--full"], ["--only", "B03"], ["--budget", "1000000"], ["--timeout", "99"]])
+@pytest.mark.parametrize(
+    "more", [["--full"], ["--strict"], ["--only", "B03"], ["--budget", "1000000"], ["--timeout", "99"]]
+)
 def test_other_options_are_another_question(more: list[str], tree: Tree) -> None:
     tree.write("a.drvm", SOUND)
     tree.verify("a.drvm")
@@ -254,6 +258,11 @@ def test_nothing_of_a_schedule_is_lost() -> None:
     obligation = Obligation(Property.D01, "A", step.span, "L", "no deadlock", "both")
     report = Report("a", "a.drvm", (Result(obligation, Violated(schedule, True)),))
     assert decoded(report, [source]) == report
+
+
+def test_every_class_of_a_report_has_its_place() -> None:
+    classes = {kind for kind in vars(verdict).values() if is_dataclass(kind)}
+    assert classes - {verdict.Certificate} <= set(codec._CLASSES)
 
 
 def test_what_has_no_place_in_an_entry_is_not_kept() -> None:

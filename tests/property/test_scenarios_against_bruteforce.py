@@ -1,5 +1,5 @@
-"""Scenarios against a search of all interleavings: the report says of each obligation what the search says, and what a
-scenario breaks is not proved in the open world."""
+"""Several contexts against a search of all interleavings: the report says of each obligation of a scenario what the
+search says, and what a scenario or any two contexts break is not proved in the open world."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from pathlib import Path
 
 import pytest
 
+from modelcheck import syntax as s
+from modelcheck.interpret import replay_schedule
 from modelcheck.pipeline import Options, verify
 from modelcheck.resolve import Program, resolve
 from modelcheck.verdict import Obligation, Property, Proved, Report, Schedule, Undecided, Violated
-from tests.concurrent_bruteforce import Together, TooManyStates, explore_scenario
+from tests.concurrent_bruteforce import Together, TooManyStates, environments, explore_open, explore_scenario
 from tests.random_scenarios import random_scenario
 
 FEW, MANY = 150, 3000
 BATCH = 25
+FEW_OPEN, MANY_OPEN = 25, 500
+BATCH_OPEN = 5
 OPTIONS = Options(steps=40_000, timeout=10.0)
 MAX_STATES = 6_000
+MAX_OPEN_STATES = 3_000
 
 
 def _closed(report: Report, found: Together) -> list[str]:
@@ -25,11 +30,10 @@ def _closed(report: Report, found: Together) -> list[str]:
     results = [r for r in report.results if r.obligation.scenario]
     for result in results:
         obligation, verdict = result.obligation, result.verdict
-        broken = found.breaks(obligation)
         match verdict:
-            case Proved() if broken:
+            case Proved() if found.certainly_breaks(obligation):
                 wrong.append(f"proved, but a run breaks it: {obligation.id} ({obligation.why})")
-            case Violated() if not broken:
+            case Violated() if not found.breaks(obligation):
                 wrong.append(f"violated, but no run breaks it: {obligation.id} ({obligation.why})")
             case Violated(Schedule(), replayed) if replayed:
                 pass
@@ -49,14 +53,25 @@ def _unlisted(found: Together, obligations: list[Obligation]) -> list[str]:
 
 def _open(program: Program, report: Report, found: Together) -> list[str]:
     """What the scenario breaks and the report says to be proved in the open world, of which the scenario is a part."""
-    if any(not hasattr(step, "routine") for step in program.scenarios["together"].steps):
-        return []  # it starts with values that perhaps nobody writes
+    return _proved(report, found) if _is_open(program) else []
+
+
+def _proved(report: Report, found: Together) -> list[str]:
+    """What is said to be proved in the open world and fails in some run."""
     proved = [r.obligation for r in report.results if not r.obligation.scenario and isinstance(r.verdict, Proved)]
     return [
-        f"proved in the open world, but the scenario breaks it: {obligation.id} ({obligation.why})"
+        f"proved in the open world, but a run breaks it: {obligation.id} ({obligation.why})"
         for obligation in proved
         if obligation.code is not Property.D03 and any(f.breaks(obligation) for f in found.firm)
     ]
+
+
+def _is_open(program: Program) -> bool:
+    """Whether the scenario is a part of the open world: it starts with the declared values, and runs no service routine
+    twice."""
+    steps = program.scenarios["together"].steps
+    runs = [step.routine for step in steps if isinstance(step, s.Run)]
+    return len(runs) == len(steps) and all(runs.count(name) == 1 or "Isr" not in name for name in runs)
 
 
 def disagreements(path: Path) -> list[str]:
@@ -77,6 +92,43 @@ def _agree(folder: Path, seeds: range) -> None:
         path.write_text(random_scenario(seed), encoding="utf-8")
         wrong += [f"seed {seed}: {text}" for text in disagreements(path)]
     assert wrong == []
+
+
+def open_disagreements(path: Path) -> list[str]:
+    """What is said to be proved in the open world, and two contexts on two processors break."""
+    program = resolve(path)
+    seen = environments(program)
+    try:
+        found = explore_open(program, seen, limit=MAX_OPEN_STATES)
+    except TooManyStates:
+        return []
+    wrong = [*found.inconsistent]
+    for failure in found.firm:
+        obligation = Obligation(failure.code, failure.routine, failure.span, failure.subject, failure.why)
+        outcome = replay_schedule(program, found.schedules[failure], obligation, seen)
+        if not outcome.reproduced:
+            wrong.append(f"not replayed: {obligation.id}: {outcome.reason}")
+    return wrong + _proved(verify(path, OPTIONS), found)
+
+
+def _agree_openly(folder: Path, seeds: range) -> None:
+    wrong = []
+    for seed in seeds:
+        path = folder / f"open{seed}.drvm"
+        path.write_text(random_scenario(seed), encoding="utf-8")
+        wrong += [f"seed {seed}: {text}" for text in open_disagreements(path)]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("first", range(0, FEW_OPEN, BATCH_OPEN))
+def test_what_two_contexts_break_is_not_proved(first: int, tmp_path: Path) -> None:
+    _agree_openly(tmp_path, range(first, first + BATCH_OPEN))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(FEW_OPEN, MANY_OPEN, BATCH_OPEN))
+def test_what_two_contexts_break_is_not_proved_at_length(first: int, tmp_path: Path) -> None:
+    _agree_openly(tmp_path, range(first, first + BATCH_OPEN))
 
 
 @pytest.mark.parametrize("first", range(0, FEW, BATCH))

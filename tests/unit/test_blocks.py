@@ -20,9 +20,7 @@ FLAGS = 8
 def flags(loop: bool, missing: int | None = None) -> str:
     """Locks each taken under a flag of its own, and released under it; all but one."""
     taken = [f"    if (p{i}) {{ KeAcquireSpinLock(&L{i}, &o{i}); }}" for i in range(FLAGS)]
-    released = [
-        f"    if (p{i}) {{ KeReleaseSpinLock(&L{i}, o{i}); }}" for i in reversed(range(FLAGS)) if i != missing
-    ]
+    released = [f"    if (p{i}) {{ KeReleaseSpinLock(&L{i}, o{i}); }}" for i in reversed(range(FLAGS)) if i != missing]
     body = "\n".join([*taken, *released])
     declared = "\n".join(f"    KIRQL o{i};\n    bool p{i} = *;" for i in range(FLAGS))
     locks = "\n".join(f"lock L{i} : KSPIN_LOCK initialised;" for i in range(FLAGS))

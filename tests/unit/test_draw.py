@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from modelcheck import cli
 from modelcheck.draw import (
@@ -29,6 +31,7 @@ from modelcheck.draw.layout import routes
 from modelcheck.draw.locks import rings
 from modelcheck.draw.picture import columns, label, wrap
 from modelcheck.report.run import Case, Run, calls_of, cases, run_of
+from modelcheck.report.words import clean
 from modelcheck.verdict import Hierarchy, Report, Schedule, Trace, Violated, Wait
 from tests import golden, made_up
 
@@ -261,7 +264,7 @@ def test_an_svg_has_a_name_and_colours_for_dark_pages(route: str) -> None:
     style = drawn.find(f"{SVG}style")
     assert style is not None
     used = {name for group in drawn.iter(f"{SVG}g") for name in group.get("class", "").split()}
-    for kind in ("bar", "bad", "paper", "level", "head", "faint", "ring"):
+    for kind in ("bar", "bad", "paper", "level", "head", "faint", "ring", "edge", "dot"):
         assert kind in used
         assert f".{kind} " in (style.text or "")
 
@@ -276,7 +279,7 @@ def test_without_graphviz_the_message_says_what_to_install(monkeypatch: pytest.M
     monkeypatch.setattr(shutil, "which", lambda _: None)
     monkeypatch.setitem(sys.modules, "pygraphviz", None)
     picture = hierarchy_picture(made_up.HIERARCHY, "cross")
-    with pytest.raises(NoLayout, match=r"apt install graphviz.*modelcheck\[viz\]"):
+    with pytest.raises(NoLayout, match=r"apt install graphviz.*modelcheck\[viz\]'"):
         render(picture, "svg")
     assert render(picture, "dot").startswith(b"digraph")
 
@@ -404,7 +407,7 @@ def test_draw_leaves_dot_where_nothing_can_lay_it_out(
     assert cli.main(["draw", "branches.drvm", "--only", "B03", "-o", "x.svg"]) == 2
     assert (tmp_path / "x.dot").read_text().startswith("digraph")
     assert not (tmp_path / "x.svg").exists()
-    assert "pip install modelcheck[viz]" in capsys.readouterr().err
+    assert "pip install 'modelcheck[viz]'" in capsys.readouterr().err
 
 
 def test_png_warns_where_there_are_no_fonts(
@@ -431,3 +434,13 @@ def test_a_run_without_lanes_is_none() -> None:
     run = run_of(Trace("", (), ()))
     assert isinstance(run, Run)
     assert fold(run) == ()
+
+
+@NEEDS_LAYOUT
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.text(min_size=1, max_size=30), min_size=1, max_size=12, unique=True))
+def test_any_names_come_out_as_they_went_in(names: list[str]) -> None:
+    order = Hierarchy(tuple((name, number) for number, name in enumerate(names)))
+    drawn = words(render(hierarchy_picture(order, names[0]), "svg"))
+    for name in names:
+        assert re.sub(r"\s", "", clean(name)) in drawn

@@ -78,9 +78,7 @@ def encoded(operation: Operation, registers: Sequence[Register], inputs: Sequenc
         lines += [f"(declare-const {name} {kind})", f"(assert (= {name} {term}))"]
     solver = z3.SolverFor("QF_FD")
     solver.from_string("\n".join(lines))
-    shown = [
-        z3.Bool(name) if kind == "Bool" else z3.BitVec(name, width) for name, _, kind in _named(text, sort)
-    ]
+    shown = [z3.Bool(name) if kind == "Bool" else z3.BitVec(name, width) for name, _, kind in _named(text, sort)]
     found: set[Outcome] = set()
     stops = _stopping(operation.code)
     for _ in range(3 * MOST):

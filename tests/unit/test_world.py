@@ -9,7 +9,7 @@ import pytest
 from modelcheck.interpret import Environment, Failure, replay_schedule
 from modelcheck.resolve import Program, resolve_text
 from modelcheck.verdict import Actor, Choice, Obligation, Schedule, Step, Turn, Wait
-from tests.concurrent_bruteforce import Together, TooManyStates, explore_open, explore_scenario
+from tests.concurrent_bruteforce import Together, TooManyStates, explore_open, explore_scenario, worlds
 from tests.random_scenarios import KERNEL, random_scenario
 
 DRIVER = (
@@ -247,6 +247,39 @@ def test_a_thread_at_dispatch_level_keeps_other_threads_away() -> None:
     assert broken(routines, "run F(NULL) on 0; run G(NULL) on 1;", 2) == {("C01", "F", "")}
 
 
+def test_an_isr_whose_entry_raises_comes_at_that_level() -> None:
+    role = """role KMESSAGE_SERVICE_ROUTINE(interrupt I) {
+        irql PASSIVE_LEVEL .. DISPATCH_LEVEL; isr; single;
+        entry { raise I.level; acquire I.lock; }
+        exit { release I.lock; lower PASSIVE_LEVEL; }
+    }
+    """
+    routines = role + dpc("G", "flag = false; assert !flag;")
+    routines += "routine I() as KMESSAGE_SERVICE_ROUTINE(Line) { flag = true; }\n"
+    assert ("C01", "G", "") in broken(routines, "run G(); run I();")
+    program = open_model(routines)
+    seen = environments(program) | {"G": Environment(others={"flag": frozenset({1})})}
+    found = explore_open(program, seen, processors=1)
+    failure = next(f for f in found.failures if f.code == "C01")
+    assert replay_schedule(program, found.schedules[failure], claim(failure, ""), seen).reproduced
+    interrupting = [w for w in worlds(program, seen, 2, 1) if {e.routine for e in w.entrants} == {"G", "I"}]
+    assert {e.interrupts for w in interrupting for e in w.entrants if e.routine == "I"} == {5}
+
+
+def test_phases_that_are_alone_overlap_with_what_they_have_enabled_only() -> None:
+    roles = """role DRIVER_INITIALIZE { irql PASSIVE_LEVEL; thread; single; phase load; }
+    role DRIVER_UNLOAD { irql PASSIVE_LEVEL; thread; single; phase unload; }
+    extern Connect(routine R) { enable R; }
+    """
+    quiet = open_model(roles + "routine Load() as DRIVER_INITIALIZE { write D; write D; }\n" + isr("I", "write D;"))
+    assert "R03" not in explore_open(quiet, environments(quiet)).codes()
+    body = "Connect(I); write D; write D;"
+    enabled = open_model(roles + f"routine Load() as DRIVER_INITIALIZE {{ {body} }}\n" + isr("I", "write D;"))
+    assert "R03" in explore_open(enabled, environments(enabled)).codes()
+    unload = open_model(roles + "routine Unload() as DRIVER_UNLOAD { write D; }\n" + dpc("G", "write D;"))
+    assert {("R03", "Unload", "D")}.isdisjoint(explore_open(unload, environments(unload)).keys())
+
+
 def test_an_assumption_that_fails_is_no_deadlock_of_those_who_wait() -> None:
     routines = thread("F", f"{MUTEX_M[0]} assume flag; {MUTEX_M[1]}") + thread("G", "".join(MUTEX_M))
     assert broken(routines, "run F(NULL); run G(NULL);") == set()
@@ -283,6 +316,11 @@ def test_every_schedule_of_a_random_scenario_is_replayed() -> None:
             assert (outcome.reproduced, outcome.reason, outcome.misplaced) == (True, "", ""), (seed, failure)
             shown.add(failure.code.value)
     assert shown >= {"D01", "D02", "D03", "R03", "B01", "C01"}
+
+
+def test_random_scenarios_are_the_same_for_the_same_seed() -> None:
+    assert random_scenario(7) == random_scenario(7)
+    assert random_scenario(7) != random_scenario(8)
 
 
 def test_a_schedule_that_shows_something_else_is_not_accepted() -> None:

@@ -7,22 +7,28 @@ which locks a try cannot get. What it does is worked out once for each combinati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from modelcheck import ir
+from modelcheck.engines.closed.layout import Layout
 from modelcheck.engines.closed.segments import Segment, segment
 from modelcheck.engines.closed.values import Elsewhere, Outcome, TooWide, outcomes
 from modelcheck.engines.execute import taken
-from modelcheck.ir import FREE, Cell, Check, Edge, Graph, Instruction, Sort, unhold
+from modelcheck.ir import FREE, Cell, Edge, Graph, Instruction, Sort, unhold
 from modelcheck.lower import every_graph
 from modelcheck.lower.builder import registers_of
-from modelcheck.lower.closed import CODES, Closed, Context, is_common
+from modelcheck.lower.closed import CODES, Context
+from modelcheck.syntax import ContextKind
+from modelcheck.verdict import DISPATCH_LEVEL
 
 UNSTARTED, RUNNING, WAITING, ENDED, GONE = range(5)
 """Modes of a local state. WAITING: a writer that has come to wait. GONE: an assumption failed, so this is no run; what
 others could do then is looked at all the same, since only what no run forbids is a deadlock."""
+
+MAX_FRAMES = 40
+"""Calls in calls that are followed."""
 
 Values: TypeAlias = tuple[int, ...]
 Frame: TypeAlias = tuple[int, int, int, Values]
@@ -32,6 +38,20 @@ Pending: TypeAlias = tuple[int, int, Values]
 Local: TypeAlias = tuple[int, tuple[Frame, ...], Pending | None, Values]
 View: TypeAlias = tuple[int, ...]
 """For each lock that is tried: how others hold it, 0 not, 1 shared, 2 exclusively, 3 a writer of theirs waits."""
+
+
+Asked: TypeAlias = tuple[Segment, Values, Elsewhere, frozenset[tuple[int, bool]]]
+"""An execution: a segment, the values of its registers, the locks held besides, the tries that others refuse."""
+Memo: TypeAlias = dict[Asked, tuple[tuple[Outcome, ...], Edge]]
+"""What executions led to, each with an edge where it came up."""
+
+
+class Agitated(Exception):
+    """A thread comes to DISPATCH_LEVEL on a processor where none was thought to."""
+
+    def __init__(self, processor: int) -> None:
+        super().__init__(f"processor {processor}")
+        self.processor = processor
 
 
 class Incomplete(Exception):
@@ -71,25 +91,24 @@ class Micro:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """One segment that was executed: what the certificate asks about."""
+    """One segment that was executed, where, and the IRQL before and after it."""
 
     segment: Segment
     edge: Edge
-    values: Values
-    elsewhere: Elsewhere
-    refused: frozenset[tuple[int, bool]]
+    before: int
+    level: int
 
 
 @dataclass(frozen=True, slots=True)
 class Expansion:
-    """All a context can do next. `seen`: others see something of it, or it depends on them. `ways`: a step and the common
-    values after it. `touches`: (data cell index, write, atomic) of what it stands before. `stops_here`: nothing, as an
-    assumption does not hold."""
+    """All a context can do next. `seen`: others see something of it, or it depends on them. `ways`: a step and the
+    common values after it; none where an assumption does not hold. `touches`: (data cell index, write, atomic) of what
+    it stands before. `unknown`: why it cannot be told what it does."""
 
     seen: bool
     ways: tuple[tuple[Micro, Values], ...]
     touches: frozenset[tuple[int, bool, bool]]
-    unknown: str = ""
+    unknown: str
 
 
 @dataclass(slots=True)
@@ -105,118 +124,6 @@ class _EdgeCode:
     taints: bool
 
 
-@dataclass(slots=True)
-class Layout:
-    """Where cells are kept: `own` of each context, `common` ones once. Cells in neither are constant."""
-
-    closed: Closed
-    own: list[Cell] = field(default_factory=list)
-    common: list[Cell] = field(default_factory=list)
-    data: list[Cell] = field(default_factory=list)
-    events: list[Cell] = field(default_factory=list)
-    contended: frozenset[Cell] = frozenset()
-    varied: list[tuple[Cell, tuple[int, ...]]] = field(default_factory=list)
-    """Cells that are nobody's to write and have several values at the start."""
-
-    def __post_init__(self) -> None:
-        uses = [_uses(context, self.closed) for context in self.closed.contexts]
-        starts = dict(self.closed.starts)
-        contended = set()
-        for cell in dict.fromkeys(c for use in uses for c in use.touched):
-            users = [use for use in uses if cell in use.touched]
-            writers = [use for use in uses if cell in use.written]
-            relevant = any(cell in use.read for use in uses)
-            if cell.sort in (Sort.LIFE, Sort.TAINT, Sort.CLOCK) or (cell.sort is Sort.GHOST and not relevant):
-                continue
-            shared = len(users) > 1 and bool(writers) and (is_common(cell) or cell.sort is Sort.HOLD)
-            if shared or cell.sort is Sort.EVENT:
-                contended.add(cell)
-            if cell.sort is Sort.EVENT:
-                self.events.append(cell)
-                self.common.append(cell)
-            elif cell.sort is Sort.DATA:
-                self.data.append(cell)
-            elif is_common(cell) and shared:
-                self.common.append(cell)
-            else:
-                self.own.append(cell)
-            if is_common(cell) and len(starts.get(cell, ())) > 1:
-                self.varied.append((cell, starts[cell]))
-        self.contended = frozenset(contended)
-        self.irql = next((i for i, c in enumerate(self.own) if c.sort is Sort.IRQL))
-        self.holds = tuple(i for i, c in enumerate(self.own) if c.sort is Sort.HOLD)
-
-    irql: int = 0
-    holds: tuple[int, ...] = ()
-
-
-@dataclass(slots=True)
-class _Uses:
-    """The cells a context touches: which it reads where it matters, which it writes."""
-
-    touched: set[Cell] = field(default_factory=set)
-    read: set[Cell] = field(default_factory=set)
-    written: set[Cell] = field(default_factory=set)
-
-
-def _uses(context: Context, closed: Closed) -> _Uses:
-    found = _Uses()
-    for graph in every_graph([context.graph]):
-        for edge in graph.edges:
-            if edge.operation is not None:
-                found.touched.update(c for c in edge.cells if c is not None and c.is_global)
-                found.written.update(
-                    c for r in _written(edge.operation.code) if (c := edge.cells[r]) is not None and c.is_global
-                )
-                numbers = edge.obligations
-                reads = _read(edge.operation.code, lambda slot, n=numbers: closed.obligations[n[slot]].code in CODES)  # type: ignore[misc]
-                found.read.update(c for r in reads if (c := edge.cells[r]) is not None and c.is_global)
-            for ours, theirs in edge.copies_in + edge.copies_out:
-                found.touched.update(c for c in (ours, theirs) if c.is_global)
-                found.read.update(c for c in (ours,) if c.is_global)
-                found.written.update(c for c in (theirs,) if c.is_global)
-    return found
-
-
-def _written(code: Iterable[Instruction]) -> set[int]:
-    found: set[int] = set()
-    for instruction in code:
-        match instruction:
-            case ir.Choose(_, then, otherwise):
-                found |= _written(then) | _written(otherwise)
-            case ir.Access(register, write):
-                found.update([register] if write else [])
-            case ir.Guess() | ir.Demand() | ir.DemandFree() | ir.Await() | ir.Interfere() | ir.Enable() | ir.Reenter():
-                pass
-            case ir.Take(register, result=result) | ir.Convert(register, result=result):
-                found.update([register] if result is None else [register, result])
-            case _:
-                found.add(instruction.register)
-    return found
-
-
-def _read(code: Iterable[Instruction], asked: Callable[[int], bool]) -> set[int]:
-    """Registers whose value matters for more than a demand in a slot that is not asked (B08 speaks of ghosts)."""
-    found: set[int] = set()
-    for instruction in code:
-        match instruction:
-            case ir.Choose(condition, then, otherwise):
-                found |= registers_of(condition) | _read(then, asked) | _read(otherwise, asked)
-            case ir.Set(_, value):
-                found |= registers_of(value)
-            case ir.Guess(condition):
-                found |= registers_of(condition)
-            case ir.Demand(condition, slot):
-                found |= registers_of(condition) if asked(slot) else set()
-            case ir.Change(_, level):
-                found |= registers_of(level)
-            case ir.CounterStep(register):
-                found.add(register)
-            case _:
-                pass
-    return found
-
-
 class Engine:
     """The steps of one context. Segments are shared with the other contexts through `segments`."""
 
@@ -226,8 +133,9 @@ class Engine:
         context: Context,
         index: int,
         segments: dict[ir.Operation, Segment],
-        memo: dict[object, tuple[Outcome, ...]],
+        memo: Memo,
         reduce: bool,
+        agitated: frozenset[int],
     ) -> None:
         self.layout = layout
         self.context = context
@@ -236,7 +144,14 @@ class Engine:
         self.memo = memo
         self.reduce = reduce
         closed = layout.closed
-        self.alone = sum(c.processor == context.processor for c in closed.contexts) == 1
+        beside = [c for c in closed.contexts if c.processor == context.processor and c is not context]
+        self.is_thread = context.kind is ContextKind.THREAD
+        self.alone = not beside
+        self.among_threads = self.is_thread and all(c.kind is ContextKind.THREAD for c in beside)
+        """Nothing interrupts it; at DISPATCH_LEVEL nothing displaces it either."""
+        low = all(c.level < DISPATCH_LEVEL for c in (context, *beside))
+        self.calm = self.among_threads and low and context.processor not in agitated
+        """No thread of its processor comes to DISPATCH_LEVEL: it can run at any time."""
         self.own_at = {cell: i for i, cell in enumerate(layout.own)}
         self.common_at = {cell: i for i, cell in enumerate(layout.common)}
         self.data_at = {cell: i for i, cell in enumerate(layout.data)}
@@ -248,7 +163,7 @@ class Engine:
         self.leaving: list[dict[int, list[_EdgeCode]]] = []
         self.numbers: list[Segment] = []
         self.number_of: dict[Segment, int] = {}
-        self._seen: dict[tuple[int, Segment], bool] = {}
+        self._seen: dict[tuple[int, Segment, bool], bool] = {}
         for graph in self.graphs:
             self.leaving.append(self._ready(graph))
         self.touching = self._touching()
@@ -269,7 +184,9 @@ class Engine:
         locals_at = self.local_at[self.graph_at[graph]]
         obligations = self.layout.closed.obligations
         for edge in graph.edges:
-            first, places, asked, taints = None, (), 0, False
+            first: Segment | None = None
+            places: tuple[tuple[str, int], ...] = ()
+            asked, taints = 0, False
             if edge.operation is not None:
                 operation = edge.operation
                 known = self.segments.get(operation)
@@ -388,12 +305,12 @@ class Engine:
         return tuple(cell.low for cell in self.graphs[graph].locals)
 
     def _need(self, local: Local) -> Need | None:
-        _, frames, pending, own = local
+        _, _, pending, own = local
         if pending is None:
             return None
         number, rest, _ = pending
         code, head = self.edges[number], self.numbers[rest].head
-        kind, place = code.places[head.register] if head is not None else ("", 0)
+        place = 0 if head is None else code.places[head.register][1]
         edge = code.edge
         match head:
             case ir.Await(slot=slot):
@@ -403,7 +320,15 @@ class Engine:
                 cell = self.layout.own[place]
                 forbidden = taken(value, head) is None
                 return Need(
-                    place, head.shared, False, value != FREE, forbidden, cell.writers_first, edge, head.waits, head.slot
+                    place,
+                    head.shared,
+                    False,
+                    value != FREE,
+                    forbidden,
+                    cell in self.layout.queued,
+                    edge,
+                    head.waits,
+                    head.slot,
                 )
             case None:
                 raise AssertionError("a rest begins with what it waits for")
@@ -430,6 +355,29 @@ class Engine:
         mode, frames, pending, _ = self.locals[number]
         return mode == RUNNING and pending is None and not self.leaving[frames[-1][0]].get(frames[-1][1])
 
+    @property
+    def starts_unseen(self) -> bool:
+        """Whether nobody sees that it starts, and nothing can keep it from it at the very start."""
+        return self.alone or (self.is_thread and self.context.level < DISPATCH_LEVEL)
+
+    def is_steady(self, level: int) -> bool:
+        """Whether the context, at that level, can run whatever the others do."""
+        return self.alone or self.calm or (self.among_threads and level >= DISPATCH_LEVEL)
+
+    def sees_level(self, before: int, after: int) -> bool:
+        """Whether a change of its IRQL changes what others can do, other than to admit them.
+
+        Raises:
+            Agitated: a thread comes to DISPATCH_LEVEL where none was thought to.
+        """
+        if self.alone or before == after:
+            return False
+        if self.calm and after >= DISPATCH_LEVEL:
+            raise Agitated(self.context.processor)
+        if self.is_thread and before < DISPATCH_LEVEL and after < DISPATCH_LEVEL:
+            return False
+        return not self.is_steady(before)
+
     # ---- steps ----
 
     def expand(self, number: int, common: Values, view: View) -> Expansion:
@@ -448,7 +396,7 @@ class Engine:
                 walk.step(frames, own, common)
         except TooWide:
             raise Incomplete("something in it can take too many values") from None
-        if mode == UNSTARTED and not self.alone:
+        if mode == UNSTARTED and not self.starts_unseen:
             walk.seen = True
         return Expansion(walk.seen, tuple(walk.ways), frozenset(walk.touches), walk.unknown)
 
@@ -472,19 +420,19 @@ class Engine:
         key = (part, values, elsewhere, refused)
         found = self.memo.get(key)
         if found is None:
-            operation = part.operation
-            found = self.memo[key] = outcomes(part.code, operation, values, elsewhere, refused)
-        return found
+            found = self.memo[key] = (outcomes(part.code, part.operation, values, elsewhere, refused), code.edge)
+        return found[0]
 
-    def is_seen(self, code: _EdgeCode, part: Segment) -> bool:
-        """Whether others see something of what the segment does, or it depends on what they do."""
-        key = (code.number, part)
+    def is_seen(self, code: _EdgeCode, part: Segment, level: int) -> bool:
+        """Whether others see something of what the segment does, or it depends on what they do. The IRQL aside."""
+        steady = self.is_steady(level)
+        key = (code.number, part, steady)
         found = self._seen.get(key)
         if found is None:
-            found = self._seen[key] = self._looks(code, part.code)
+            found = self._seen[key] = self._looks(code, part.code, steady)
         return found
 
-    def _looks(self, code: _EdgeCode, instructions: Sequence[Instruction]) -> bool:
+    def _looks(self, code: _EdgeCode, instructions: Sequence[Instruction], steady: bool) -> bool:
         cells, contended = code.edge.cells, self.layout.contended
 
         def others_see(registers: set[int]) -> bool:
@@ -496,13 +444,13 @@ class Engine:
             match instruction:
                 case ir.Choose(condition, then, otherwise):
                     seen = others_see(registers_of(condition))
-                    seen = seen or self._looks(code, then) or self._looks(code, otherwise)
+                    seen = seen or self._looks(code, then, steady) or self._looks(code, otherwise, steady)
                 case ir.Change(_, level):
-                    seen = not self.alone or others_see(registers_of(level))
+                    seen = others_see(registers_of(level))
                 case ir.Drop(register):
                     cell = cells[register]
                     assert cell is not None
-                    seen = cell in contended and (not self.alone or cell.writers_first)
+                    seen = cell in contended and (not steady or cell in self.layout.queued)
                 case ir.Take(register) | ir.Convert(register):
                     seen = cells[register] in contended
                 case ir.Await() | ir.Signal():
@@ -569,7 +517,7 @@ class _Walk:
         if code.taints:
             self.seen, self.unknown = True, "no model knows a routine that it calls"
             return
-        self.seen = self.seen or not engine.reduce or engine.is_seen(code, part)
+        self.seen = self.seen or not engine.reduce or engine.is_seen(code, part, own[engine.layout.irql])
         values, place = [], 0
         frame = frames[-1]
         for kind, at in code.places:
@@ -591,11 +539,10 @@ class _Walk:
         elsewhere = self.elsewhere(code, own) if operation.demands_free else _NOTHING
         refused = engine.refused(code, self.view)
         given = tuple(values)
-        execution = Execution(part, code.edge, given, elsewhere, refused)
         if code.edge.step and code is not sofar.code:
             sofar = replace(sofar, code=code, depth=len(frames))
         for outcome in engine.execute(code, part, given, elsewhere, refused):
-            self.after(code, part, frames, own, common, outcome, sofar, execution)
+            self.after(code, part, frames, own, common, outcome, sofar)
 
     def elsewhere(self, code: _EdgeCode, own: Values) -> Elsewhere:
         """The locks that the context holds and the operation does not touch."""
@@ -618,7 +565,6 @@ class _Walk:
         common: Values,
         outcome: Outcome,
         sofar: _Sofar,
-        execution: Execution,
     ) -> None:
         engine, edge = self.engine, code.edge
         new_own, new_common, new_local = list(own), list(common), list(frames[-1][3])
@@ -647,6 +593,9 @@ class _Walk:
         graph, location, call, _ = frames[-1]
         stop = outcome.values[part.stop]
         results = (tuple(new_own), tuple(new_common))
+        levels = own[engine.layout.irql], new_own[engine.layout.irql]
+        self.seen = self.seen or engine.sees_level(*levels)
+        execution = Execution(part, edge, *levels)
         executions = (*sofar.executions, execution)
         if stop:
             rest = part.rest(stop)
@@ -669,12 +618,9 @@ class _Walk:
                 broken.add(check.obligation)
         now = _Sofar(sofar.code, sofar.depth, choices, frozenset(broken), executions, sofar.begins)
         if edge is context.end:
-            if not engine.alone:
-                self.seen = True
+            self.seen = self.seen or not engine.is_steady(new_own[engine.layout.irql])
             cells = engine.layout.own
-            kept = tuple(
-                v if c.sort in (Sort.HOLD, Sort.IRQL) else 0 for c, v in zip(cells, results[0], strict=True)
-            )
+            kept = tuple(v if c.sort in (Sort.HOLD, Sort.IRQL) else 0 for c, v in zip(cells, results[0], strict=True))
             self.end(engine.intern((ENDED, (), None, kept)), results[1], now, choices, broken, executions)
             return
         self.go_on(here, results[0], results[1], now)
@@ -682,7 +628,9 @@ class _Walk:
     def call(self, code: _EdgeCode, frames: tuple[Frame, ...], own: Values, common: Values, sofar: _Sofar) -> None:
         engine, edge = self.engine, code.edge
         assert edge.callee is not None
-        graph, location, call, values = frames[-1]
+        if len(frames) > MAX_FRAMES:
+            raise Incomplete(f"calls are more than {MAX_FRAMES} deep")
+        graph, location, _, values = frames[-1]
         callee = engine.graph_at[edge.callee]
         inner = list(engine._fresh(callee))
         for ours, theirs in edge.copies_in:
@@ -787,11 +735,9 @@ __all__ = [
     "RUNNING",
     "UNSTARTED",
     "WAITING",
-    "Check",
     "Engine",
     "Expansion",
     "Incomplete",
-    "Layout",
     "Micro",
     "Need",
     "shared_mode",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from modelcheck.engines.closed.local import Micro
+from modelcheck.engines.closed.local import RUNNING, Micro
 from modelcheck.engines.closed.search import Path, Search, State
 from modelcheck.ir import FREE, Sort, unhold
 from modelcheck.verdict import Actor, Choice, Schedule, Step, Turn, Wait
@@ -17,50 +17,66 @@ class Move:
 
     actor: int
     micro: Micro
+    unseen: bool = False
 
 
 def schedule(
     search: Search, state: State | None, last: tuple[int, Path] | None, waits: tuple[Wait, ...] = ()
 ) -> Schedule:
     """The way to a state (None: to the start), and on from there by `last`: a context and its steps."""
-    moves, values = _moves(search, state)
-    needed = {wait.actor for wait in waits}
+    needed = {actor for wait in waits for actor in (wait.actor, *wait.by)} | ({last[0]} if last else set())
+    moves, values = _moves(search, state, needed)
     if last is not None:
-        actor, path = last
-        moves += [Move(actor, micro) for micro in path]
-        needed.add(actor)
-    return _schedule(search, _needed(search, moves, needed if waits else None), values, waits)
+        moves += [Move(last[0], micro) for micro in last[1]]
+    return _schedule(search, moves, values, waits)
 
 
 def race(search: Search, state: State, one: int, two: int) -> Schedule:
     """The way to a state in which two contexts stand before their accesses."""
-    moves, values = _moves(search, state)
+    moves, values = _moves(search, state, {one, two})
     made = _schedule(search, moves, values, ())
-    stands = tuple(_standing(search, state, index, made.turns) for index in (one, two))
+    stands = (_standing(search, state, one), _standing(search, state, two))
     return replace(made, turns=(*made.turns, *stands))
 
 
-def _moves(search: Search, state: State | None) -> tuple[list[Move], dict[str, int]]:
-    found, moves = search.found, list[list[Move]]()
+def _moves(search: Search, state: State | None, needed: set[int]) -> tuple[list[Move], dict[str, int]]:
+    """The steps on the way to a state, and what was open at its start. Contexts that did something only at the very
+    start, unseen, take part where they are `needed`."""
+    found, groups = search.found, list[list[Move]]()
     if state is None:
         return [], next(iter(found.values.values()), {})
     while (arrival := found.arrivals[state]).before is not None:
-        moves.append([Move(arrival.actor, micro) for micro in arrival.path])
+        groups.append([Move(arrival.actor, micro, n > 0) for n, micro in enumerate(arrival.path)])
         state = arrival.before
-    moves.append([Move(index, micro) for index, path in found.started[state] for micro in path])
-    return [move for group in reversed(moves) for move in group], found.values[state]
+    taking_part = needed | {move.actor for group in groups for move in group}
+    groups.append([Move(i, micro, True) for i, path in found.started[state] if i in taking_part for micro in path])
+    return _delayed(search, [move for group in reversed(groups) for move in group]), found.values[state]
 
 
-def _needed(search: Search, moves: list[Move], needed: set[int] | None) -> list[Move]:
-    """Without what contexts that are alone on their processor did at the start for nothing: nobody sees it."""
-    del needed
-    return moves
+def _delayed(search: Search, moves: list[Move]) -> list[Move]:
+    """A writer that stands before a lock with `writers first` comes to wait as soon as it cannot have it. One that
+    came there unseen does so just before it goes on, or before others may keep it from its processor."""
+    done: list[Move] = []
+    late: dict[int, Move] = {}
+    for move in moves:
+        engine = search.engines[move.actor]
+        done += [late.pop(i) for i in list(late) if i == move.actor or _may_displace(search, move.actor, i)]
+        need = engine.needs[move.micro.after]
+        writes = need is not None and need.writers_first and not need.shared
+        if writes and move.micro.begins and move.unseen and engine.mode[move.micro.after] == RUNNING:
+            late[move.actor] = move
+        else:
+            done.append(move)
+    return [*done, *late.values()]
+
+
+def _may_displace(search: Search, actor: int, other: int) -> bool:
+    return search.processor[actor] == search.processor[other] and not search.engines[other].calm
 
 
 def _schedule(search: Search, moves: Sequence[Move], values: dict[str, int], waits: tuple[Wait, ...]) -> Schedule:
     starts: dict[int, list[Choice]] = {}
     turns: list[Turn] = []
-    joined: Micro | None = None
     for move in moves:
         micro = move.micro
         params = [c for c in micro.choices if c[0].startswith("param ")]
@@ -71,7 +87,6 @@ def _schedule(search: Search, moves: Sequence[Move], values: dict[str, int], wai
             step = replace(turn.step, choices=before.step.choices + turn.step.choices, span=before.step.span)
             turn = replace(turn, step=step)
         turns.append(turn)
-    del joined
     actors = []
     for index, context in enumerate(search.closed.contexts):
         start = (
@@ -113,7 +128,7 @@ def _step(search: Search, move: Move) -> Step:
     )
 
 
-def _standing(search: Search, state: State, index: int, turns: tuple[Turn, ...]) -> Turn:
+def _standing(search: Search, state: State, index: int) -> Turn:
     """That a context stands before its next statement."""
     engine, local = search.engines[index], state[2 + index]
     _, frames, _, _ = engine.locals[local]

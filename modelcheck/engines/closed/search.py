@@ -14,15 +14,18 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
+from modelcheck.engines.closed.layout import Layout
 from modelcheck.engines.closed.local import (
     ENDED,
     GONE,
     RUNNING,
     UNSTARTED,
     WAITING,
+    Agitated,
     Engine,
+    Execution,
     Incomplete,
-    Layout,
+    Memo,
     Micro,
     Need,
     Values,
@@ -31,7 +34,6 @@ from modelcheck.engines.closed.local import (
     shared_mode,
 )
 from modelcheck.engines.closed.segments import Segment
-from modelcheck.engines.closed.values import Outcome
 from modelcheck.ir import Operation
 from modelcheck.lower.closed import Closed
 from modelcheck.syntax import ContextKind
@@ -67,22 +69,41 @@ class Explored:
     met: set[int] = field(default_factory=set)
     """Identities of edges that some run comes to."""
     started: dict[State, tuple[tuple[int, Path], ...]] = field(default_factory=dict)
-    """For each first state what contexts did that are alone on their processor."""
+    """For each first state what contexts did already, unseen."""
     values: dict[State, dict[str, int]] = field(default_factory=dict)
     """For each first state the open values of variables."""
     complete: str = ""
 
 
+def explore(closed: Closed, budget: int, reduce: bool = True) -> Search:
+    """The states of a scenario.
+
+    That no thread of a processor comes to DISPATCH_LEVEL is taken for granted until one does.
+    """
+    agitated: frozenset[int] = frozenset()
+    while True:
+        search = Search(closed, budget, reduce, agitated)
+        try:
+            search.run()
+        except Agitated as found:
+            agitated |= {found.processor}
+        else:
+            return search
+
+
 class Search:
-    def __init__(self, closed: Closed, budget: int, reduce: bool = True) -> None:
+    def __init__(
+        self, closed: Closed, budget: int, reduce: bool = True, agitated: frozenset[int] = frozenset()
+    ) -> None:
         self.closed = closed
         self.budget = budget
         self.reduce = reduce
         self.layout = Layout(closed)
         segments: dict[Operation, Segment] = {}
-        memo: dict[object, tuple[Outcome, ...]] = {}
+        self.memo: Memo = {}
         self.engines = [
-            Engine(self.layout, context, index, segments, memo, reduce) for index, context in enumerate(closed.contexts)
+            Engine(self.layout, context, index, segments, self.memo, reduce, agitated)
+            for index, context in enumerate(closed.contexts)
         ]
         self.count = len(self.engines)
         self.commons: list[Values] = []
@@ -128,7 +149,7 @@ class Search:
             alternatives: list[list[tuple[int, Path]]] = []
             for index, engine in enumerate(self.engines):
                 first = engine.initial(own)
-                if not (engine.alone and self.reduce):
+                if not (engine.starts_unseen and self.reduce):
                     alternatives.append([(first, ())])
                     continue
                 settled = self.settle(index, first)
@@ -232,9 +253,9 @@ class Search:
             level = self._occupied(state, members, stack, able)
             for index in members:
                 engine = self.engines[index]
-                if not self.is_thread[index] and engine.mode[state[FIRST + index]] == UNSTARTED:
-                    if level < engine.context.admitted:
-                        able.append(index)
+                starts = not self.is_thread[index] and engine.mode[state[FIRST + index]] == UNSTARTED
+                if starts and level < engine.context.admitted:
+                    able.append(index)
         return able
 
     def _occupied(self, state: State, members: list[int], stack: tuple[int, ...], able: list[int]) -> int:
@@ -274,6 +295,9 @@ class Search:
         if need is not None:
             if need.is_event:
                 if not self.commons[state[COMMON]][need.cell]:
+                    name = self.layout.common[need.cell].name.partition(" ")[2]
+                    if name in self.closed.handed:
+                        raise Incomplete(f"the system may set `{name}`, which is handed to it")
                     return None
             elif need.forbidden or not self.available(state, index, need):
                 if need.writers_first and not need.shared and engine.mode[local] != WAITING:
@@ -311,7 +335,7 @@ class Search:
         found = []
         for cell in engine.tried:
             at, most = self.hold_at[cell], 0
-            first = self.layout.own[cell].writers_first
+            first = self.layout.own[cell] in self.layout.queued
             for other, theirs in enumerate(self.engines):
                 if other != index:
                     local = state[FIRST + other]
@@ -394,6 +418,7 @@ class Search:
             for micro in ways:
                 path = (*paths[local], micro)
                 settled.edges |= edges_of(micro)
+                settled.parts.update(micro.executions)
                 if micro.broken:
                     settled.faults.append(path)
                 if micro.after not in paths:
@@ -407,13 +432,17 @@ class Search:
     def _unseen(self, engine: Engine, local: int) -> list[Micro] | None:
         """The next steps if nobody else can see them; None otherwise, and where there is none."""
         mode = engine.mode[local]
-        if mode in (ENDED, GONE, WAITING) or (mode == UNSTARTED and not engine.alone):
+        if mode in (ENDED, GONE, WAITING) or (mode == UNSTARTED and not engine.starts_unseen):
             return None
         need = engine.needs[local]
         if need is not None and (need.is_event or need.forbidden):
             return None
         view = (0,) * len(engine.tried)
-        expansion = engine.expand(local, self.commons[0] if self.commons else self._first_common(), view)
+        common = self.commons[0] if self.commons else self._first_common()
+        try:
+            expansion = engine.expand(local, common, view)
+        except Incomplete:
+            return None  # it stays here, and a step from here says why
         if expansion.seen or expansion.unknown or not expansion.ways:
             return None
         return [micro for micro, _ in expansion.ways]
@@ -454,6 +483,7 @@ class _Settled:
     stops: list[tuple[int, Path]] = field(default_factory=list)
     faults: list[Path] = field(default_factory=list)
     edges: set[int] = field(default_factory=set)
+    parts: set[Execution] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -481,9 +511,9 @@ def _trapped(order: list[int], successors: dict[int, list[int]], stops: set[int]
     found = []
     for component in components(order, lambda local: successors.get(local, ())):
         inside = set(component)
-        if all(target in inside for local in component for target in successors.get(local, ())):
-            if not inside & stops:
-                found.append(min(component, key=order.index))
+        leaves = any(target not in inside for local in component for target in successors.get(local, ()))
+        if not leaves and not inside & stops:
+            found.append(min(component, key=order.index))
     return found
 
 

@@ -1,8 +1,8 @@
 """Operations cut before each acquisition and wait in them: what comes between two cuts is one step.
 
-A segment is the code from one cut to the next. It has one register more than the operation, `stop`: 0 when the operation
-has come to its end, else the number of the rest that is to follow. So a segment is an ordinary operation, which `encode`
-can say as well.
+A segment is the code from one cut to the next. It has one register more than the operation, `stop`: 0 when the
+operation has come to its end, else the number of the rest that is to follow. So a segment is an ordinary operation,
+which `encode` can say as well.
 """
 
 from __future__ import annotations

@@ -26,9 +26,9 @@ class Deadlock:
 
 @dataclass(slots=True)
 class Futures:
-    """What can still happen from each state that was expanded. `able`: a bit for each context that can ever take a step,
-    and behind these one for each common value that can be other than 0 (events that can be set). `last`: states that
-    can be come back to, whatever happens: who takes steps there does so for ever."""
+    """What can still happen from each state that was expanded. `able`: a bit for each context that can ever take a
+    step, and behind these one for each common value that can be other than 0 (events that can be set). `last`: states
+    that can be come back to, whatever happens: who takes steps there does so for ever."""
 
     able: dict[State, int]
     last: set[State]
@@ -111,8 +111,10 @@ class _Reasons:
 
     def _lasts(self, index: int, others: set[int]) -> bool:
         by = self.blockers.get(index, ())
-        return any(i in others for i in by) or (self.last and bool(by)) or (
-            index in self.causes and self._cause_lasts(index, others)
+        return (
+            any(i in others for i in by)
+            or (self.last and bool(by))
+            or (index in self.causes and self._cause_lasts(index, others))
         )
 
     def _cause_lasts(self, index: int, others: set[int]) -> bool:
@@ -120,8 +122,10 @@ class _Reasons:
         reason, by = self.causes[index]
         if reason == "event":
             return not self.settable >> self.needs[index].cell & 1
-        return reason in ("self", "ended") or any(i in others for i in by) or (
-            self.last and bool(by) and index not in self.blockers
+        return (
+            reason in ("self", "ended")
+            or any(i in others for i in by)
+            or (self.last and bool(by) and index not in self.blockers)
         )
 
     def _need(self, index: int) -> Need | None:

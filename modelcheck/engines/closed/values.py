@@ -26,8 +26,8 @@ class TooWide(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
-    """The locks a context holds that the operation does not touch: any at all, and the highest level of a spin lock (-1:
-    none)."""
+    """The locks a context holds that the operation does not touch: any at all, and the highest level of a spin lock
+    (-1: none)."""
 
     any_held: bool
     spin_level: int
@@ -35,8 +35,8 @@ class Elsewhere:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`values` of all registers afterwards. `broken`: a bit for each slot. `touched`: (register, write, atomic) of data;
-    `signals`: (register, on)."""
+    """`values` of all registers afterwards. `broken`: a bit for each slot. `touched`: (register, write, atomic) of
+    data; `signals`: (register, on)."""
 
     values: tuple[int, ...]
     broken: int
@@ -306,7 +306,7 @@ def _spread(low: int, high: int) -> range:
 def _open(term: Term) -> bool:
     """Whether evaluating the term makes a choice."""
     match term:
-        case ir.Star(low, high):
+        case ir.Star():
             return True
         case ir.Not(operand):
             return _open(operand)

@@ -1,0 +1,175 @@
+"""Processors: who may start and who may run (section 7 of docs/language.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from modelcheck import syntax as s
+from modelcheck.interpret.code import Invoke
+from modelcheck.interpret.configuration import Configuration, Entrant
+from modelcheck.interpret.player import Player
+from modelcheck.interpret.state import State
+from modelcheck.interpret.values import Target
+from modelcheck.interpret.walk import expressions, statements, within
+from modelcheck.resolve import Program
+from modelcheck.verdict import DISPATCH_LEVEL
+
+ALONE = ("load", "unload")
+"""Phases whose routines overlap with nothing but what they have enabled."""
+
+
+class Processors:
+    """Contexts and their processors, in a scenario (`closed`) or in the open world."""
+
+    def __init__(self, program: Program, entrants: Sequence[Entrant], processors: int, closed: bool) -> None:
+        self.program = program
+        self.entrants = tuple(entrants)
+        self.processors = processors
+        self.closed = closed
+        self.player = self.entrants[0].player
+        """For what is the same for all contexts."""
+        fields: set[Target] = {("field", lock, name) for lock, name in self.player.ghosts}
+        variables: set[Target] = {("var", name) for name in program.variables}
+        self.shared = frozenset(target for target in self.player.initial if target in fields | variables)
+        self.phases = {e.routine: phase_of(e.player, e.routine) for e in self.entrants}
+        others = [e.player.environment.others for e in self.entrants]
+        self.unwritten = frozenset(x for x in program.variables if not any(o.get(x) for o in others))
+        """Variables of the open world that nothing writes in phase `start` or later."""
+        self.permitted = _mentioned(program)
+
+    def hindered(self, now: Configuration, index: int) -> str:
+        """Why the processor, the phases or its end keep a context from running now; "" if nothing does."""
+        context = now.contexts[index]
+        if context.state is None:
+            return self._may_not_start(now, index)
+        if context.state.ended:
+            return "it has ended"
+        above = self.above(now, index)
+        if above:
+            return "something has interrupted it"
+        if self.displacing(now, index):
+            return "another thread of its processor is at DISPATCH_LEVEL or above"
+        return ""
+
+    def _may_not_start(self, now: Configuration, index: int) -> str:
+        entrant = self.entrants[index]
+        stack = now.stacks[entrant.processor]
+        ruling = self._ruling(now, entrant.processor)
+        if entrant.kind == "thread":
+            if stack:
+                return "a DPC or an ISR runs on its processor"
+            if ruling is not None:
+                return "a thread of its processor is at DISPATCH_LEVEL or above"
+        else:
+            level = self._level_of(now, entrant.processor, stack, ruling)
+            if level >= entrant.interrupts:
+                return f"its processor is at level {level}, which it cannot interrupt"
+        return "" if self.closed else self._overlap(now, index)
+
+    def _level_of(self, now: Configuration, processor: int, stack: tuple[int, ...], ruling: int | None) -> int:
+        """The IRQL of what runs on a processor, the lowest that can; below all levels where nothing does."""
+        top = stack[-1] if stack else ruling
+        if top is not None:
+            return self.irql(now, top)
+        threads = [i for i in self._threads(processor) if now.contexts[i].active]
+        return min((self.irql(now, i) for i in threads), default=-1)
+
+    def irql(self, now: Configuration, index: int) -> int:
+        """The level of a context; while the system still runs its `entry`, not below what that raises to."""
+        state = now.contexts[index].state
+        assert state is not None
+        entering = self.entrants[index].kind != "thread" and not _entered(state)
+        return max(state.irql, self.entrants[index].interrupts) if entering else state.irql
+
+    def _threads(self, processor: int) -> list[int]:
+        return [i for i, e in enumerate(self.entrants) if e.kind == "thread" and e.processor == processor]
+
+    def _ruling(self, now: Configuration, processor: int) -> int | None:
+        """The thread of a processor that is at DISPATCH_LEVEL or above, if there is one."""
+        return next((i for i in self._threads(processor) if self.rules(now, i)), None)
+
+    def rules(self, now: Configuration, index: int) -> bool:
+        """Whether it is a thread that keeps the others from its processor."""
+        context = now.contexts[index]
+        return (
+            self.entrants[index].kind == "thread"
+            and context.state is not None
+            and not context.state.ended
+            and context.state.irql >= DISPATCH_LEVEL
+        )
+
+    def above(self, now: Configuration, index: int) -> tuple[int, ...]:
+        """What has interrupted a context: all that lies above it on the stack of its processor."""
+        entrant = self.entrants[index]
+        stack = now.stacks[entrant.processor]
+        return stack if entrant.kind == "thread" else stack[stack.index(index) + 1 :]
+
+    def displacing(self, now: Configuration, index: int) -> tuple[int, ...]:
+        """The thread at DISPATCH_LEVEL or above that keeps a thread below it from running."""
+        if self.entrants[index].kind != "thread" or self.rules(now, index):
+            return ()
+        ruling = self._ruling(now, self.entrants[index].processor)
+        return () if ruling is None else (ruling,)
+
+    def beneath(self, now: Configuration, index: int) -> frozenset[int]:
+        """What a context has interrupted or displaced: what lies below it on the stack of its processor, and the
+        started threads there that it keeps from running."""
+        entrant = self.entrants[index]
+        threads = {i for i in self._threads(entrant.processor) if now.contexts[i].active and i != index}
+        if entrant.kind == "thread":
+            return frozenset(threads) if self.rules(now, index) else frozenset()
+        stack = now.stacks[entrant.processor]
+        return frozenset({*stack[: stack.index(index)], *threads})
+
+    def _overlap(self, now: Configuration, index: int) -> str:
+        """Why a root of the open world may not start beside what runs: `single` roots, phases that are alone."""
+        routine = self.entrants[index].routine
+        role, _ = self.player.role(routine)
+        active = [e.routine for e, c in zip(self.entrants, now.contexts, strict=True) if c.active]
+        begun = [e.routine for e, c in zip(self.entrants, now.contexts, strict=True) if c.state is not None]
+        if role is not None and role.single and routine in active:
+            return f"only one `{routine}` runs at a time"
+        phase = self.phases[routine]
+        enabled = routine in now.enabled
+        if phase == "load" and any(self.phases[name] != "load" and name not in now.enabled for name in begun):
+            return f"`{routine}` comes before all others"
+        if phase in ALONE and any(name not in now.enabled | self._left_enabled(phase) for name in active):
+            return f"`{routine}` runs alone"
+        if any(self.phases[name] == "load" for name in active) and not enabled:
+            return f"a routine of the phase `load` has not enabled `{routine}`"
+        over = any(self.phases[name] == "unload" for name in begun)
+        if over and phase != "unload" and not enabled and routine not in self.permitted:
+            return f"`{routine}` is not enabled when the driver is unloaded"
+        return ""
+
+    def _left_enabled(self, phase: str) -> frozenset[str]:
+        return self.permitted if phase == "unload" else frozenset()
+
+
+def _entered(state: State) -> bool:
+    """Whether the body of a context was called already: its `entry` is behind it."""
+    bottom = state.frames[0]
+    behind = (i.callee for i in bottom.code.instructions[: bottom.pc] if isinstance(i, Invoke))
+    return any(isinstance(callee, s.Routine) and callee.name == state.root for callee in behind)
+
+
+def _mentioned(program: Program) -> frozenset[str]:
+    """Routines that some statement hands over by name, itself or the object that runs it: these can be enabled."""
+    names = set()
+    bodies = [r.body for r in program.routines.values()]
+    bodies += [e.body for table in program.externs.values() for e in table if e.body is not None]
+    for body in bodies:
+        for stmt in statements(body):
+            if isinstance(stmt, s.Enable):
+                names.add(stmt.name)
+            for expr in expressions(stmt):
+                refs = (part.ref if isinstance(part, s.Address) else part for part in within(expr))
+                names |= {ref.name for ref in refs if isinstance(ref, s.Ref)}
+    deferred = {d.routine for name, d in program.deferred.items() if name in names}
+    return frozenset((names & set(program.routines)) | deferred)
+
+
+def phase_of(player: Player, routine: str) -> str:
+    """The phase a root belongs to."""
+    role, _ = player.role(routine)
+    return "run" if role is None or role.phase is None else role.phase

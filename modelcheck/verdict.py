@@ -127,13 +127,15 @@ class Trace:
 @dataclass(frozen=True, slots=True)
 class Actor:
     """A context of a schedule. `name` is its routine, numbered where several run it (`Read 2`); `kind` is `thread`,
-    `dpc` or `isr`; `start` what was open when it started, its level first, as in a `Trace`."""
+    `dpc` or `isr`; `start` what was open when it started, its level first, as in a `Trace`. `within`: the actor in whose
+    call-out it runs, which came back into the driver, by index; -1 for none."""
 
     name: str
     routine: str
     kind: str
     processor: int
     start: tuple[Choice, ...] = ()
+    within: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +144,8 @@ class Turn:
 
     `event` is "" for a step that goes through to the end of its statement, whatever it acquires on the way; `waits` for
     one that goes only as far as an acquisition of `lock` in `mode` ("" or `shared`), or a wait for the event `lock`, and
-    stands before it (a writer that cannot take the lock has come to wait then); a later turn goes on from there. `stands`:
-    nothing is done, the statement of the step is the context's next (R03). The step tells the state of that context
+    stands before it (a writer that cannot take the lock has come to wait then); a later turn goes on from there. `calls`: as far as a call-out that may come back into the driver with
+    the role `lock`; an actor `within` this one starts there. `stands`: nothing is done, the statement of the step is the context's next (R03). The step tells the state of that context
     after the turn.
     """
 

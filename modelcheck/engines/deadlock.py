@@ -21,7 +21,6 @@ from modelcheck.ir import Root
 from modelcheck.lower import Lowered
 from modelcheck.mutual.cycles import Link, formula, link_name
 from modelcheck.mutual.nesting import Nesting
-from modelcheck.mutual.order import signaller
 from modelcheck.mutual.overlap import LOAD
 from modelcheck.mutual.positions import EXCLUSIVE, SHARED, Position, facts, lock_of
 from modelcheck.mutual.questions import Place, Question, Questions
@@ -84,7 +83,7 @@ class Deadlock:
         self.limits = limits
         self.confirm = confirm
         found, self.cases = facts(analysis.base, lowered.roots, arrivals)
-        self.situation = Situation(analysis.base, lowered.roots, found)
+        self.situation = Situation(analysis.base, lowered, found)
         self.facts = found
         self.roots = lowered.roots
         self.findings: dict[int, Finding] = {}
@@ -95,6 +94,7 @@ class Deadlock:
             for obligation in position.obligations:
                 self.by_obligation.setdefault(obligation, []).append(number)
         self._components: dict[int, _Component] = {}
+        self._pending: set[int] = set()
         self._nesting: _Strict | None = None
 
     def run(self, strict: bool) -> None:
@@ -105,6 +105,26 @@ class Deadlock:
                 finding = self._decide(number, obligation.code)
                 if finding is not None:
                     self.findings[number] = finding
+        self._settle()
+
+    def _settle(self) -> None:
+        """Takes back what rests on something that was not proved after all."""
+        again = True
+        while again:
+            again = False
+            for number, finding in sorted(self.findings.items()):
+                if self.lowered.obligations[number].code is not Property.D03 or not isinstance(
+                    finding, Ranked | Excluded
+                ):
+                    continue
+                positions = self.by_obligation.get(number)
+                outlook = self.situation.outlook(positions) if positions else ""
+                for need in sorted(() if isinstance(outlook, str) else outlook.needs):
+                    if not isinstance(self._needed(need), Ranked | Excluded):
+                        other = self.lowered.obligations[need]
+                        self.findings[number] = Open(f"who sets it may not come to it: {other.id}")
+                        again = True
+                        break
 
     # ---- one obligation ----
 
@@ -226,19 +246,42 @@ class Deadlock:
         setting = [root for root, signals in enumerate(self.facts.signals) if event in signals]
         waiting = sorted({self.facts.positions[p].root for p in positions})
         able = [s for s in setting if any(self.situation.overlap.meet(s, w) for w in waiting)]
-        if not able:
-            return Open(f"{event} is only set at another time") if setting else self._never_set(positions, event)
+        if not setting:
+            return self._never_set(positions, event)
         blocked = self._all_blocked(positions, event, able)
         if blocked is not None:
             return blocked
-        setter = signaller(event, self.facts, self.situation.overlap)
-        if setter is None or not self._really_sets(setter, event):
-            return Open(f"no routine that can run while {event} is waited for is known to set it")
+        outlook = self.situation.outlook(positions)
+        if isinstance(outlook, str):
+            return Open(outlook)
+        if outlook.root < 0:
+            return Ranked(True)
+        if not self._really_sets(outlook.root, event):
+            return Open(f"no run of {self.roots[outlook.root].routine} is known that sets {event}")
+        for need in sorted(outlook.needs):
+            if need != number and not isinstance(self._needed(need), Ranked | Excluded):
+                other = self.lowered.obligations[need]
+                return Open(f"{self.roots[outlook.root].routine}, which sets {event}, may not come to it: {other.id}")
         components = self._cyclic(positions)
         if not components:
             return Ranked(True)
         found = self._rings(number, components, positions, direct=False)
         return found if isinstance(found, Excluded) else Open(f"{event} may be set by nobody who can go on")
+
+    def _needed(self, number: int) -> Finding | None:
+        """What is found about another obligation; one that is being decided, or is about the strict order, does not
+        matter."""
+        code = self.lowered.obligations[number].code
+        if code is Property.D04 or number in self._pending:
+            return Ranked(True)
+        if number not in self.findings:
+            self._pending.add(number)
+            finding = self._decide(number, code)
+            self._pending.discard(number)
+            if finding is None or self._pending:
+                return finding
+            self.findings[number] = finding
+        return self.findings[number]
 
     def _never_set(self, positions: list[int], event: str) -> Finding:
         for number in positions:
@@ -614,7 +657,7 @@ class _Shown:
 
     def _change(self, stand: int, **changes: int) -> None:
         at = self.index[stand]
-        self.members[at] = replace(self.members[at], **changes)
+        self.members[at] = replace(self.members[at], **changes)  # type: ignore[arg-type]
 
     def _waits(self, ring: list[int]) -> list[tuple[int, str, str, tuple[int, ...]]]:
         """Who waits for whom."""

@@ -15,7 +15,7 @@ from modelcheck.evidence.conditions import ArrivalQuery, FormulaQuery, Impossibl
 from modelcheck.lower import Lowered
 from modelcheck.mutual.cycles import disjunction, formula, link_name
 from modelcheck.mutual.nesting import Nesting
-from modelcheck.mutual.order import Node, signaller
+from modelcheck.mutual.order import Node
 from modelcheck.mutual.positions import EXCLUSIVE, Arrival, Case, Position
 from modelcheck.mutual.questions import Question
 from modelcheck.mutual.rings import Rings
@@ -49,7 +49,7 @@ def conditions(grounds: Grounds, obligations: Sequence[int], pool: Pool) -> None
     if any(grounds.situation.facts.tainted):
         pool.add(Impossible("a routine calls what no model knows"), -1)
     for number in sorted(obligations):
-        for query in _Proof(grounds, number).queries():
+        for query in _Proof(grounds, number, frozenset(obligations)).queries():
             pool.add(query, number)
 
 
@@ -70,8 +70,9 @@ def _ranks(situation: Situation) -> FormulaQuery:
 class _Proof:
     """What one obligation needs."""
 
-    def __init__(self, grounds: Grounds, number: int) -> None:
+    def __init__(self, grounds: Grounds, number: int, claims: frozenset[int]) -> None:
         self.grounds = grounds
+        self.claims = claims
         self.situation = grounds.situation
         self.number = number
         self.obligation = grounds.lowered.obligations[number]
@@ -154,9 +155,15 @@ class _Proof:
         event = self.obligation.subject
         if event in self.grounds.lowered.ledger.handed or not self.positions:
             return []
-        if signaller(event, self.situation.facts, self.situation.overlap) is None:
-            return [Impossible(f"nobody who can run meanwhile sets {event}")]
-        return self._rings(self._cyclic(), direct=False)
+        outlook = self.situation.outlook(self.positions)
+        if isinstance(outlook, str):
+            return [Impossible(outlook)]
+        if outlook.root < 0:
+            return []
+        strict = {n for n in outlook.needs if self.grounds.lowered.obligations[n].code is Property.D04}
+        missing = outlook.needs - strict - self.claims
+        found: list[Query] = [Impossible(f"who sets {event} may not come to it")] if missing else []
+        return found + self._rings(self._cyclic(), direct=False)
 
     def _nested(self) -> list[Query]:
         if not self.grounds._nesting:

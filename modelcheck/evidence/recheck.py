@@ -136,7 +136,7 @@ def _meetings(
     if set(base.roots) != set(lowered.roots):
         raise Malformed("the invariant of all routines leaves some out")
     single = frozenset(n for n in claimed if lowered.obligations[n].code not in MUTUAL)
-    grounds = Grounds(lowered, Situation(base, lowered.roots, facts_), cases, never, single, exact)
+    grounds = Grounds(lowered, Situation(base, lowered, facts_), cases, never, single, exact)
     meeting_conditions(grounds, [n for n in claimed if lowered.obligations[n].code in MUTUAL], pool)
 
 

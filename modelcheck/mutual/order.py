@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from modelcheck.ir import Root
-from modelcheck.mutual.overlap import Overlap, takes_over
+from modelcheck.lower import every_graph
+from modelcheck.mutual.overlap import LOAD, UNLOAD, Overlap, takes_over
 from modelcheck.mutual.positions import EXCLUSIVE, MAY_BE_FREE, SHARED, WAITING, Facts, Position
+from modelcheck.mutual.ways import leading_to, signals
 
 Node: TypeAlias = tuple[object, ...]
 """("lock", name, mode), ("event", name), ("role", name, meeting) or ("cover", level, kind, meeting)."""
@@ -172,11 +174,11 @@ class _Builder:
         """An event comes after all that the one who sets it may wait for: of those who do, one that waits for least."""
         events = {p.wanted for p in self.facts.positions if p.sort == "event"}
         for event in sorted(events):
-            root = signaller(event, self.facts, self.overlap)
+            root = signaller(event, self.facts, self.roots, self.overlap)
             if root is not None:
                 self.order.edges.setdefault(("event", event), {})
                 for number, position in enumerate(self.facts.positions):
-                    if position.root == root:
+                    if position.root == root and comes_before(position, event, self.roots):
                         for target in self.targets(position):
                             self.order.edge(("event", event), target)
                             self.order.waits.setdefault((("event", event), target), []).append(number)
@@ -203,15 +205,29 @@ class _Builder:
                         self.order.waits.setdefault((("role", role), target), []).append(number)
 
 
-def signaller(event: str, facts: Facts, overlap: Overlap) -> int | None:
-    """The root that is taken to set an event: one that can be there whenever it is waited for, and waits for least."""
+def comes_before(position: Position, event: str, roots: list[Root]) -> bool:
+    """Whether a context at the position may set the event later."""
+    graph = every_graph([r.graph for r in roots])[position.site.graph]
+    leading = leading_to(roots[position.root].graph, signals(event, True)).get(graph, set())
+    return graph.edges[position.site.edge].source in leading
+
+
+def signaller(event: str, facts: Facts, roots: list[Root], overlap: Overlap) -> int | None:
+    """The root that is taken to set an event: one that can be there whenever it is waited for, of which there is any
+    number if possible, and that waits for least."""
     waiting = {p.root for p in facts.positions if p.sort == "event" and p.wanted == event}
     able = [
         root
-        for root, signals in enumerate(facts.signals)
-        if event in signals and all(overlap.meet(root, other) for other in waiting)
+        for root, sets in enumerate(facts.signals)
+        if event in sets
+        and roots[root].phase not in (LOAD, UNLOAD)
+        and all(overlap.meet(root, other) for other in waiting)
     ]
-    return min(able, key=lambda r: (len([p for p in facts.positions if p.root == r]), r), default=None)
+
+    def cost(root: int) -> tuple[bool, int, int]:
+        return not overlap.meet(root, root), sum(p.root == root for p in facts.positions), root
+
+    return min(able, key=cost, default=None)
 
 
 def components(edges: Mapping[Node, Iterable[Node]]) -> dict[Node, int]:

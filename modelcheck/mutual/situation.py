@@ -10,9 +10,9 @@ from typing import TypeAlias
 from modelcheck import ir
 from modelcheck.invariant import Invariant
 from modelcheck.ir import Cell, Edge, Graph, Root, Sort
-from modelcheck.lower import every_graph
-from modelcheck.mutual.order import Node, Order, build
-from modelcheck.mutual.overlap import START, Overlap
+from modelcheck.lower import Lowered, every_graph
+from modelcheck.mutual.order import Node, Order, build, comes_before, signaller
+from modelcheck.mutual.overlap import LOAD, START, UNLOAD, Overlap
 from modelcheck.mutual.positions import (
     EXCLUSIVE,
     MAY_BE_FREE,
@@ -24,22 +24,34 @@ from modelcheck.mutual.positions import (
     Holds,
     Position,
     Site,
-    instructions,
     lock_of,
 )
 from modelcheck.mutual.questions import Place, Question, Test
-from modelcheck.verdict import Trace
+from modelcheck.mutual.ways import come_to, signals, stopped_by
+from modelcheck.resolve import qualified
+from modelcheck.verdict import DISPATCH_LEVEL, Trace
 
 MAX_STATES = 64
 """Different states in which one stand is asked about."""
 
 
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """Who sets an event (-1: the one who waits has), and the obligations that have to be proved for him to come to
+    it."""
+
+    root: int
+    needs: frozenset[int]
+
+
 class Situation:
     """The facts of one driver, with what follows from them."""
 
-    def __init__(self, base: Invariant, roots: list[Root], facts: Facts) -> None:
+    def __init__(self, base: Invariant, lowered: Lowered, facts: Facts) -> None:
+        roots = lowered.roots
         self.base = base
         self.roots = roots
+        self.guards = {name: tuple(map(qualified, v.guards)) for name, v in lowered.program.variables.items()}
         self.facts = facts
         self.overlap = Overlap(roots)
         self.writers_first = frozenset(
@@ -82,7 +94,7 @@ class Situation:
         """The locations a root can come to while somebody else keeps a lock in that mode."""
         known = self._without.get((root, lock, how))
         if known is None:
-            known = self._without[root, lock, how] = _ways(self.roots[root].graph, lock, how)
+            known = self._without[root, lock, how] = come_to(self.roots[root].graph, stopped_by(lock, how))
         return known
 
     def kept_from(self, position: Position, lock: str, how: int) -> bool:
@@ -101,15 +113,40 @@ class Situation:
 
     def sets_without(self, root: int, event: str, lock: str, how: int) -> bool:
         """Whether a root may set an event while somebody else keeps a lock in that mode."""
-        for graph, locations in self.without(root, lock, how).items():
-            for edge in graph.edges:
-                if edge.operation is not None and edge.source in locations and not _stopped(edge, lock, how):
-                    for instruction in instructions(edge.operation.code):
-                        if isinstance(instruction, ir.Signal) and instruction.on:
-                            cell = edge.cells[instruction.register]
-                            if cell is not None and cell.name == f"event {event}":
-                                return True
-        return False
+        stops, does = stopped_by(lock, how), signals(event, True)
+        return any(
+            does(edge) and not stops(edge)
+            for graph, locations in self.without(root, lock, how).items()
+            for edge in graph.edges
+            if edge.operation is not None and edge.source in locations
+        )
+
+    def set_before(self, position: Position) -> bool:
+        """Whether whoever comes to the position has set what it waits for himself, and nobody clears it."""
+        event = position.wanted
+        if any(signals(event, False)(edge) for graph in self.graphs for edge in graph.edges):
+            return False
+        graph = self.graphs[position.site.graph]
+        reached = come_to(self.roots[position.root].graph, signals(event, True)).get(graph, set())
+        return graph.edges[position.site.edge].source not in reached
+
+    def outlook(self, positions: list[int]) -> Outlook | str:
+        """Who sets what is waited for at some positions, and what has to be proved of him; or why nobody is known."""
+        facts, event = self.facts, self.facts.positions[positions[0]].wanted
+        waiting = [p for p in (facts.positions[n] for n in positions) if not self.set_before(p)]
+        if not waiting:
+            return Outlook(-1, frozenset())
+        if any(self.roots[p.root].phase in (LOAD, UNLOAD) for p in waiting):
+            return f"what can set {event} while a driver loads or unloads is not looked at"
+        root = signaller(event, facts, self.roots, self.overlap)
+        if root is None:
+            return f"no routine that can run while {event} is waited for sets it"
+        if self.overlap.meet(root, root):
+            mine = [n for n, p in enumerate(facts.positions) if p.root == root and comes_before(p, event, self.roots)]
+            return Outlook(root, frozenset(o for n in mine for o in facts.positions[n].obligations))
+        if any(self.roots[p.root].kind != "thread" or p.irql >= DISPATCH_LEVEL for p in waiting):
+            return f"the only {self.roots[root].routine} may be kept from setting {event} by who waits for it"
+        return Outlook(root, frozenset(o for p in facts.positions for o in p.obligations))
 
     # ---- exact states ----
 
@@ -153,21 +190,38 @@ class Situation:
         count = 1
         for ways in locks:
             count *= len(ways)
-        values = [
-            [(c.name.removeprefix("var "), v) for v in range(c.low, c.high + 1)] for c in self.stable(candidates.root)
-        ]
-        for column in values:
-            count *= len(column)
+        cells = [*self.stable(candidates.root), *self._guarded(candidates.root)]
+        for cell in cells:
+            count *= cell.high - cell.low + 1
         if count > MAX_STATES:
-            values = []
-        return [(held, chosen) for held in itertools.product(*locks) for chosen in itertools.product(*values)]
+            cells = []
+        found: list[State] = []
+        for held in itertools.product(*locks):
+            keeps = {lock for lock, how in held if how}
+            values = [
+                [(name, v) for v in range(c.low, c.high + 1)]
+                for c in cells
+                if not self.guards[name := c.name.removeprefix("var ")] or keeps & set(self.guards[name])
+            ]
+            found += [(held, chosen) for chosen in itertools.product(*values)]
+        return found
+
+    def _guarded(self, root: Root) -> list[Cell]:
+        """Shared variables the root reads that have a guard: while it is held they do not change."""
+        stable = self.stable(root)
+        read = _shared(root, lambda e: e.operation.reads if e.operation else ())
+        return [c for c in read if c not in stable and self.guards[c.name.removeprefix("var ")]]
 
     def stable(self, root: Root) -> list[Cell]:
-        """Shared variables the root reads that nothing writes once devices have started."""
+        """Shared variables without a guard that the root reads and nothing writes once devices have started."""
         if self._stable is None:
             written = {cell.name for r in self.roots if r.phase >= START for cell in _shared(r, really_written)}
             self._stable = {
-                r: [c for c in _shared(r, lambda e: e.operation.reads if e.operation else ()) if c.name not in written]
+                r: [
+                    c
+                    for c in _shared(r, lambda e: e.operation.reads if e.operation else ())
+                    if c.name not in written and not self.guards[c.name.removeprefix("var ")]
+                ]
                 for r in self.roots
             }
         return self._stable[root]
@@ -201,49 +255,6 @@ class Situation:
             if position.root == number and position.irql == at and dict(position.held).get(lock, 0) & mode:
                 found.append((position.site, dict(position.held)))
         return tuple(dict.fromkeys(site for site, _ in found)), _together([here for _, here in found])
-
-
-def _stopped(edge: Edge, lock: str, how: int) -> bool:
-    """Whether an edge acquires the lock in a way that another's hold of it keeps from going through."""
-    assert edge.operation is not None
-    for instruction in instructions(edge.operation.code):
-        if isinstance(instruction, ir.Take) and instruction.result is None and instruction.slot is not None:
-            cell = edge.cells[instruction.register]
-            if cell is not None and lock_of(cell) == lock and (how == EXCLUSIVE or not instruction.shared):
-                return True
-    return False
-
-
-def _ways(start: Graph, lock: str, how: int) -> dict[Graph, set[int]]:
-    """The locations come to from the start of a graph over edges that are not stopped, calls entered and left."""
-    entered: dict[Graph, set[int]] = {start: {start.entry}}
-    through: set[Graph] = set()
-    changed = True
-    while changed:
-        changed = False
-        for graph, locations in list(entered.items()):
-            pending = list(locations)
-            leaving: dict[int, list[Edge]] = {}
-            for edge in graph.edges:
-                leaving.setdefault(edge.source, []).append(edge)
-            while pending:
-                for edge in leaving.get(pending.pop(), ()):
-                    if edge.callee is not None:
-                        if edge.callee not in entered:
-                            entered[edge.callee] = {edge.callee.entry}
-                            changed = True
-                        if edge.callee not in through:
-                            continue
-                    elif _stopped(edge, lock, how):
-                        continue
-                    if edge.target not in locations:
-                        locations.add(edge.target)
-                        pending.append(edge.target)
-                        changed = True
-            if graph.exit in locations and graph not in through:
-                through.add(graph)
-                changed = True
-    return entered
 
 
 def _shared(root: Root, registers: Callable[[Edge], Iterable[int]]) -> list[Cell]:

@@ -5,7 +5,6 @@ Nothing is green by default: a file that was not read, not decided or that asks 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -96,12 +95,19 @@ def word(verdict: Verdict) -> str:
 
 
 def tally(results: Iterable[Result]) -> Tally:
-    counts: Counter[str] = Counter()
+    proved = violated = unknown = unreachable = 0
     for result in results:
-        counts[word(result.verdict)] += 1
-        if isinstance(result.verdict, Proved) and result.verdict.unreachable:
-            counts["unreachable"] += 1
-    return Tally(counts["proved"], counts["violated"], counts["unknown"], counts["unreachable"])
+        match result.verdict:
+            case Proved():
+                proved += 1
+                unreachable += result.verdict.unreachable
+            case Violated():
+                violated += 1
+            case Undecided():
+                unknown += 1
+            case _:
+                assert_never(result.verdict)
+    return Tally(proved, violated, unknown, unreachable)
 
 
 def not_replayed(report: Report) -> tuple[Result, ...]:

@@ -43,7 +43,8 @@ def level_name(level: int) -> str:
 
 def clean(text: str) -> str:
     """One line without control characters: a model cannot move the cursor of whoever reads the report."""
-    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+    line = " ".join(text.split())
+    return line if line.isprintable() else "".join(c if c.isprintable() else "?" for c in line)
 
 
 def start_words(choice: Choice) -> str:

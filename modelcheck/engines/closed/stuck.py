@@ -13,7 +13,7 @@ from modelcheck import ir
 from modelcheck.engines.closed.local import ENDED, RUNNING, WAITING, Need, shared_mode
 from modelcheck.engines.closed.search import COMMON, FIRST, STACKS, Search, State, components
 from modelcheck.lower import every_graph
-from modelcheck.verdict import Property, Wait
+from modelcheck.verdict import DISPATCH_LEVEL, Property, Wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,9 +226,15 @@ class _Reasons:
                 yield number
 
     def _lies_below(self, other: int, index: int) -> bool:
-        """Whether a holder is kept from its processor, which is that of the context too."""
-        same = self.search.processor[other] == self.search.processor[index]
-        return same and other in self.blockers and self._reaches(other, index)
+        """Whether a context has interrupted the holder, or displaced it."""
+        search, state = self.search, self.state
+        if search.processor[other] != search.processor[index] or other not in self.stuck or other == index:
+            return False
+        if search.is_thread[index]:
+            level = search.engines[index].level[state[FIRST + index]]
+            return search.is_thread[other] and level >= DISPATCH_LEVEL
+        stack = search.stacks[state[STACKS]][search.processor[index]]
+        return search.is_thread[other] or stack.index(other) < stack.index(index)
 
     def _wait(self, index: int, kept: set[int]) -> Wait:
         search = self.search

@@ -1,0 +1,97 @@
+"""Which places of a root can be come to, or left for what: walks over its graphs, calls entered and left.
+
+Where a call came from is not kept apart, so a walk finds too much rather than too little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from modelcheck import ir
+from modelcheck.ir import Edge, Graph
+from modelcheck.lower import every_graph
+from modelcheck.mutual.positions import EXCLUSIVE, instructions, lock_of
+
+
+def come_to(start: Graph, stops: Callable[[Edge], bool]) -> dict[Graph, set[int]]:
+    """The locations come to from the start of a graph over edges that are not stopped."""
+    entered: dict[Graph, set[int]] = {start: {start.entry}}
+    through: set[Graph] = set()
+    changed = True
+    while changed:
+        changed = False
+        for graph, locations in list(entered.items()):
+            pending = list(locations)
+            leaving: dict[int, list[Edge]] = {}
+            for edge in graph.edges:
+                leaving.setdefault(edge.source, []).append(edge)
+            while pending:
+                for edge in leaving.get(pending.pop(), ()):
+                    if edge.callee is not None:
+                        if edge.callee not in entered:
+                            entered[edge.callee] = {edge.callee.entry}
+                            changed = True
+                        if edge.callee not in through:
+                            continue
+                    elif stops(edge):
+                        continue
+                    if edge.target not in locations:
+                        locations.add(edge.target)
+                        pending.append(edge.target)
+                        changed = True
+            if graph.exit in locations and graph not in through:
+                through.add(graph)
+                changed = True
+    return entered
+
+
+def leading_to(start: Graph, wanted: Callable[[Edge], bool]) -> dict[Graph, set[int]]:
+    """The locations from which one of the edges may still be taken."""
+    graphs = every_graph([start])
+    found: dict[Graph, set[int]] = {graph: set() for graph in graphs}
+    changed = True
+    while changed:
+        changed = False
+        for graph in graphs:
+            for edge in reversed(graph.edges):
+                leads = edge.target in found[graph]
+                if edge.callee is not None:
+                    if leads and edge.callee.exit not in found[edge.callee]:
+                        found[edge.callee].add(edge.callee.exit)
+                        changed = True
+                    leads = leads or edge.callee.entry in found[edge.callee]
+                elif wanted(edge):
+                    leads = True
+                if leads and edge.source not in found[graph]:
+                    found[graph].add(edge.source)
+                    changed = True
+    return found
+
+
+def stopped_by(lock: str, how: int) -> Callable[[Edge], bool]:
+    """Whether an edge acquires the lock in a way that another's hold of it keeps from going through."""
+
+    def stops(edge: Edge) -> bool:
+        assert edge.operation is not None
+        for instruction in instructions(edge.operation.code):
+            if isinstance(instruction, ir.Take) and instruction.result is None and instruction.slot is not None:
+                cell = edge.cells[instruction.register]
+                if cell is not None and lock_of(cell) == lock and (how == EXCLUSIVE or not instruction.shared):
+                    return True
+        return False
+
+    return stops
+
+
+def signals(event: str, on: bool) -> Callable[[Edge], bool]:
+    """Whether an edge sets, or clears, an event."""
+
+    def does(edge: Edge) -> bool:
+        for instruction in instructions(edge.operation.code) if edge.operation is not None else ():
+            if isinstance(instruction, ir.Signal) and instruction.on is on:
+                cell = edge.cells[instruction.register]
+                if cell is not None and cell.name == f"event {event}":
+                    return True
+        return False
+
+    return does

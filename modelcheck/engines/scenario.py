@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from modelcheck.engines.closed.schedules import race, schedule
+from modelcheck.engines.closed.schedules import opening, race, schedule
 from modelcheck.engines.closed.search import Explored, Search, explore
 from modelcheck.engines.closed.stuck import Deadlock, deadlocks
 from modelcheck.lower import every_graph
@@ -76,6 +76,8 @@ def _decision(search: Search, number: int, stuck: dict[int, Deadlock], reached: 
             return Broken(race(search, *found.races[index]))
     if number in found.broken:
         state, index, path = found.broken[number]
+        if state is None:
+            return Broken(opening(search, number, index, path))
         return Broken(schedule(search, state, (index, path)))
     if number in stuck:
         deadlock = stuck[number]

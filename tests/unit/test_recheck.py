@@ -41,6 +41,38 @@ routine Read(Irp) as DRIVER_DISPATCH {
     if (size > 5) { KeReleaseSpinLock(&A, old); }
 }
 """
+TWO = """driver two;
+import wdm;
+lock A : KSPIN_LOCK initialised;
+lock B : KSPIN_LOCK initialised;
+var rising : bool = true;
+data Count;
+routine AddDevice() as DRIVER_ADD_DEVICE { rising = *; }
+routine Read(Irp) as DRIVER_DISPATCH {
+    KIRQL old;
+    if (rising) {
+        KeAcquireSpinLock(&A, &old);
+        KeAcquireSpinLockAtDpcLevel(&B);
+        write Count;
+        KeReleaseSpinLockFromDpcLevel(&B);
+        KeReleaseSpinLock(&A, old);
+    }
+}
+routine OnDpc() as KDEFERRED_ROUTINE {
+    if (!rising) {
+        KeAcquireSpinLockAtDpcLevel(&B);
+        KeAcquireSpinLockAtDpcLevel(&A);
+        write Count;
+        KeReleaseSpinLockFromDpcLevel(&A);
+        KeReleaseSpinLockFromDpcLevel(&B);
+    }
+}
+"""
+"""Two orders that never meet, which only exact states show."""
+CROSSED = TWO.replace("if (rising)", "if (*)")
+RANKED = TWO.replace("(!rising)", "(*)").replace("AtDpcLevel(&B);\n        KeAcquire", "AtDpcLevel(&B);\n        //")
+RANKED = RANKED.replace("        KeReleaseSpinLockFromDpcLevel(&A);\n", "").replace("        write Count;\n", "")
+"""One order: ranks alone suffice."""
 BROKEN = MODEL.replace("if (got) { KeReleaseSpinLock(&A, old); }", "")
 
 
@@ -65,7 +97,11 @@ def change(proofs: Path, edit: Callable[[dict[str, Any]], None]) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
-@pytest.mark.parametrize("text", [MODEL, WIDE, BROKEN], ids=["tables", "formulas", "with a violation"])
+@pytest.mark.parametrize(
+    "text",
+    [MODEL, WIDE, BROKEN, TWO, CROSSED, RANKED],
+    ids=["tables", "formulas", "with a violation", "several contexts", "with a deadlock", "ranks"],
+)
 def test_what_was_proved_holds_in_another_solver(text: str, tmp_path: Path) -> None:
     """Every query of a fresh certificate is unsat in cvc5."""
     (result,) = recheck(prove(tmp_path, text))
@@ -201,3 +237,151 @@ def test_an_invariant_about_an_obligation_that_no_root_meets_is_refused(tmp_path
     pool = Pool()
     conditions(analysis.invariants[-1], 0, lowered.roots, pool)
     assert any(isinstance(query, Impossible) for query in pool.queries)
+
+
+# ---- what several contexts can break ----
+
+
+def test_a_deadlock_cannot_be_claimed_away(tmp_path: Path) -> None:
+    """The queries that the claim calls for are not those of the script."""
+
+    def claim(content: dict[str, Any]) -> None:
+        for entry in content["obligations"]:
+            entry["verdict"] = "proved"
+
+    proofs = prove(tmp_path, CROSSED)
+    change(proofs, claim)
+    assert recheck(proofs)[0].problem != ""
+
+
+def test_proofs_about_several_contexts_need_their_grounds(tmp_path: Path) -> None:
+    """Without positions, order and cycles nothing is proved of them."""
+    proofs = prove(tmp_path, RANKED)
+    change(proofs, lambda content: content.pop("meetings"))
+    assert "nothing proves" in recheck(proofs)[0].problem
+
+
+def _first_arrivals(meetings: dict[str, Any]) -> Any:
+    return next(case for case in meetings["arrivals"] if case)
+
+
+def _no_arrivals(meetings: dict[str, Any]) -> None:
+    _first_arrivals(meetings).clear()
+
+
+def _free_on_arrival(meetings: dict[str, Any]) -> None:
+    """What may be held there is called free."""
+    for case in meetings["arrivals"]:
+        for _, values in case:
+            for number, allowed in enumerate(values):
+                if allowed is not None and len(allowed) == 1 and allowed[0] > 1:
+                    values[number] = [0]
+
+
+def _one_arrival_more(meetings: dict[str, Any]) -> None:
+    meetings["arrivals"].append(_first_arrivals(meetings))
+
+
+def _one_case_less(meetings: dict[str, Any]) -> None:
+    meetings["arrivals"].pop()
+
+
+def _another_base(meetings: dict[str, Any]) -> None:
+    meetings["base"] += 1
+
+
+def _no_base(meetings: dict[str, Any]) -> None:
+    del meetings["base"]
+
+
+def _never_met(meetings: dict[str, Any]) -> None:
+    """States that a run comes to are called unreachable."""
+    for asked in meetings["rounds"]:
+        assert not all(asked["never"])
+        asked["never"] = [True] * len(asked["never"])
+
+
+def _may_be_met(meetings: dict[str, Any]) -> None:
+    for asked in meetings["rounds"]:
+        asked["never"] = [False] * len(asked["never"])
+
+
+def _no_invariants(meetings: dict[str, Any]) -> None:
+    for asked in meetings["rounds"]:
+        asked["invariants"] = []
+
+
+def _another_question(meetings: dict[str, Any]) -> None:
+    """The invariant is asked to show another state than it was made for."""
+    for asked in meetings["rounds"]:
+        for question in asked["questions"]:
+            for test in question["tests"]:
+                if test[0][-1].startswith("var "):
+                    test[1] = 1 - test[1]
+
+
+def _no_questions(meetings: dict[str, Any]) -> None:
+    meetings["rounds"] = []
+
+
+def _roughly(meetings: dict[str, Any]) -> None:
+    """The cycle is said to be impossible without a look at exact states."""
+    assert meetings["exact"]
+    meetings["exact"] = []
+
+
+def _strictly(meetings: dict[str, Any]) -> None:
+    meetings["strict"] = True
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        _no_arrivals,
+        _free_on_arrival,
+        _one_arrival_more,
+        _one_case_less,
+        _another_base,
+        _no_base,
+        _never_met,
+        _may_be_met,
+        _no_invariants,
+        _another_question,
+        _no_questions,
+        _roughly,
+        _strictly,
+    ],
+    ids=lambda edit: edit.__name__.strip("_"),
+)
+def test_changed_grounds_are_refused(edit: Callable[[dict[str, Any]], None], tmp_path: Path) -> None:
+    """Whatever is changed in what the proofs about several contexts rest on."""
+    proofs = prove(tmp_path, TWO)
+    change(proofs, lambda content: edit(content["meetings"]))
+    assert recheck(proofs)[0].problem != ""
+
+
+WAITING = """driver waiting;
+import wdm;
+event Done;
+var ready : bool = false;
+routine Create(Irp) as DRIVER_DISPATCH(IRP_MJ_CREATE) {
+    KeWaitForSingleObject(&Done, Executive, KernelMode, FALSE, NULL);
+}
+routine OnDpc() as KDEFERRED_ROUTINE {
+    if (ready) { KeSetEvent(&Done, 0, FALSE); }
+}
+"""
+"""Nobody ever sets the event, though a routine seems to."""
+
+
+def test_a_signal_that_never_comes_cannot_be_claimed(tmp_path: Path) -> None:
+    """D03 is not proved by a routine that mentions the event."""
+    proofs = prove(tmp_path, WAITING)
+
+    def claim(content: dict[str, Any]) -> None:
+        for entry in content["obligations"]:
+            assert entry["code"] != "D03" or entry["verdict"] != "proved"
+            entry["verdict"] = "proved"
+
+    change(proofs, claim)
+    assert recheck(proofs)[0].problem != ""

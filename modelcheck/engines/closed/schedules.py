@@ -20,10 +20,14 @@ class Move:
     unseen: bool = False
 
 
-def schedule(
-    search: Search, state: State | None, last: tuple[int, Path] | None, waits: tuple[Wait, ...] = ()
-) -> Schedule:
-    """The way to a state (None: to the start), and on from there by `last`: a context and its steps."""
+def opening(search: Search, number: int, actor: int, path: Path) -> Schedule:
+    """The steps of a context at the very start that break an obligation."""
+    moves = [Move(actor, micro) for micro in path]
+    return _schedule(search, moves, search.found.opening[number], ())
+
+
+def schedule(search: Search, state: State, last: tuple[int, Path] | None, waits: tuple[Wait, ...] = ()) -> Schedule:
+    """The way to a state, and on from there by `last`: a context and its steps."""
     needed = {actor for wait in waits for actor in (wait.actor, *wait.by)} | ({last[0]} if last else set())
     moves, values = _moves(search, state, needed)
     if last is not None:
@@ -39,12 +43,10 @@ def race(search: Search, state: State, one: int, two: int) -> Schedule:
     return replace(made, turns=(*made.turns, *stands))
 
 
-def _moves(search: Search, state: State | None, needed: set[int]) -> tuple[list[Move], dict[str, int]]:
+def _moves(search: Search, state: State, needed: set[int]) -> tuple[list[Move], dict[str, int]]:
     """The steps on the way to a state, and what was open at its start. Contexts that did something only at the very
     start, unseen, take part where they are `needed`."""
     found, groups = search.found, list[list[Move]]()
-    if state is None:
-        return [], next(iter(found.values.values()), {})
     while (arrival := found.arrivals[state]).before is not None:
         groups.append([Move(arrival.actor, micro, n > 0) for n, micro in enumerate(arrival.path)])
         state = arrival.before

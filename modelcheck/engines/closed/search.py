@@ -72,6 +72,8 @@ class Explored:
     """For each first state what contexts did already, unseen."""
     values: dict[State, dict[str, int]] = field(default_factory=dict)
     """For each first state the open values of variables."""
+    opening: dict[int, dict[str, int]] = field(default_factory=dict)
+    """Those values for obligations that fail before the first state."""
     complete: str = ""
 
 
@@ -154,7 +156,10 @@ class Search:
                     continue
                 settled = self.settle(index, first)
                 alternatives.append(settled.stops)
+                known = set(self.found.broken)
                 self._note(None, index, settled.faults, settled.edges)
+                for number in self.found.broken.keys() - known:
+                    self.found.opening[number] = {cell.name: value for cell, value in values.items()}
             for ways in itertools.product(*alternatives):
                 self._first(common, ways, {cell.name: value for cell, value in values.items()})
 

@@ -332,7 +332,10 @@ class _Meetings:
         if checked.rejected:
             raise InternalError(f"Z3 rejects an invariant about what is held:\n{next(iter(checked.rejected.values()))}")
         self.pools.append(pool)
-        return frozenset(n for index in checked.unanswered for n in answers.invariants[index].obligations)
+        confirmed = {
+            n for i, made in enumerate(answers.invariants) if i not in checked.unanswered for n in made.obligations
+        }
+        return frozenset(answers.decisions.keys() - confirmed)
 
     def verdicts(self, numbers: list[int], others: Mapping[int, Verdict]) -> dict[int, Verdict]:
         """A verdict for each of these obligations; `others` are the verdicts about one context.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,9 +48,9 @@ class Reports:
     def wants_certificate(self) -> bool:
         return any(name == "sarif" for name, _ in self._wanted)
 
-    def wipe(self) -> None:
-        if self.progress:
-            self.progress.wipe()
+    def paused(self) -> AbstractContextManager[None]:
+        """While something is printed: the progress is not."""
+        return self.progress.paused() if self.progress else nullcontext()
 
     def add(self, outcome: Outcome) -> None:
         """One more file. Its text is printed at once."""

@@ -108,7 +108,8 @@ class Verification:
         self.gate = self._start([path for path, _ in files])
         for outcome in self._outcomes(self.gate, files):
             outcomes.append(outcome)
-            self.reports.add(outcome)
+            with self.reports.paused():
+                self.reports.add(outcome)
             self._write_proofs(outcome, files)
         self._say_how()
         return outcomes
@@ -167,16 +168,15 @@ class Verification:
         try:
             for (path, from_folder), answer in zip(files, run.answers(), strict=True):
                 outcome = answer.outcome
-                self.reports.wipe()
-                if answer.complaint:
-                    say(answer.complaint)
-                if from_folder and _declares_no_driver(outcome) and imported_by_another(path, files):
-                    outcome = Outcome(str(path), only_imported=True)
-                    if not self.quiet:
+                is_part = from_folder and _declares_no_driver(outcome) and imported_by_another(path, files)
+                with self.reports.paused():
+                    if answer.complaint:
+                        say(answer.complaint)
+                    if is_part and not self.quiet:
                         say(f"{path}: declares no driver; checked where it is imported")
-                elif outcome.rejected:
-                    show_rejected(outcome.rejected, self.settings["width"])
-                yield outcome
+                    elif outcome.rejected and not is_part:
+                        show_rejected(outcome.rejected, self.settings["width"])
+                yield Outcome(str(path), only_imported=True) if is_part else outcome
         finally:
             if run.progress:
                 run.progress.close()

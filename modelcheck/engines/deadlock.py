@@ -26,6 +26,7 @@ from modelcheck.mutual.positions import EXCLUSIVE, SHARED, Position, facts, lock
 from modelcheck.mutual.questions import Place, Question, Questions
 from modelcheck.mutual.rings import Rings
 from modelcheck.mutual.situation import Candidates, Exact, Situation, clash, go_together
+from modelcheck.source import Span
 from modelcheck.verdict import MUTUAL, Property, Schedule
 
 MAX_RINGS = 12
@@ -95,6 +96,7 @@ class Deadlock:
                 self.by_obligation.setdefault(obligation, []).append(number)
         self._components: dict[int, _Component] = {}
         self._pending: set[int] = set()
+        self._waiting: dict[Span, list[str]] | None = None
         self._nesting: _Strict | None = None
 
     def run(self, strict: bool) -> None:
@@ -172,7 +174,7 @@ class Deadlock:
             match decision:
                 case Broken(trace, root):
                     member = Member(root, trace, "waits", position.wanted, mode_of(position))
-                    return alone(self.lowered, member, [(0, "self", position.wanted, (0,))])
+                    return self.together([member], [(0, "self", position.wanted, (0,))])
                 case Open(reason):
                     return Open(f"whether it is held here already is not known: {reason}")
                 case _:
@@ -214,17 +216,14 @@ class Deadlock:
         for exact in states[0]:
             if exact.trace is None:
                 continue
-            made = schedule(
-                self.lowered,
-                [
-                    Member(leak.root, leak.trace, "ended", position.wanted, ""),
-                    Member(self.roots[position.root], exact.trace, "waits", position.wanted, mode_of(position)),
-                ],
-                [(1, "ended", position.wanted, (0,))],
-                first=-1 if self.situation.overlap.meet(self.roots.index(leak.root), position.root) else 0,
-            )
-            if made is not None:
-                return Deadlocked(made, (leak.root, self.roots[position.root]))
+            members = [
+                Member(leak.root, leak.trace, "ended", position.wanted, ""),
+                Member(self.roots[position.root], exact.trace, "waits", position.wanted, mode_of(position)),
+            ]
+            apart = not self.situation.overlap.meet(self.roots.index(leak.root), position.root)
+            found = self.together(members, [(1, "ended", position.wanted, (0,))], first=0 if apart else -1)
+            if isinstance(found, Deadlocked):
+                return found
         return Open(f"no run was found that waits for {position.wanted} after {leak.root.routine} ended with it")
 
     def _processor(self, number: int, positions: list[int]) -> Finding:
@@ -256,17 +255,17 @@ class Deadlock:
             return Open(outlook)
         if outlook.root < 0:
             return Ranked(True)
+        components = self._cyclic(positions)
+        found = self._rings(number, components, positions, direct=False) if components else None
+        if isinstance(found, Deadlocked | Open):
+            return found
         if not self._really_sets(outlook.root, event):
             return Open(f"no run of {self.roots[outlook.root].routine} is known that sets {event}")
         for need in sorted(outlook.needs):
             if need != number and not isinstance(self._needed(need), Ranked | Excluded):
                 other = self.lowered.obligations[need]
                 return Open(f"{self.roots[outlook.root].routine}, which sets {event}, may not come to it: {other.id}")
-        components = self._cyclic(positions)
-        if not components:
-            return Ranked(True)
-        found = self._rings(number, components, positions, direct=False)
-        return found if isinstance(found, Excluded) else Open(f"{event} may be set by nobody who can go on")
+        return found or Ranked(True)
 
     def _needed(self, number: int) -> Finding | None:
         """What is found about another obligation; one that is being decided, or is about the strict order, does not
@@ -290,17 +289,20 @@ class Deadlock:
                 if exact.trace is not None:
                     root = self.roots[position.root]
                     member = Member(root, exact.trace, "waits", event, "")
-                    return alone(self.lowered, member, [(0, "event", event, ())])
+                    return self.together([member], [(0, "event", event, ())])
         return Open(f"nobody sets {event}, and no run was found that waits for it")
 
     def _really_sets(self, root: int, event: str) -> bool:
         """Whether a run of the root is known that sets the event."""
-        graphs = self.situation.graphs
-        places = tuple(Place(graphs[s.graph], s.edge, s.index) for s in self.facts.signals[root][event])
-        question = Question(self.roots[root], places, ())
+        question = self._setting(root, event)
         self._ask([question] if question not in self.known else [])
         found = self.known[question]
         return found is not None and found.trace is not None
+
+    def _setting(self, root: int, event: str) -> Question:
+        graphs = self.situation.graphs
+        places = tuple(Place(graphs[s.graph], s.edge, s.index) for s in self.facts.signals[root][event])
+        return Question(self.roots[root], places, ())
 
     def _all_blocked(self, positions: list[int], event: str, able: list[int]) -> Finding | None:
         """Everybody who sets the event needs a lock that is held while it is waited for."""
@@ -318,8 +320,9 @@ class Deadlock:
                         return found
         return None
 
-    def all_need(self, position: Position, kept: dict[str, int]) -> bool:
-        """Whether everybody who sets what a position waits for must first acquire a lock that is kept."""
+    def all_need(self, position: Position, kept: dict[str, int], unset: Sequence[str] = ()) -> bool:
+        """Whether everybody who sets what a position waits for must first acquire a lock that is kept, or wait for an
+        event that is not set."""
         event = position.wanted
         able = [
             root
@@ -327,7 +330,9 @@ class Deadlock:
             if event in signals and self.situation.overlap.meet(root, position.root)
         ]
         return event not in self.lowered.ledger.handed and all(
-            any(not self.situation.sets_without(s, event, lock, how) for lock, how in kept.items()) for s in able
+            any(not self.situation.sets_without(s, event, lock, how) for lock, how in kept.items())
+            or any(not self.situation.sets_before(s, event, other) for other in unset)
+            for s in able
         )
 
     def _blocked(
@@ -343,10 +348,10 @@ class Deadlock:
                         continue
                     setter = Member(self.roots[other.root], state.trace, "waits", other.wanted, mode_of(other))
                     waits = [(0, "event", event, (1,)), (1, "held", other.wanted, (0,))]
-                    made = schedule(self.lowered, [waiter, setter], waits, first=loading([waiter, setter]))
-                    if made is not None:
-                        return Deadlocked(made, (root, self.roots[other.root]))
-        return alone(self.lowered, waiter, [(0, "event", event, ())])
+                    found = self.together([waiter, setter], waits)
+                    if isinstance(found, Deadlocked):
+                        return found
+        return self.together([waiter], [(0, "event", event, ())])
 
     # ---- the strict order ----
 
@@ -378,9 +383,9 @@ class Deadlock:
                         Member(root, trace, "stands", data, "")
                         for root, trace in zip(roots, (one.trace, other.trace), strict=True)
                     ]
-                    made = schedule(self.lowered, members, [], first=loading(members))
-                    if made is not None:
-                        return Deadlocked(made, roots)
+                    found = self.together(members, [])
+                    if isinstance(found, Deadlocked):
+                        return found
                 doubt = True
         if doubt:
             return Open("no run was found in which two contexts come to it at once")
@@ -400,6 +405,54 @@ class Deadlock:
             excluded.append(finding)
         by = tuple(dict.fromkeys(word for finding in excluded for word in finding.by))
         return Excluded(excluded[0].component, by, any(finding.exact for finding in excluded))
+
+    # ---- schedules ----
+
+    def together(
+        self, members: list[Member], waits: Sequence[tuple[int, str, str, tuple[int, ...]]], first: int = -1
+    ) -> Deadlocked | Open:
+        """The members' runs as one, with those who set the events that are waited for on the way."""
+        members = list(members)
+        for number, member in enumerate(list(members)):
+            last = len(member.trace.steps) - 1
+            for at, step in enumerate(member.trace.steps):
+                for event in self._awaited(step.span):
+                    if at == last and member.kind == "waits" and member.subject == event:
+                        continue
+                    setter = self._setter(event)
+                    if setter is None:
+                        return Open(f"no run was found in which {event} is set before it is waited for")
+                    members[number] = replace(members[number], gates=(*members[number].gates, (at, len(members))))
+                    members.append(setter)
+        made = schedule(self.lowered, members, waits, loading(members) if first < 0 else first)
+        if made is None:
+            return Open("no order of the steps was found that leads to it")
+        return Deadlocked(made, tuple(member.root for member in members))
+
+    def _awaited(self, span: Span) -> list[str]:
+        """Events that the statement at a place may wait for."""
+        if self._waiting is None:
+            self._waiting = {}
+            for position in self.facts.positions:
+                if position.sort == "event":
+                    place = self.situation.graphs[position.site.graph].edges[position.site.edge].span
+                    found = self._waiting.setdefault(place, [])
+                    if position.wanted not in found:
+                        found.append(position.wanted)
+        return self._waiting.get(span, [])
+
+    def _setter(self, event: str) -> Member | None:
+        """A run of somebody who sets an event without waiting for one."""
+        if event in self.lowered.ledger.handed:
+            return None
+        for root, places in enumerate(self.facts.signals):
+            if event in places and self._really_sets(root, event):
+                found = self.known[self._setting(root, event)]
+                assert found is not None
+                assert found.trace is not None
+                if not any(self._awaited(step.span) for step in found.trace.steps):
+                    return Member(self.roots[root], found.trace, "held", "", "")
+        return None
 
     # ---- exact states ----
 
@@ -449,13 +502,6 @@ class Deadlock:
         return inner, inner.decisions
 
 
-def alone(lowered: Lowered, member: Member, waits: list[tuple[int, str, str, tuple[int, ...]]]) -> Finding:
-    """What one context does by itself."""
-    made = schedule(lowered, [member], waits)
-    assert made is not None
-    return Deadlocked(made, (member.root,))
-
-
 def loading(members: Sequence[Member]) -> int:
     """The member that loads the driver: it is at its place before the others begin; -1 if there is none."""
     return next((n for n, member in enumerate(members) if member.root.phase == LOAD), -1)
@@ -480,7 +526,7 @@ class _Strict:
                 root = self.deadlock.roots[position.root]
                 assert state.trace is not None
                 member = Member(root, state.trace, "waits", position.wanted, mode_of(position))
-                return alone(self.deadlock.lowered, member, [])
+                return self.deadlock.together([member], [])
         if any(map(self.nesting.doubtful, positions)):
             return Open("whether the locks are taken in this order is not known")
         return Ranked(True)
@@ -619,7 +665,8 @@ class _Shown:
         for number in ring:
             link = self.links[number]
             if link.ground >= 0:
-                self._change(link.stand, over=self.index[link.ground])
+                at = self.index[link.stand]
+                self.members[at] = replace(self.members[at], over=self.index[link.ground])
         waits = self._waits(ring)
         reason = self._arrivals(ring)
         if reason:
@@ -627,10 +674,7 @@ class _Shown:
         unset = self._may_be_set(ring)
         if unset:
             return Open(f"somebody else may set {unset}")
-        made = schedule(self.deadlock.lowered, self.members, waits, first=loading(self.members))
-        if made is None:
-            return Open("no order of the steps was found that leads to the deadlock")
-        return Deadlocked(made, tuple(m.root for m in self.members))
+        return self.deadlock.together(self.members, waits)
 
     def _may_be_set(self, ring: list[int]) -> str:
         """An event of the ring that somebody may set without a lock held in it, "" if there is none."""
@@ -640,9 +684,10 @@ class _Shown:
                 if stand >= 0:
                     for lock, how in self.runs[stand].held:
                         kept[lock] = max(kept.get(lock, 0), how)
-        for number in ring:
-            position = self.deadlock.facts.positions[self.position_of[self.links[number].stand]]
-            if position.sort == "event" and not self.deadlock.all_need(position, kept):
+        positions = [self.deadlock.facts.positions[self.position_of[self.links[number].stand]] for number in ring]
+        unset = [position.wanted for position in positions if position.sort == "event"]
+        for position in positions:
+            if position.sort == "event" and not self.deadlock.all_need(position, kept, unset):
                 return position.wanted
         return ""
 
@@ -654,10 +699,6 @@ class _Shown:
     def _join(self, root: int, state: Exact, kind: str, subject: str, mode: str) -> None:
         assert state.trace is not None
         self.members.append(Member(self.deadlock.roots[root], state.trace, kind, subject, mode))
-
-    def _change(self, stand: int, **changes: int) -> None:
-        at = self.index[stand]
-        self.members[at] = replace(self.members[at], **changes)  # type: ignore[arg-type]
 
     def _waits(self, ring: list[int]) -> list[tuple[int, str, str, tuple[int, ...]]]:
         """Who waits for whom."""
@@ -692,7 +733,9 @@ class _Shown:
                     return f"nobody was found who holds {lock} while a writer comes to wait for it"
                 holders = [len(self.members)]
                 self._join(*holder, "held", "", "")
-            self._change(writer, after=holders[0])
+            at = self.index[writer]
+            last = len(self.members[at].trace.steps) - 1
+            self.members[at] = replace(self.members[at], gates=((last, holders[0]),))
         return ""
 
     def _holder(self, lock: str) -> tuple[int, Exact] | None:

@@ -20,8 +20,8 @@ MAX_NODES = 20_000
 @dataclass(frozen=True, slots=True)
 class Member:
     """A context with the run that brings it to its place. `kind`: it `waits` there for `subject` in `mode`, just is there
-    (`held`), has `ended`, or `stands` before an access. `over`: the member whose processor it has taken; `after`: the
-    one that is at its place before this one takes its last step; by index, -1 for none."""
+    (`held`), has `ended`, or `stands` before an access. `over`: the member whose processor it has taken, by index, -1
+    for none; `gates`: (step, member) for each step before which another member has to be at its place."""
 
     root: Root
     trace: Trace
@@ -29,7 +29,7 @@ class Member:
     subject: str
     mode: str
     over: int = -1
-    after: int = -1
+    gates: tuple[tuple[int, int], ...] = ()
 
 
 def schedule(
@@ -143,8 +143,7 @@ class _Search:
                 needs[one].add(self.members[one].over)
             if self.first >= 0 and one != self.first:
                 needs[one].add(self.first)
-            if self.members[one].after >= 0:
-                needs[one].add(self.members[one].after)
+            needs[one].update(other for _, other in self.members[one].gates)
         order: list[int] = []
         while len(order) < len(self.members):
             ready = [n for n in needs if n not in order and needs[n] <= set(order)]
@@ -176,8 +175,7 @@ class _Search:
         if at >= self.lengths[member]:
             return False
         me = self.members[member]
-        last = at + 1 == self.lengths[member]
-        if last and me.after >= 0 and state[me.after] < self.lengths[me.after]:
+        if any(step == at and state[other] < self.lengths[other] for step, other in me.gates):
             return False
         if self.first >= 0 and member != self.first and state[self.first] < self.lengths[self.first]:
             return False
@@ -196,7 +194,7 @@ class _Search:
                     return False
                 if there.root.kind == "thread" and not interrupts and level >= DISPATCH_LEVEL:
                     return False
-                if interrupts and at == 0 and max(me.root.levels, default=DISPATCH_LEVEL) <= level:
+                if interrupts and at == 0 and me.root.admitted <= level:
                     return False
             held = dict(self.effects[other][done - 1][1])
             for lock, mode in self.effects[member][at][0]:

@@ -9,6 +9,7 @@ import contextlib
 import shutil
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
@@ -62,8 +63,15 @@ class Progress:
                 for slot, (path, since) in active
             ]
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """While something else is printed on the terminal: nothing is shown."""
+        with self._guard:
+            self.wipe()
+            yield
+
     def wipe(self) -> None:
-        """Before something else is printed on the terminal."""
+        """Takes back what is shown."""
         with self._guard:
             if self._lines:
                 self._write(f"\x1b[{self._lines}F\x1b[J")

@@ -175,8 +175,7 @@ class _Effects:
                 self.write(register, False)
                 if result is not None:
                     self.write(result, certain)
-                elif isinstance(instruction, ir.Take):
-                    self.meets_others = True
+                self.meets_others = True  # what is held from here on, and at which level
             case ir.Drop(register):
                 self.read({register})
                 self.write(register, False)

@@ -18,7 +18,7 @@ from modelcheck.ir import Root
 from modelcheck.lower import every_graph
 from modelcheck.mutual.overlap import LOAD, UNLOAD, Overlap, takes_over
 from modelcheck.mutual.positions import EXCLUSIVE, MAY_BE_FREE, SHARED, WAITING, Facts, Position
-from modelcheck.mutual.ways import leading_to, signals
+from modelcheck.mutual.ways import leading_to, may_signal
 
 Node: TypeAlias = tuple[object, ...]
 """("lock", name, mode), ("event", name), ("role", name, meeting) or ("cover", level, kind, meeting)."""
@@ -208,7 +208,7 @@ class _Builder:
 def comes_before(position: Position, event: str, roots: list[Root]) -> bool:
     """Whether a context at the position may set the event later."""
     graph = every_graph([r.graph for r in roots])[position.site.graph]
-    leading = leading_to(roots[position.root].graph, signals(event, True)).get(graph, set())
+    leading = leading_to(roots[position.root].graph, may_signal(event, True)).get(graph, set())
     return graph.edges[position.site.edge].source in leading
 
 

@@ -27,7 +27,7 @@ from modelcheck.mutual.positions import (
     lock_of,
 )
 from modelcheck.mutual.questions import Place, Question, Test
-from modelcheck.mutual.ways import come_to, signals, stopped_by
+from modelcheck.mutual.ways import awaits, come_to, may_signal, sets, stopped_by
 from modelcheck.resolve import qualified
 from modelcheck.verdict import DISPATCH_LEVEL, Trace
 
@@ -113,21 +113,25 @@ class Situation:
 
     def sets_without(self, root: int, event: str, lock: str, how: int) -> bool:
         """Whether a root may set an event while somebody else keeps a lock in that mode."""
-        stops, does = stopped_by(lock, how), signals(event, True)
+        return self._sets_on(root, event, self.without(root, lock, how))
+
+    def sets_before(self, root: int, event: str, awaited: str) -> bool:
+        """Whether a root may set an event without having waited for another one."""
+        return self._sets_on(root, event, come_to(self.roots[root].graph, awaits(awaited)))
+
+    def _sets_on(self, root: int, event: str, reached: dict[Graph, set[int]]) -> bool:
+        does = may_signal(event, True)
         return any(
-            does(edge) and not stops(edge)
-            for graph, locations in self.without(root, lock, how).items()
-            for edge in graph.edges
-            if edge.operation is not None and edge.source in locations
+            does(edge) for graph, locations in reached.items() for edge in graph.edges if edge.source in locations
         )
 
     def set_before(self, position: Position) -> bool:
         """Whether whoever comes to the position has set what it waits for himself, and nobody clears it."""
         event = position.wanted
-        if any(signals(event, False)(edge) for graph in self.graphs for edge in graph.edges):
+        if any(may_signal(event, False)(edge) for graph in self.graphs for edge in graph.edges):
             return False
         graph = self.graphs[position.site.graph]
-        reached = come_to(self.roots[position.root].graph, signals(event, True)).get(graph, set())
+        reached = come_to(self.roots[position.root].graph, sets(event)).get(graph, set())
         return graph.edges[position.site.edge].source not in reached
 
     def outlook(self, positions: list[int]) -> Outlook | str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from modelcheck import ir
-from modelcheck.ir import Edge, Graph
+from modelcheck.ir import Edge, Graph, Instruction
 from modelcheck.lower import every_graph
 from modelcheck.mutual.positions import EXCLUSIVE, instructions, lock_of
 
@@ -69,29 +69,53 @@ def leading_to(start: Graph, wanted: Callable[[Edge], bool]) -> dict[Graph, set[
 
 
 def stopped_by(lock: str, how: int) -> Callable[[Edge], bool]:
-    """Whether an edge acquires the lock in a way that another's hold of it keeps from going through."""
+    """Whether an edge certainly acquires the lock in a way that another's hold of it keeps from going through."""
 
-    def stops(edge: Edge) -> bool:
-        assert edge.operation is not None
-        for instruction in instructions(edge.operation.code):
-            if isinstance(instruction, ir.Take) and instruction.result is None and instruction.slot is not None:
-                cell = edge.cells[instruction.register]
-                if cell is not None and lock_of(cell) == lock and (how == EXCLUSIVE or not instruction.shared):
-                    return True
-        return False
+    def takes(edge: Edge, instruction: Instruction) -> bool:
+        match instruction:
+            case ir.Take(register, shared, result=None, slot=slot) if slot is not None:
+                cell = edge.cells[register]
+                return cell is not None and lock_of(cell) == lock and (how == EXCLUSIVE or not shared)
+            case _:
+                return False
 
-    return stops
+    return certainly(takes)
 
 
-def signals(event: str, on: bool) -> Callable[[Edge], bool]:
-    """Whether an edge sets, or clears, an event."""
+def awaits(event: str) -> Callable[[Edge], bool]:
+    """Whether an edge certainly waits for an event."""
+    return certainly(lambda edge, i: isinstance(i, ir.Await) and _is_event(edge, i.register, event))
+
+
+def sets(event: str) -> Callable[[Edge], bool]:
+    """Whether an edge certainly sets an event."""
+    return certainly(lambda edge, i: isinstance(i, ir.Signal) and i.on and _is_event(edge, i.register, event))
+
+
+def may_signal(event: str, on: bool) -> Callable[[Edge], bool]:
+    """Whether an edge may set, or clear, an event."""
 
     def does(edge: Edge) -> bool:
-        for instruction in instructions(edge.operation.code) if edge.operation is not None else ():
-            if isinstance(instruction, ir.Signal) and instruction.on is on:
-                cell = edge.cells[instruction.register]
-                if cell is not None and cell.name == f"event {event}":
-                    return True
-        return False
+        return edge.operation is not None and any(
+            isinstance(i, ir.Signal) and i.on is on and _is_event(edge, i.register, event)
+            for i in instructions(edge.operation.code)
+        )
 
     return does
+
+
+def _is_event(edge: Edge, register: int, event: str) -> bool:
+    cell = edge.cells[register]
+    return cell is not None and cell.name == f"event {event}"
+
+
+def certainly(test: Callable[[Edge, Instruction], bool]) -> Callable[[Edge], bool]:
+    """Whether every way through an edge comes to an instruction that passes the test."""
+
+    def always(edge: Edge, code: tuple[Instruction, ...]) -> bool:
+        return any(
+            (always(edge, i.then) and always(edge, i.otherwise)) if isinstance(i, ir.Choose) else test(edge, i)
+            for i in code
+        )
+
+    return lambda edge: edge.operation is not None and always(edge, edge.operation.code)

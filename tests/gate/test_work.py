@@ -235,8 +235,11 @@ def test_progress_has_a_line_for_each_worker_and_wipes_it() -> None:
     assert lines[1].endswith("/b.drvm")
     assert all(len(line) <= 80 for line in lines)
     progress._redraw()
+    with progress.paused():
+        assert stream.text.endswith("\x1b[2F\x1b[J")
+        stream.write("a report\n")
     progress.wipe()
-    assert stream.text.endswith("\x1b[2F\x1b[J")
+    assert stream.text.endswith("a report\n"), "nothing of a report is wiped"
     progress.ended(0)
     progress.ended(1)
     assert progress.lines(80) == ["1/3 files"]

@@ -12,10 +12,10 @@ from modelcheck.engines.analyse import Analysis, Limits
 from modelcheck.engines.deadlock import Deadlock
 from modelcheck.lower import lower
 from modelcheck.mutual.cycles import EXCLUSIVE, SHARED, Link, Ring, Stand, formula, link_name
-from modelcheck.mutual.order import components
+from modelcheck.mutual.order import Node, components
 from modelcheck.mutual.overlap import takes_over
-from modelcheck.mutual.positions import MAY_BE_FREE, Facts, instructions, mask_of, sites, waits
 from modelcheck.mutual.positions import EXCLUSIVE as HELD_X
+from modelcheck.mutual.positions import MAY_BE_FREE, Facts, instructions, mask_of, sites, waits
 from modelcheck.mutual.positions import SHARED as HELD_S
 from modelcheck.mutual.questions import prefix
 from modelcheck.mutual.situation import Situation
@@ -160,8 +160,11 @@ def test_only_what_can_last_is_waited_for(tmp_path: Path) -> None:
 
 
 def test_components_are_numbered_along_the_edges() -> None:
-    a, b, c, d = ("a",), ("b",), ("c",), ("d",)
-    edges = {d: {a: None}, a: {b: None}, b: {c: None}, c: {b: None}}
+    a: Node = ("a",)
+    b: Node = ("b",)
+    c: Node = ("c",)
+    d: Node = ("d",)
+    edges: dict[Node, dict[Node, None]] = {d: {a: None}, a: {b: None}, b: {c: None}, c: {b: None}}
     found = components(edges)
     assert found[b] == found[c]
     assert found[d] < found[a] < found[b]

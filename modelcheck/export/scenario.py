@@ -1,0 +1,190 @@
+"""What of a scenario decides its verdicts: the cells that matter, and who else looks at them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from modelcheck import ir
+from modelcheck.export.refusal import NotExportable
+from modelcheck.ir import Cell, Edge, Graph, Instruction, Sort
+from modelcheck.lower import every_graph
+from modelcheck.lower.builder import registers_of
+from modelcheck.lower.closed import Closed, Context
+from modelcheck.syntax import ContextKind
+from modelcheck.verdict import DISPATCH_LEVEL
+
+
+def instructions(code: Iterable[Instruction]) -> Iterator[Instruction]:
+    """All instructions, also those in branches."""
+    for instruction in code:
+        yield instruction
+        if isinstance(instruction, ir.Choose):
+            yield from instructions(instruction.then)
+            yield from instructions(instruction.otherwise)
+
+
+def waits(instruction: Instruction) -> bool:
+    """Whether a step ends before the instruction: an acquisition or a wait."""
+    return isinstance(instruction, ir.Await) or (isinstance(instruction, ir.Take) and instruction.result is None)
+
+
+@dataclass(slots=True)
+class Use:
+    """The locks one context touches, and how; `high`: whether it may come to DISPATCH_LEVEL."""
+
+    holds: set[Cell] = field(default_factory=set)
+    shared: set[Cell] = field(default_factory=set)
+    exclusive: set[Cell] = field(default_factory=set)
+    high: bool = False
+
+
+class Shape:
+    """A scenario taken apart. `relevant`: the cells whose values can matter for what is asked.
+
+    Raises:
+        NotExportable: what a context does is not known.
+    """
+
+    def __init__(self, closed: Closed) -> None:
+        self.closed = closed
+        self.asked = frozenset(closed.listed)
+        self.graphs = [every_graph([context.graph]) for context in closed.contexts]
+        self._refuse()
+        self.relevant = self._relevant()
+        self.uses = [self._use(context, graphs) for context, graphs in zip(closed.contexts, self.graphs, strict=True)]
+        read = set().union(*(use.shared for use in self.uses))
+        self.queued = {cell for cell in read if cell.writers_first}
+        """Locks where a waiting writer stops readers, and there are some."""
+
+    def _refuse(self) -> None:
+        handed = {f"event {name}" for name in self.closed.handed} | self.closed.handed
+        for edge in self.edges():
+            if edge.operation is None:
+                continue
+            for instruction in instructions(edge.operation.code):
+                match instruction:
+                    case ir.Await(register) if (cell := edge.cells[register]) is not None and cell.name in handed:
+                        raise NotExportable(f"the system may set `{cell.name}`, which is handed to it")
+                    case _:
+                        pass
+            for register in edge.operation.writes:
+                cell = edge.cells[register]
+                if cell is not None and cell.sort is Sort.TAINT:
+                    unknown = ", ".join(f"`{name}`" for name in sorted(self.closed.unmodelled))
+                    raise NotExportable(f"no model knows {unknown or 'a routine that is called'}")
+
+    def edges(self) -> Iterator[Edge]:
+        for graphs in self.graphs:
+            for graph in graphs:
+                yield from graph.edges
+
+    # ---- what matters ----
+
+    def _relevant(self) -> set[Cell]:
+        """Backwards from what is asked and from what decides the way on."""
+        found: set[Cell] = {check.cell for context in self.closed.contexts for check in context.checks}
+        for edge in self.edges():
+            if edge.operation is not None:
+                found |= self._decisive(edge, edge.operation.code)
+        changed = True
+        while changed:
+            size = len(found)
+            for edge in self.edges():
+                if edge.operation is not None:
+                    found |= self._feeding(edge, found)
+                for source, target in (*edge.copies_in, *edge.copies_out):
+                    if target in found:
+                        found.add(source)
+            changed = len(found) != size
+        return {cell for cell in found if cell.sort not in (Sort.TAINT, Sort.CLOCK, Sort.LIFE, Sort.DATA)}
+
+    def is_asked(self, edge: Edge, slot: int | None) -> bool:
+        return slot is not None and edge.obligations[slot] in self.asked
+
+    def _decisive(self, edge: Edge, code: Iterable[Instruction]) -> set[Cell]:
+        """The cells that decide how the operation goes on or whether something asked breaks; scratch registers stand
+        for all that flows into them."""
+        registers: set[int] = set()
+        for instruction in instructions(code):
+            match instruction:
+                case ir.Guess(condition) | ir.Choose(condition):
+                    registers |= registers_of(condition)
+                case ir.Demand(condition, slot) if self.is_asked(edge, slot):
+                    registers |= registers_of(condition)
+                case ir.Set(_, value, slot=slot) if self.is_asked(edge, slot):
+                    registers |= registers_of(value)
+                case ir.Change(register, level):
+                    registers |= registers_of(level) | {register}
+                case ir.Take(register) | ir.Drop(register) | ir.Convert(register) | ir.Await(register):
+                    registers.add(register)
+                case _:
+                    pass
+        return self._cells(edge, registers)
+
+    def _cells(self, edge: Edge, registers: set[int]) -> set[Cell]:
+        """The cells of registers, with all that flows into scratch registers of the operation."""
+        assert edge.operation is not None
+        changed = True
+        while changed:
+            size = len(registers)
+            for instruction in instructions(edge.operation.code):
+                if isinstance(instruction, ir.Set) and instruction.register in registers:
+                    if edge.cells[instruction.register] is None:
+                        registers = registers | registers_of(instruction.value)
+            changed = len(registers) != size
+        return {cell for register in registers if (cell := edge.cells[register]) is not None}
+
+    def _feeding(self, edge: Edge, found: set[Cell]) -> set[Cell]:
+        """The cells that flow into a relevant one."""
+        assert edge.operation is not None
+        registers: set[int] = set()
+        for instruction in instructions(edge.operation.code):
+            if isinstance(instruction, ir.Set) and edge.cells[instruction.register] in found:
+                registers |= registers_of(instruction.value)
+        return self._cells(edge, registers) if registers else set()
+
+    def _use(self, context: Context, graphs: Iterable[Graph]) -> Use:
+        use = Use(high=context.level >= DISPATCH_LEVEL)
+        for graph in graphs:
+            for edge in graph.edges:
+                if edge.operation is None:
+                    continue
+                use.holds.update(c for c in edge.cells if c is not None and c.sort is Sort.HOLD)
+                for instruction in instructions(edge.operation.code):
+                    match instruction:
+                        case ir.Take(register, shared):
+                            cell = edge.cells[register]
+                            assert cell is not None
+                            (use.shared if shared else use.exclusive).add(cell)
+                        case ir.Convert(register):
+                            cell = edge.cells[register]
+                            assert cell is not None
+                            use.shared.add(cell)
+                            use.exclusive.add(cell)
+                        case ir.Change():
+                            use.high = True
+                        case _:
+                            pass
+        use.holds.update(check.cell for check in context.checks if check.cell.sort is Sort.HOLD)
+        return use
+
+    # ---- who else ----
+
+    def others(self, index: int, cell: Cell) -> list[int]:
+        """The other contexts that touch a lock."""
+        return [i for i, use in enumerate(self.uses) if i != index and cell in use.holds]
+
+    def beside(self, index: int) -> list[int]:
+        """The other contexts of its processor."""
+        contexts = self.closed.contexts
+        return [i for i, c in enumerate(contexts) if i != index and c.processor == contexts[index].processor]
+
+    def is_thread(self, index: int) -> bool:
+        return self.closed.contexts[index].kind is ContextKind.THREAD
+
+    def shows_level(self, index: int) -> bool:
+        """Whether its IRQL decides when others of its processor can run."""
+        beside = self.beside(index)
+        interrupted = any(not self.is_thread(i) for i in beside)
+        return bool(beside) and (interrupted or self.uses[index].high)

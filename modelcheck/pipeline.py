@@ -11,7 +11,7 @@ from modelcheck import __version__
 from modelcheck import syntax as s
 from modelcheck.check import check
 from modelcheck.diagnostics import Code, Diagnostic, Rejected, in_source_order
-from modelcheck.interpret import Environment, Machine, replay_on, replay_schedule
+from modelcheck.interpret import Environment, Failure, Machine, replay_on, replay_schedule
 from modelcheck.ir import INITIALISED, Root, Sort
 from modelcheck.lower import Lowered, lower
 from modelcheck.lower.closed import lower_scenarios
@@ -367,8 +367,7 @@ class _Meetings:
         assert self.found is not None
         never = {q: n for asked in self.found.rounds for q, n in zip(asked.questions, asked.never, strict=True)}
         proved = frozenset(n for n, v in others.items() if isinstance(v, Proved))
-        exact = frozenset(n for n, f in self.found.findings.items() if isinstance(f, Excluded) and f.exact)
-        grounds = Grounds(self.lowered, self.found.situation, self.found.cases, never, proved, exact)
+        grounds = Grounds(self.lowered, self.found.situation, self.found.cases, never, proved, self.found.splits)
         conditions(grounds, claims, pool)
 
     def add_to(self, pool: Pool, verdicts: Mapping[int, Verdict]) -> None:
@@ -390,10 +389,9 @@ class _Meetings:
 
         if self.found is None:
             return None
-        exact = sorted(n for n, f in self.found.findings.items() if isinstance(f, Excluded) and f.exact)
         base = self.analysis.invariants.index(self.found.situation.base)
         rounds = [(asked.questions, asked.never, asked.answers.invariants) for asked in self.found.rounds]
-        return Written(base, list(self.found.cases.values()), rounds, exact, self.options.ordered)
+        return Written(base, list(self.found.cases.values()), rounds, self.found.splits, self.options.ordered)
 
     def hierarchy(self) -> Hierarchy | None:
         """The order of the locks, None where it is not proved to be one."""
@@ -439,6 +437,8 @@ class _Replays:
         self.lowered = lowered
         self.analysis = analysis
         self.machines: dict[Root, tuple[Machine, dict[str, frozenset[int]]]] = {}
+        self.played: dict[int, tuple[Schedule, tuple[Failure, ...], Violated]] = {}
+        """By identity, deadlocks that were replayed: all that they break, and how that is told."""
 
     def verdict(self, obligation: Obligation, trace: Trace, root: Root) -> Verdict:
         """Violated, if the run is real; undecided where it rests on what is not known exactly.
@@ -465,6 +465,9 @@ class _Replays:
         Raises:
             InternalError: the schedule is not a run of the model, or does not break the obligation.
         """
+        known = self.played.get(id(schedule))
+        if known is not None and obligation.code is not Property.D03 and any(f.breaks(obligation) for f in known[1]):
+            return known[2]
         actors, environments = [], {}
         for number, (actor, root) in enumerate(zip(schedule.actors, roots, strict=True)):
             steps = tuple(turn.step for turn in schedule.turns if turn.actor == number)
@@ -482,7 +485,10 @@ class _Replays:
         outcome = replay_schedule(self.lowered.program, whole, obligation, environments)
         if not outcome.reproduced:
             raise InternalError(f"the schedule that breaks {obligation.id} does not replay: {outcome.reason}")
-        return Violated(_told(self.lowered, whole), replayed=True)
+        violated = Violated(_told(self.lowered, whole), replayed=True)
+        if schedule.waits:
+            self.played[id(schedule)] = (schedule, outcome.failures, violated)
+        return violated
 
     def _machine(self, root: Root) -> tuple[Machine, dict[str, frozenset[int]]]:
         found = self.machines.get(root)

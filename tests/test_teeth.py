@@ -1,8 +1,9 @@
 """Seeded faults: each makes one function of the checker wrong, and some check has to notice.
 
 What notices is one of three: Z3 rejects the certificate, a counterexample does not replay, or the verdicts differ from
-the search of all runs (`bruteforce`). A fault on both sides, in an engine and in the evidence that should have caught
-it, is left to the search. A fault that nothing notices would be a hole in the tests, not a fault that does no harm.
+the search of all runs (`bruteforce`, and `concurrent_bruteforce` for what several contexts can break). A fault on both
+sides, in an engine and in the evidence that should have caught it, is left to the search. A fault that nothing notices
+would be a hole in the tests, not a fault that does no harm.
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ import z3
 
 from modelcheck import encode, invariant, ir, pipeline
 from modelcheck.encode import Encoded
-from modelcheck.engines import analyse, execute, fixpoint, paths, refine
-from modelcheck.evidence import certify, conditions
+from modelcheck.engines import analyse, deadlock, execute, fixpoint, paths, refine, schedule
+from modelcheck.evidence import certify, conditions, meetings
 from modelcheck.layout import Layout
 from modelcheck.lower import evaluate
-from modelcheck.pipeline import InternalError
+from modelcheck.mutual import cycles, order, overlap, positions
+from modelcheck.pipeline import InternalError, verify
+from modelcheck.resolve import resolve
+from modelcheck.verdict import MUTUAL, Property, Proved
+from tests.concurrent_bruteforce import environments, explore_open
 from tests.property.test_against_bruteforce import disagreements
 
 Patch = pytest.MonkeyPatch
@@ -59,6 +64,33 @@ lock B : SPIN initialised;
 lock N : SPIN;
 lock S : RW;
 lock M : MUTEX;
+"""
+
+TOGETHER = """driver tooth;
+lockkind SPIN { spins; level DISPATCH_LEVEL; }
+lockkind MUTEX { }
+lockkind RW { }
+lockkind FAIR { writers first; }
+role THREAD { irql PASSIVE_LEVEL; thread; any number; }
+role ONE { irql PASSIVE_LEVEL; thread; single; }
+role DPC { irql DISPATCH_LEVEL; dpc; any number; }
+role ISR { irql DIRQL; isr; any number; }
+extern Acquire(lock L) { acquire L; }
+extern Both(lock L, lock M) { acquire L; acquire M; }
+extern Share(lock L) { acquire L shared; }
+extern Release(lock L) { release L either; }
+extern Wait(event E) { wait E; }
+extern Set(event E) { set E; }
+extern Up(out KIRQL old) { KIRQL before = irql; raise DISPATCH_LEVEL; old = before; }
+extern Down(KIRQL level) { lower level; }
+lock A : MUTEX;
+lock B : MUTEX;
+lock S : SPIN;
+lock T : SPIN;
+lock R : RW;
+lock F : FAIR;
+event E;
+data D;
 """
 
 MODELS = {
@@ -101,11 +133,51 @@ routine R() as DPC { Share(&S); write Items; Unshare(&S); }""",
 }
 """Small drivers in which a fault shows."""
 
+NEST = "Acquire(&{0}); Acquire(&{1}); Release(&{1}); Release(&{0});"
+A_B, B_A = NEST.format("A", "B"), NEST.format("B", "A")
+MEETINGS = {
+    "crossed": f"routine P() as ONE {{ {A_B} }} routine Q() as ONE {{ {B_A} }}",
+    "crossed by many": f"routine P() as THREAD {{ if (*) {{ {A_B} }} else {{ {B_A} }} }}",
+    "crossed at a price": (f"routine P() as ONE {{ Acquire(&B); Release(&B); {A_B} }} routine Q() as ONE {{ {B_A} }}"),
+    "crossed at once": """routine P() as ONE { Both(&A, &B); Release(&B); Release(&A); }
+routine Q() as ONE { Both(&B, &A); Release(&A); Release(&B); }""",
+    "spinning": f"routine P() as DPC {{ {NEST.format('S', 'T')} }} routine Q() as DPC {{ {NEST.format('T', 'S')} }}",
+    "ordered": f"routine P() as ONE {{ {A_B} }} routine Q() as ONE {{ {A_B} }}",
+    "open gate": f"""routine P() as ONE {{ Share(&R); {A_B} Release(&R); }}
+routine Q() as ONE {{ Share(&R); {B_A} Release(&R); }}""",
+    "interrupted": "routine P() as DPC { Acquire(&S); Release(&S); } routine Q() as ISR { Acquire(&S); Release(&S); }",
+    "displaced": """routine P() as ONE { Acquire(&S); Release(&S); }
+routine Q() as THREAD { KIRQL o; Up(&o); Acquire(&S); Release(&S); Down(o); }""",
+    "stopped readers": """routine P() as ONE { Acquire(&A); Share(&F); Release(&F); Release(&A); }
+routine Q() as ONE { Share(&F); Acquire(&A); Release(&A); Release(&F); }
+routine W() as ONE { Acquire(&F); Release(&F); }""",
+    "itself": "routine P() as ONE { Acquire(&A); Acquire(&A); Release(&A); }",
+    "left": "routine P() as ONE { Acquire(&A); } routine Q() as ONE { Acquire(&A); Release(&A); }",
+    "event": """routine P() as ONE { Acquire(&A); Wait(E); Release(&A); }
+routine Q() as ONE { Acquire(&A); Set(E); Release(&A); }""",
+    "race": "routine P() as ONE { read D; } routine Q() as ONE { write D; }",
+    "shared race": "routine P() as ONE { Share(&R); write D; Release(&R); } routine Q() as ONE { write D; }",
+}
+"""Small drivers whose contexts meet, in which a fault shows."""
 
-def noticed(path: Path) -> str:
+
+def proved_wrongly(path: Path) -> list[str]:
+    """What is proved of contexts that meet, and some run of three of them breaks."""
+    program = resolve(path)
+    found = explore_open(program, environments(program), 3, 2)
+    return [
+        r.obligation.id
+        for r in verify(path).results
+        if r.obligation.code in MUTUAL
+        and isinstance(r.verdict, Proved)
+        and any(f.breaks(r.obligation) for f in (found.firm if r.obligation.code is Property.D03 else found.certain))
+    ]
+
+
+def noticed(path: Path, name: str) -> str:
     """What notices that something is wrong with the checker when it verifies this model."""
     try:
-        wrong = disagreements(path)
+        wrong = proved_wrongly(path) if name in MEETINGS else disagreements(path)
     except InternalError as error:
         return REPLAY if "replay" in str(error) else CERTIFICATE
     return SEARCH if wrong else NOTHING
@@ -113,14 +185,15 @@ def noticed(path: Path) -> str:
 
 def model(name: str, folder: Path) -> Path:
     path = folder / "tooth.drvm"
-    path.write_text(f"{HEAD}{MODELS[name]}\n", encoding="utf-8")
+    text = f"{TOGETHER}{MEETINGS[name]}" if name in MEETINGS else f"{HEAD}{MODELS[name]}"
+    path.write_text(f"{text}\n", encoding="utf-8")
     return path
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [*MODELS, *MEETINGS])
 def test_without_a_fault_nothing_is_noticed(name: str, tmp_path: Path) -> None:
     """The models themselves are in order."""
-    assert noticed(model(name, tmp_path)) == NOTHING
+    assert noticed(model(name, tmp_path), name) == NOTHING
 
 
 # ---- faults ----
@@ -482,9 +555,178 @@ def lower_asks_nothing_about_lives(patch: Patch) -> None:
     patch.setattr(evaluate.Evaluator, "alive", lambda *_: None)
 
 
+# -- several contexts: the engine alone, which evidence or the replay catches
+
+
+@fault("crossed", CERTIFICATE)
+def arrive_comes_nowhere(patch: Patch) -> None:
+    patch.setattr(deadlock, "arrivals", lambda _: ())
+
+
+@fault("crossed at once", CERTIFICATE)
+def arrive_holds_nothing(patch: Patch) -> None:
+    """Locks are free wherever others are met."""
+
+    def free(found: Any, case: positions.Case) -> Any:
+        locks = set(case.matter)
+        return tuple(
+            (index, tuple((ir.FREE,) if r in locks and v and v[0] > ir.FREE else v for r, v in enumerate(values)))
+            for index, values in found
+        )
+
+    afterwards(patch, deadlock, "arrivals", free)
+
+
+@fault("crossed", CERTIFICATE)
+def order_ranks_whatever_has_a_cycle(patch: Patch) -> None:
+    patch.setattr(order, "components", lambda edges: {node: number for number, node in enumerate(edges)})
+
+
+@fault("crossed", CERTIFICATE)
+def deadlock_excludes_every_ring(patch: Patch) -> None:
+    patch.setattr(deadlock._Component, "_ask", lambda self, *_, **__: deadlock.Excluded(self.number, ()))
+
+
+@fault("itself", CERTIFICATE)
+def deadlock_forgets_who_waits_for_himself(patch: Patch) -> None:
+    patch.setattr(deadlock.Deadlock, "_itself", lambda *_: None)
+
+
+@fault("left", CERTIFICATE)
+def deadlock_forgets_what_is_left_held(patch: Patch) -> None:
+    patch.setattr(deadlock.Deadlock, "_left_held", lambda *_: None)
+
+
+@fault("race", CERTIFICATE)
+def deadlock_sees_no_accesses_at_once(patch: Patch) -> None:
+    patch.setattr(deadlock, "clash", lambda *_: False)
+
+
+@fault("shared race", CERTIFICATE)
+def deadlock_takes_any_two_holds_for_apart(patch: Patch) -> None:
+    patch.setattr(deadlock, "go_together", lambda *_: False)
+    patch.setattr(deadlock, "schedule", lambda *_: None)
+    right = deadlock.Deadlock._race
+
+    def never(self: Any, data: str) -> Any:
+        found = right(self, data)
+        return deadlock.Excluded(-1, ()) if isinstance(found, analyse.Open) else found
+
+    patch.setattr(deadlock.Deadlock, "_race", never)
+
+
+@fault("crossed at a price", REPLAY)
+def schedule_lets_everybody_through(patch: Patch) -> None:
+    """One that needs a lock on its way runs behind the one who keeps it."""
+    patch.setattr(schedule._Search, "_can", lambda self, state, member: state[member] < self.lengths[member])
+    patch.setattr(
+        schedule._Search,
+        "_one_after_the_other",
+        lambda self: [m for m in reversed(range(len(self.members))) for _ in range(self.lengths[m])],
+    )
+
+
+@fault("spinning", REPLAY)
+def schedule_puts_all_on_one_processor(patch: Patch) -> None:
+    patch.setattr(schedule, "_assignments", lambda members: [[0] * len(members)])
+    patch.setattr(schedule._Search, "_can", lambda self, state, member: state[member] < self.lengths[member])
+
+
+# -- several contexts: faults that engine and evidence share
+
+
+def _in_both(patch: Patch, name: str, value: Any) -> None:
+    for owner in (order, overlap):
+        if hasattr(owner, name):
+            patch.setattr(owner, name, value)
+
+
+@fault("interrupted", SEARCH)
+def shared_nothing_is_interrupted(patch: Patch) -> None:
+    _in_both(patch, "takes_over", lambda *_: False)
+
+
+@fault("displaced", SEARCH)
+def shared_no_thread_is_displaced(patch: Patch) -> None:
+    right = overlap.takes_over
+    _in_both(
+        patch, "takes_over", lambda level, below, above, *at: above.kind != "thread" and right(level, below, above, *at)
+    )
+
+
+@fault("crossed", SEARCH)
+def shared_nobody_meets(patch: Patch) -> None:
+    patch.setattr(overlap.Overlap, "meet", lambda *_: False)
+
+
+@fault("crossed by many", SEARCH)
+def shared_every_root_is_single(patch: Patch) -> None:
+    right = overlap.Overlap.meet
+    patch.setattr(overlap.Overlap, "meet", lambda self, first, second: first != second and right(self, first, second))
+
+
+@fault("open gate", SEARCH)
+def shared_a_shared_gate_keeps_apart(patch: Patch) -> None:
+    """The formula takes every hold for an exclusive one."""
+
+    def exclusive(stand: cycles.Stand) -> cycles.Stand:
+        return dataclasses.replace(stand, holds=tuple((lock, cycles.EXCLUSIVE) for lock, _ in stand.holds))
+
+    right = cycles._Writer.__init__
+
+    def strict(self: Any, ring: cycles.Ring) -> None:
+        right(self, dataclasses.replace(ring, stands=[exclusive(stand) for stand in ring.stands]))
+
+    patch.setattr(cycles._Writer, "__init__", strict)
+
+
+@fault("stopped readers", SEARCH)
+def shared_writers_stop_nobody(patch: Patch) -> None:
+    right = order._Builder.__init__
+
+    def pushy(self: Any, *arguments: Any) -> None:
+        right(self, *arguments)
+        self.writers_first = frozenset()
+
+    patch.setattr(order._Builder, "__init__", pushy)
+
+
+@fault("left", SEARCH)
+def shared_nothing_is_left_held(patch: Patch) -> None:
+    patch.setattr(positions._Reader, "ending", lambda *_: {})
+
+
+@fault("event", SEARCH)
+def shared_signals_need_no_locks(patch: Patch) -> None:
+    """An event is set by whoever sets it, whatever he waits for before."""
+    patch.setattr(order._Builder, "_signals", lambda *_: None)
+    deadlock_finds_no_blocked_signal(patch)
+
+
+def deadlock_finds_no_blocked_signal(patch: Patch) -> None:
+    patch.setattr(deadlock.Deadlock, "_all_blocked", lambda *_: None)
+
+
+@fault("crossed", SEARCH)
+def shared_nothing_is_held_outside_an_operation(patch: Patch) -> None:
+    patch.setattr(positions.Holds, "masks", lambda *_: {})
+
+
+@fault("crossed", SEARCH)
+def meetings_asks_for_nothing(patch: Patch) -> None:
+    deadlock_excludes_every_ring(patch)
+    patch.setattr(meetings._Proof, "queries", lambda _: [])
+
+
+@fault("race", SEARCH)
+def shared_no_accesses_at_once(patch: Patch) -> None:
+    for owner in (deadlock, meetings):
+        patch.setattr(owner, "clash", lambda *_: False)
+
+
 @pytest.mark.parametrize("seeded", FAULTS, ids=lambda seeded: seeded.name)
 def test_a_fault_is_noticed(seeded: Fault, tmp_path: Path, monkeypatch: Patch) -> None:
     """By the check that is there for it."""
     path = model(seeded.shown, tmp_path)
     seeded.seed(monkeypatch)
-    assert noticed(path) == seeded.by
+    assert noticed(path, seeded.shown) == seeded.by

@@ -106,11 +106,12 @@ class Verification:
             say(f"nothing to check: no *.drvm file found in {name}")
         outcomes = [Outcome(name) for name in empty]
         self.gate = self._start([path for path, _ in files])
-        for outcome in self._outcomes(self.gate, files):
-            outcomes.append(outcome)
-            with self.reports.paused():
-                self.reports.add(outcome)
-            self._write_proofs(outcome, files)
+        with self.gate.catching():
+            for outcome in self._outcomes(self.gate, files):
+                outcomes.append(outcome)
+                with self.reports.paused():
+                    self.reports.add(outcome)
+                self._write_proofs(outcome, files)
         self._say_how()
         return outcomes
 

@@ -8,7 +8,7 @@ that comes there. A ring that remains is put together to a schedule (`schedule`)
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -22,15 +22,29 @@ from modelcheck.lower import Lowered
 from modelcheck.mutual.cycles import Link, formula, link_name
 from modelcheck.mutual.nesting import Nesting
 from modelcheck.mutual.overlap import LOAD
-from modelcheck.mutual.positions import EXCLUSIVE, SHARED, Position, facts, lock_of
+from modelcheck.mutual.positions import EXCLUSIVE, SHARED, Access, Position, facts
 from modelcheck.mutual.questions import Place, Question, Questions
 from modelcheck.mutual.rings import Rings
-from modelcheck.mutual.situation import Candidates, Exact, Situation, clash, go_together
+from modelcheck.mutual.situation import (
+    Candidates,
+    Situation,
+    Splits,
+    Tests,
+    apart,
+    clash,
+    go_together,
+    known_holds,
+)
 from modelcheck.source import Span
-from modelcheck.verdict import MUTUAL, Property, Schedule
+from modelcheck.verdict import MUTUAL, Property, Schedule, Trace
 
 MAX_RINGS = 12
 """Rings of one component for which a run is looked for."""
+MAX_TRIES = 80
+"""How often states are told apart, or rings tried, for one obligation."""
+MAX_STARTS, MAX_SHORT = 40, 4
+"""Links of an obligation from which a shortest ring is looked for, and how many of these rings are tried."""
+NEVER, PERHAPS = "never", "perhaps"
 
 NO_RING = "no ring goes through here"
 
@@ -47,12 +61,10 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class Excluded:
-    """Proved: the order has a cycle here, and nothing can come of it, for the reasons in words. `exact`: by states that
-    were asked about."""
+    """Proved: the order has a cycle here, and nothing can come of it, for the reasons in words."""
 
     component: int
     by: tuple[str, ...]
-    exact: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +101,23 @@ class Deadlock:
         self.roots = lowered.roots
         self.findings: dict[int, Finding] = {}
         self.rounds: list[Round] = []
-        self.known: dict[Question, Exact | None] = {}
+        self.splits: Splits = {}
+        self.known: dict[Question, Trace | str] = {}
+        """What came of a question: a run that comes there, NEVER, or PERHAPS."""
         self.by_obligation: dict[int, list[int]] = {}
         for number, position in enumerate(self.facts.positions):
             for obligation in position.obligations:
                 self.by_obligation.setdefault(obligation, []).append(number)
         self._components: dict[int, _Component] = {}
+        self.told = 0
+        """How often states were told apart."""
         self._pending: set[int] = set()
         self._waiting: dict[Span, list[str]] | None = None
         self._nesting: _Strict | None = None
 
     def run(self, strict: bool) -> None:
         """Decides everything; D04 only if it is asked for (`strict`)."""
+        self._prepare()
         for number, obligation in enumerate(self.lowered.obligations):
             wanted = obligation.code in MUTUAL and number not in self.lowered.questions
             if wanted and (strict or obligation.code is not Property.D04):
@@ -108,6 +125,24 @@ class Deadlock:
                 if finding is not None:
                     self.findings[number] = finding
         self._settle()
+
+    def _prepare(self) -> None:
+        """Asks at once what most obligations on a cycle come to ask."""
+        wanted: list[Question] = []
+        for number, positions in self.by_obligation.items():
+            code = self.lowered.obligations[number].code
+            direct = code is Property.D02
+            if code in (Property.D01, Property.D02):
+                components = sorted(self.situation.above_itself(positions)) if direct else self._cyclic(positions)
+                for component in components[:1]:
+                    wanted += self._component(component).wishes(set(positions), direct)
+        self._ask(wanted)
+
+    def _component(self, number: int) -> _Component:
+        known = self._components.get(number)
+        if known is None:
+            known = self._components[number] = _Component(self, number)
+        return known
 
     def _settle(self) -> None:
         """Takes back what rests on something that was not proved after all."""
@@ -212,16 +247,14 @@ class Deadlock:
         return Open(f"{routine} may end with {lock} held")
 
     def _leaked(self, position: Position, leak: Broken) -> Finding:
-        states = self.exact([self.situation.waiting(position)])
-        for exact in states[0]:
-            if exact.trace is None:
-                continue
+        run = self.run_to(self.situation.waiting(position))
+        if run is not None:
             members = [
                 Member(leak.root, leak.trace, "ended", position.wanted, ""),
-                Member(self.roots[position.root], exact.trace, "waits", position.wanted, mode_of(position)),
+                Member(self.roots[position.root], run, "waits", position.wanted, mode_of(position)),
             ]
-            apart = not self.situation.overlap.meet(self.roots.index(leak.root), position.root)
-            found = self.together(members, [(1, "ended", position.wanted, (0,))], first=0 if apart else -1)
+            apart_ = not self.situation.overlap.meet(self.roots.index(leak.root), position.root)
+            found = self.together(members, [(1, "ended", position.wanted, (0,))], first=0 if apart_ else -1)
             if isinstance(found, Deadlocked):
                 return found
         return Open(f"no run was found that waits for {position.wanted} after {leak.root.routine} ended with it")
@@ -285,19 +318,17 @@ class Deadlock:
     def _never_set(self, positions: list[int], event: str) -> Finding:
         for number in positions:
             position = self.facts.positions[number]
-            for exact in self.exact([self.situation.waiting(position)])[0]:
-                if exact.trace is not None:
-                    root = self.roots[position.root]
-                    member = Member(root, exact.trace, "waits", event, "")
-                    return self.together([member], [(0, "event", event, ())])
+            run = self.run_to(self.situation.waiting(position))
+            if run is not None:
+                member = Member(self.roots[position.root], run, "waits", event, "")
+                return self.together([member], [(0, "event", event, ())])
         return Open(f"nobody sets {event}, and no run was found that waits for it")
 
     def _really_sets(self, root: int, event: str) -> bool:
         """Whether a run of the root is known that sets the event."""
         question = self._setting(root, event)
         self._ask([question] if question not in self.known else [])
-        found = self.known[question]
-        return found is not None and found.trace is not None
+        return isinstance(self.known[question], Trace)
 
     def _setting(self, root: int, event: str) -> Question:
         graphs = self.situation.graphs
@@ -308,16 +339,16 @@ class Deadlock:
         """Everybody who sets the event needs a lock that is held while it is waited for."""
         for number in positions:
             position = self.facts.positions[number]
-            if not position.held:
-                continue
-            for exact in self.exact([self.situation.waiting(position)])[0]:
-                kept = {lock: how for lock, how in exact.held if how}
-                if exact.trace is None or not kept:
-                    continue
-                if self.all_need(position, kept):
-                    found = self._blocked(position, exact, event, able, kept)
-                    if found is not None:
-                        return found
+            candidates = self.situation.waiting(position)
+            for lock, _ in position.held:
+                for way in self.situation.ways(candidates, f"hold {lock}"):
+                    if not way or not self.all_need(position, {lock: way}):
+                        continue
+                    run = self.run_to(candidates, ((f"hold {lock}", way),))
+                    if run is not None:
+                        found = self._blocked(position, run, event, able, {lock: way})
+                        if found is not None:
+                            return found
         return None
 
     def all_need(self, position: Position, kept: dict[str, int], unset: Sequence[str] = ()) -> bool:
@@ -336,17 +367,15 @@ class Deadlock:
         )
 
     def _blocked(
-        self, position: Position, exact: Exact, event: str, able: list[int], kept: dict[str, int]
+        self, position: Position, run: Trace, event: str, able: list[int], kept: dict[str, int]
     ) -> Finding | None:
-        assert exact.trace is not None
-        root = self.roots[position.root]
-        waiter = Member(root, exact.trace, "waits", event, "")
+        waiter = Member(self.roots[position.root], run, "waits", event, "")
         for other in self.facts.positions:
             if other.root in able and other.wanted in kept and (not other.shared or kept[other.wanted] == EXCLUSIVE):
-                for state in self.exact([self.situation.waiting(other)])[0]:
-                    if state.trace is None or any(how and lock in kept for lock, how in state.held):
-                        continue
-                    setter = Member(self.roots[other.root], state.trace, "waits", other.wanted, mode_of(other))
+                free = tuple(sorted((f"hold {lock}", 0) for lock, _ in other.held if lock in kept))
+                way = self.run_to(self.situation.waiting(other), free)
+                if way is not None:
+                    setter = Member(self.roots[other.root], way, "waits", other.wanted, mode_of(other))
                     waits = [(0, "event", event, (1,)), (1, "held", other.wanted, (0,))]
                     found = self.together([waiter, setter], waits)
                     if isinstance(found, Deadlocked):
@@ -370,41 +399,56 @@ class Deadlock:
         pairs = [(a, b) for n, a in enumerate(accesses) for b in accesses[n:] if clash(a, b, overlap)]
         if not pairs:
             return Ranked(bool(accesses))
-        involved = list(dict.fromkeys(access for pair in pairs for access in pair))
-        states = dict(zip(involved, self.exact([self.situation.touching(a) for a in involved]), strict=True))
         doubt = False
         for a, b in pairs:
-            for one, other in itertools.product(states[a], states[b]):
-                if not go_together(one, other):
-                    continue
-                if one.trace is not None and other.trace is not None:
-                    roots = (self.roots[a.root], self.roots[b.root])
-                    members = [
-                        Member(root, trace, "stands", data, "")
-                        for root, trace in zip(roots, (one.trace, other.trace), strict=True)
-                    ]
-                    found = self.together(members, [])
-                    if isinstance(found, Deadlocked):
-                        return found
-                doubt = True
+            finding = self._meet_at(a, b, data)
+            if isinstance(finding, Deadlocked):
+                return finding
+            doubt = doubt or finding is not None
         if doubt:
             return Open("no run was found in which two contexts come to it at once")
-        return Excluded(-1, ("no two contexts can stand before it at once",), True)
+        return Excluded(-1, ("no two contexts can stand before it at once",))
+
+    def _meet_at(self, a: Access, b: Access, data: str) -> Finding | None:
+        """Two contexts before two accesses; None if they are certainly never there at once."""
+        first, second = self.situation.touching(a), self.situation.touching(b)
+        tried: set[object] = set()
+        for _ in range(MAX_TRIES):
+            pairs = [
+                ((first, x), (second, y))
+                for x in self.live(first)
+                for y in self.live(second)
+                if go_together(self.situation, (first, x), (second, y)) and (x, y) not in tried
+            ]
+            if not pairs:
+                return Open("they do not come together") if tried else None
+            pair = pairs[0]
+            if self._clear(list(pair)):
+                continue
+            tried.add((pair[0][1], pair[1][1]))
+            runs = [self.known[self.situation.question(*state)] for state in pair]
+            if all(isinstance(run, Trace) for run in runs):
+                members = [
+                    Member(self.roots[access.root], run, "stands", data, "")
+                    for access, run in zip((a, b), runs, strict=True)
+                    if isinstance(run, Trace)
+                ]
+                found = self.together(members, [])
+                if isinstance(found, Deadlocked):
+                    return found
+        return Open("they do not come together")
 
     # ---- rings ----
 
     def _rings(self, number: int, components: list[int], positions: list[int], direct: bool) -> Finding:
         excluded: list[Excluded] = []
         for component in components:
-            known = self._components.get(component)
-            if known is None:
-                known = self._components[component] = _Component(self, component)
-            finding = known.decide(number, set(positions), direct)
+            finding = self._component(component).decide(number, set(positions), direct)
             if not isinstance(finding, Excluded):
                 return finding
             excluded.append(finding)
         by = tuple(dict.fromkeys(word for finding in excluded for word in finding.by))
-        return Excluded(excluded[0].component, by, any(finding.exact for finding in excluded))
+        return Excluded(excluded[0].component, by)
 
     # ---- schedules ----
 
@@ -447,23 +491,74 @@ class Deadlock:
             return None
         for root, places in enumerate(self.facts.signals):
             if event in places and self._really_sets(root, event):
-                found = self.known[self._setting(root, event)]
-                assert found is not None
-                assert found.trace is not None
-                if not any(self._awaited(step.span) for step in found.trace.steps):
-                    return Member(self.roots[root], found.trace, "held", "", "")
+                run = self.known[self._setting(root, event)]
+                if isinstance(run, Trace) and not any(self._awaited(step.span) for step in run.steps):
+                    return Member(self.roots[root], run, "held", "", "")
         return None
 
     # ---- exact states ----
 
-    def exact(self, wanted: list[Candidates]) -> list[list[Exact]]:
-        """The states of each that can really be, each with a run."""
-        asked = [self.situation.questions(candidates) for candidates in wanted]
-        self._ask([question for questions in asked for _, question in questions if question not in self.known])
-        return [[e for _, q in questions if (e := self.known[q]) is not None] for questions in asked]
+    def live(self, candidates: Candidates) -> list[Tests]:
+        """The states of candidates, as far as they are told apart, without those that are never met."""
+        return [
+            tests
+            for tests in apart(self.situation, candidates, self.splits)
+            if self.known.get(self.situation.question(candidates, tests)) != NEVER
+        ]
+
+    def split(self, candidates: Candidates, tests: Tests, subject: str) -> bool:
+        """Tells states apart by one more subject, and asks which of them are ever met; False if they are already."""
+        if subject in dict(tests) or tests not in self.live(candidates):
+            return False
+        ways = self.situation.ways(candidates, subject)
+        if len(ways) < 2:
+            return False
+        self.splits.setdefault(candidates, []).append((tests, subject))
+        self.told += 1
+        parts = [tuple(sorted((*tests, (subject, way)))) for way in ways]
+        self._ask([self.situation.question(candidates, part) for part in parts])
+        return True
+
+    def run_to(self, candidates: Candidates, tests: Tests = ()) -> Trace | None:
+        """A run that comes to one of the states, if one is known."""
+        if not candidates.sites:
+            return None
+        question = self.situation.question(candidates, tests)
+        self._ask([question])
+        run = self.known[question]
+        return run if isinstance(run, Trace) else None
+
+    def _clear(self, states: list[tuple[Candidates, Tests]]) -> bool:
+        """Asks for runs to states that are to be met together. True if something new came out of it: that one is never
+        met, or that they had to be told apart further, as their runs do not go together."""
+        before = self.told
+        questions = [self.situation.question(*state) for state in states]
+        new = [question for question in questions if question not in self.known]
+        self._ask(new)
+        if any(self.known[question] == NEVER for question in new):
+            return True
+        runs = [self.known[question] for question in questions]
+        for (one, run), (other, way) in itertools.combinations(zip(states, runs, strict=True), 2):
+            if isinstance(run, Trace) and isinstance(way, Trace):
+                for subject in self._at_odds(one, run, other, way):
+                    self.split(*one, subject)
+                    self.split(*other, subject)
+        return self.told > before
+
+    def _at_odds(
+        self, one: tuple[Candidates, Tests], run: Trace, other: tuple[Candidates, Tests], way: Trace
+    ) -> list[str]:
+        """What keeps two runs from ending at once: a lock both hold, a variable that has one value."""
+        mine = {lock: mode for lock, mode, _ in run.steps[-1].held}
+        found = [
+            f"hold {lock}" for lock, mode, _ in way.steps[-1].held if lock in mine and "exclusive" in (mode, mine[lock])
+        ]
+        both = set(self.situation.variables(*one)) & set(self.situation.variables(*other))
+        seen, there = _last_values(run), _last_values(way)
+        return found + [name for name in sorted(both) if seen.get(name) != there.get(name)]
 
     def _ask(self, questions: list[Question]) -> None:
-        questions = list(dict.fromkeys(questions))
+        questions = [q for q in dict.fromkeys(questions) if q not in self.known]
         if not questions:
             return
         probes = Questions(self.lowered)
@@ -473,20 +568,15 @@ class Deadlock:
             doubted = self.confirm(answers)
         finally:
             probes.remove()
-        never = []
         for question, number in zip(questions, numbers, strict=True):
-            held = tuple((lock_of(t.cell), t.value) for t in question.tests if t.cell.name.startswith("hold "))
-            values = tuple(
-                (t.cell.name.removeprefix("var "), t.value) for t in question.tests if t.cell.name.startswith("var ")
-            )
             match decisions[number]:
                 case Broken(trace):
-                    self.known[question] = Exact(held, values, trace)
+                    self.known[question] = trace
                 case Held() if number not in doubted:
-                    self.known[question] = None
+                    self.known[question] = NEVER
                 case _:
-                    self.known[question] = Exact(held, values, None)
-            never.append(self.known[question] is None)
+                    self.known[question] = PERHAPS
+        never = [self.known[question] == NEVER for question in questions]
         self.rounds.append(Round(questions, numbers, answers, never))
 
     def _answer(self, questions: list[Question], numbers: list[int]) -> tuple[Analysis, dict[int, Decision]]:
@@ -502,6 +592,37 @@ class Deadlock:
         return inner, inner.decisions
 
 
+class _Strict:
+    """The strict order: which locks are taken while which are held, whatever the modes."""
+
+    def __init__(self, deadlock: Deadlock) -> None:
+        self.deadlock = deadlock
+        while True:
+            self.nesting = Nesting(deadlock.situation, deadlock.live)
+            told = deadlock.told
+            for candidates, subject in self.nesting.subjects():
+                for tests in deadlock.live(candidates):
+                    deadlock.split(candidates, tests, subject)
+            if deadlock.told == told:
+                break
+
+    def decide(self, positions: list[int]) -> Finding:
+        doubtful = False
+        for number in positions:
+            position = self.deadlock.facts.positions[number]
+            candidates = self.deadlock.situation.waiting(position)
+            for lock in self.nesting.against(number):
+                doubtful = True
+                for tests in self.deadlock.live(candidates):
+                    if dict(known_holds(candidates, tests)).get(lock):
+                        run = self.deadlock.run_to(candidates, tests)
+                        if run is not None:
+                            root = self.deadlock.roots[position.root]
+                            member = Member(root, run, "waits", position.wanted, mode_of(position))
+                            return self.deadlock.together([member], [])
+        return Open("whether the locks are taken in this order is not known") if doubtful else Ranked(True)
+
+
 def loading(members: Sequence[Member]) -> int:
     """The member that loads the driver: it is at its place before the others begin; -1 if there is none."""
     return next((n for n, member in enumerate(members) if member.root.phase == LOAD), -1)
@@ -511,104 +632,190 @@ def mode_of(position: Position) -> str:
     return "shared" if position.shared else ""
 
 
-class _Strict:
-    """The strict order: which locks are taken while which are held, whatever the modes."""
-
-    def __init__(self, deadlock: Deadlock) -> None:
-        self.deadlock = deadlock
-        self.nesting = Nesting(deadlock.situation, deadlock.exact)
-
-    def decide(self, positions: list[int]) -> Finding:
-        for number in positions:
-            state = self.nesting.broken(number)
-            if state is not None:
-                position = self.deadlock.facts.positions[number]
-                root = self.deadlock.roots[position.root]
-                assert state.trace is not None
-                member = Member(root, state.trace, "waits", position.wanted, mode_of(position))
-                return self.deadlock.together([member], [])
-        if any(map(self.nesting.doubtful, positions)):
-            return Open("whether the locks are taken in this order is not known")
-        return Ranked(True)
-
-
 class _Component:
-    """One component of the order: its rings, as far as the fixpoint knows, and, when needed, exactly."""
+    """One component of the order: its rings, told apart as far as was needed."""
 
     def __init__(self, deadlock: Deadlock, number: int) -> None:
         self.deadlock = deadlock
         self.number = number
-        self.rough = Rings(deadlock.situation, number)
-        self.exact: Rings | None = None
-        self.solvers: dict[bool, tuple[z3.Solver, dict[str, str]]] = {}
+        self.first: dict[tuple[frozenset[int], bool], list[list[int]]] = {}
+        self._renew()
+
+    def _renew(self) -> None:
+        """Makes the rings again, with the states as far as they are told apart now."""
+        self.told = self.deadlock.told
+        self.rings = Rings(self.deadlock.situation, self.number, self.deadlock.live)
+        self.leaving: dict[tuple[str, str], list[int]] = {}
+        for number, link in enumerate(self.rings.links):
+            self.leaving.setdefault(link.source, []).append(number)
+        self.reasons: dict[str, str] | None = None
+        self.first.clear()
+
+    def _formulate(self) -> dict[str, str]:
+        """The reasons by which the solver's formula can be impossible; made when it is first asked."""
+        if self.reasons is not None:
+            return self.reasons
+        made = formula(self.rings.ring)
+        self.reasons = made.reasons
+        self.solver = z3.SolverFor("QF_FD")
+        self.solver.set("timeout", self.deadlock.limits.milliseconds)
+        self.solver.from_string("\n".join(made.lines))
+        return made.reasons
+
+    def wishes(self, positions: set[int], direct: bool) -> list[Question]:
+        """The questions whose answers show the shortest rings through the positions, or that they are none."""
+        rings = self._shortest(positions, direct)
+        return [question for ring in rings[:1] for question in self._asked(ring).values()]
+
+    def _shortest(self, positions: set[int], direct: bool) -> list[list[int]]:
+        key = (frozenset(positions), direct)
+        if key not in self.first:
+            links = self.rings.about(positions, direct)[:MAX_STARTS]
+            found = [ring for start in links if (ring := _shortest(self.rings.links, self.leaving, start))]
+            self.first[key] = sorted(found, key=len)[:MAX_SHORT]
+        return self.first[key]
+
+    def _asked(self, ring: list[int]) -> dict[int, Question]:
+        """For each stand of a ring the question for a run in which it holds what it is waited for."""
+        found: dict[int, Question] = {}
+        for number in ring:
+            link = self.rings.links[number]
+            holder = link.stand if link.ground < 0 else link.ground
+            for stand in (link.stand, link.ground):
+                if stand >= 0:
+                    candidates, tests = self.rings.states[stand]
+                    known = dict(tests)
+                    if stand == holder and link.source[1] in ("x", "s"):
+                        known[f"hold {link.source[0]}"] = EXCLUSIVE if link.source[1] == "x" else SHARED
+                    found[stand] = self.deadlock.situation.question(candidates, tuple(sorted(known.items())))
+        return found
+
+    def _at_once(self, positions: set[int], direct: bool) -> Deadlocked | None:
+        """A deadlock along one of the shortest rings, if runs to its places go together just so."""
+        for ring in self._shortest(positions, direct):
+            asked = self._asked(ring)
+            self.deadlock._ask(list(asked.values()))
+            runs = {stand: run for stand, q in asked.items() if isinstance(run := self.deadlock.known[q], Trace)}
+            if len(runs) == len(asked) and self._compatible(runs):
+                finding = _Shown(self.deadlock, self.rings, runs).show(ring)
+                if isinstance(finding, Deadlocked):
+                    self._blame(ring, finding)
+                    return finding
+        return None
+
+    def _compatible(self, runs: dict[int, Trace]) -> bool:
+        """Whether contexts that ran like that can be at their places at once."""
+        overlap, rings = self.deadlock.situation.overlap, self.rings
+        for (one, run), (other, way) in itertools.combinations(runs.items(), 2):
+            (first, _), (second, _) = rings.states[one], rings.states[other]
+            if not overlap.meet(first.root, second.root):
+                return False
+            if not overlap.started(first.root, first.sites, second.root):
+                return False
+            if not overlap.started(second.root, second.sites, first.root):
+                return False
+            if self.deadlock._at_odds(rings.states[one], run, rings.states[other], way):
+                return False
+        return True
 
     def decide(self, obligation: int, positions: set[int], direct: bool) -> Finding:
-        links = self.rough.about(positions, direct)
-        if not links:
-            return Excluded(self.number, (NO_RING,), False)
-        excluded = self._ask(self.rough, links, False)
-        if isinstance(excluded, Excluded):
-            return excluded
-        if self.exact is None:
-            self.exact = Rings(self.deadlock.situation, self.number, self.deadlock.exact)
-        banned: list[list[int]] = []
+        found = self._at_once(positions, direct)
+        if found is not None:
+            return found
+        banned: list[frozenset[object]] = []
         reason = "no run was found that leads to the deadlock"
-        for _ in range(MAX_RINGS):
-            links = self.exact.about(positions, direct)
-            answer = self._ask(self.exact, links, True, banned)
+        for _ in range(MAX_TRIES):
+            if self.told != self.deadlock.told:
+                self._renew()
+            links = self.rings.about(positions, direct)
+            answer = self._ask(links, banned)
             if isinstance(answer, Excluded):
                 return answer if not banned else Open(reason)
             if isinstance(answer, Open):
                 return answer
-            ring = _ring_through(self.exact.links, answer, set(links))
-            finding = _Shown(self.deadlock, self.exact).show(ring)
+            if self._told_apart(answer):
+                continue
+            stands = {n for k in answer for n in (self.rings.links[k].stand, self.rings.links[k].ground) if n >= 0}
+            known = {n: self.deadlock.known[self.deadlock.situation.question(*self.rings.states[n])] for n in stands}
+            runs = {n: run for n, run in known.items() if isinstance(run, Trace)}
+            finding = _Shown(self.deadlock, self.rings, runs).show(answer)
             if isinstance(finding, Deadlocked):
-                self._blame(ring, finding)
+                self._blame(answer, finding)
                 return finding
             reason = finding.reason
-            banned.append(ring)
+            banned.append(frozenset(map(self._key, answer)))
+            if len(banned) > MAX_RINGS:
+                break
         return Open(reason)
+
+    def _key(self, number: int) -> object:
+        link, states = self.rings.links[number], self.rings.states
+        return states[link.stand], link.source, link.target, states[link.ground] if link.ground >= 0 else None
+
+    def _told_apart(self, ring: list[int]) -> bool:
+        """Makes the stands of a ring exact: each holds what it is waited for, with a run. True if that was news."""
+        before = self.deadlock.told
+        for number in ring:
+            link = self.rings.links[number]
+            holder = link.stand if link.ground < 0 else link.ground
+            if link.source[1] in ("x", "s"):
+                self.deadlock.split(*self.rings.states[holder], f"hold {link.source[0]}")
+        if self.deadlock.told != before:
+            return True
+        links = [self.rings.links[number] for number in ring]
+        stands = dict.fromkeys(n for link in links for n in (link.stand, link.ground) if n >= 0)
+        if self.deadlock._clear([self.rings.states[n] for n in stands]):
+            self.told = -1
+            return True
+        return False
 
     def _blame(self, ring: list[int], finding: Deadlocked) -> None:
         """Every acquisition of the ring waits for ever."""
-        assert self.exact is not None
         for link in ring:
-            number = self.exact.position_of[self.exact.ring.links[link].stand]
+            number = self.rings.position_of[self.rings.links[link].stand]
             position = self.deadlock.facts.positions[number]
             for obligation in position.obligations:
                 if self.deadlock.lowered.obligations[obligation].code is Property.D01:
                     self.deadlock.findings.setdefault(obligation, finding)
 
-    def _ask(
-        self, rough: Rings, links: list[int], exact: bool, banned: Iterable[list[int]] = ()
-    ) -> Excluded | Open | list[int]:
-        """A choice of links with one of these in it; excluded, with the reasons, where there is none."""
+    def _ask(self, links: list[int], banned: list[frozenset[object]]) -> Excluded | Open | list[int]:
+        """A ring with one of these links in it; excluded, with the reasons, where there is none."""
         if not links:
-            return Excluded(self.number, (NO_RING,), exact)
-        known = self.solvers.get(exact)
-        if known is None:
-            made = formula(rough.ring)
-            solver = z3.SolverFor("QF_FD")
-            solver.set("timeout", self.deadlock.limits.milliseconds)
-            solver.from_string("\n".join(made.lines))
-            known = self.solvers[exact] = (solver, made.reasons)
-        solver, reasons = known
+            return Excluded(self.number, (NO_RING,))
+        self.reasons = self._formulate()
+        solver = self.solver
         solver.push()
-        solver.add(z3.Or([z3.Bool(link_name(n)) for n in links]))
-        for ring in banned:
-            solver.add(z3.Not(z3.And([z3.Bool(link_name(n)) for n in ring])))
-        answer = solver.check(*[z3.Bool(name) for name in reasons])
-        result: Excluded | Open | list[int]
+        if banned:
+            numbers = {self._key(n): n for n in range(len(self.rings.links))}
+            for keys in banned:
+                if keys <= numbers.keys():
+                    solver.add(z3.Not(z3.And([z3.Bool(link_name(numbers[k])) for k in keys])))
+        try:
+            return self._short(links, self.reasons) or self._any(links, self.reasons)
+        finally:
+            solver.pop()
+
+    def _short(self, links: list[int], reasons: dict[str, str]) -> list[int] | None:
+        """A shortest ring through one of the links, if it is possible."""
+        found = [ring for start in links[:MAX_STARTS] if (ring := _shortest(self.rings.links, self.leaving, start))]
+        for ring in sorted(found, key=len)[:MAX_SHORT]:
+            literals = [*map(z3.Bool, reasons), *[z3.Bool(link_name(n)) for n in ring]]
+            if self.solver.check(*literals) == z3.sat:
+                return ring
+        return None
+
+    def _any(self, links: list[int], reasons: dict[str, str]) -> Excluded | Open | list[int]:
+        self.solver.add(z3.Or([z3.Bool(link_name(n)) for n in links]))
+        answer = self.solver.check(*map(z3.Bool, reasons))
         if answer == z3.sat:
-            model = solver.model()
-            result = [n for n in range(len(rough.ring.links)) if z3.is_true(model.eval(z3.Bool(link_name(n))))]
-        elif answer == z3.unsat:
-            words = tuple(sorted(self._words(reasons[str(c)]) for c in solver.unsat_core()))
-            result = Excluded(self.number, words or (NO_RING,), exact)
-        else:
-            result = Open(f"Z3 gave no answer on the cycle ({solver.reason_unknown()})")
-        solver.pop()
-        return result
+            model = self.solver.model()
+            names = range(len(self.rings.links))
+            chosen = [n for n in names if z3.is_true(model.eval(z3.Bool(link_name(n))))]
+            return _ring_through(self.rings.links, chosen, set(links))
+        if answer == z3.unsat:
+            words = tuple(sorted(self._words(reasons[str(c)]) for c in self.solver.unsat_core()))
+            return Excluded(self.number, words or (NO_RING,))
+        return Open(f"Z3 gave no answer on the cycle ({self.solver.reason_unknown()})")
 
     def _words(self, reason: str) -> str:
         kind, *numbers = reason.split(" ")
@@ -618,6 +825,30 @@ class _Component:
         if kind == "single":
             return f"{roots[int(numbers[0])].routine} runs once at a time"
         return reason
+
+
+def _shortest(links: list[Link], leaving: dict[tuple[str, str], list[int]], start: int) -> list[int] | None:
+    """The shortest way from what a link waits for back to it (breadth first)."""
+    goal = links[start].source
+    back: dict[tuple[str, str], int] = {links[start].target: -1}
+    pending = [links[start].target]
+    while pending and goal not in back:
+        following: list[tuple[str, str]] = []
+        for node in pending:
+            for number in leaving.get(node, ()):
+                target = links[number].target
+                if target not in back:
+                    back[target] = number
+                    following.append(target)
+        pending = following
+    if goal not in back:
+        return None
+    ring = []
+    node = goal
+    while back[node] >= 0:
+        ring.append(back[node])
+        node = links[back[node]].source
+    return [start, *reversed(ring)]
 
 
 def _ring_through(links: list[Link], chosen: list[int], wanted: set[int]) -> list[int]:
@@ -633,15 +864,21 @@ def _ring_through(links: list[Link], chosen: list[int], wanted: set[int]) -> lis
     return ring
 
 
+def _last_values(run: Trace) -> dict[str, int]:
+    """What the run saw last of each shared variable."""
+    return {c.name: c.value for c in (*run.start, *(c for step in run.steps for c in step.choices))}
+
+
 class _Shown:
     """A ring as a schedule."""
 
-    def __init__(self, deadlock: Deadlock, rings: Rings) -> None:
+    def __init__(self, deadlock: Deadlock, rings: Rings, runs: dict[int, Trace]) -> None:
         self.deadlock = deadlock
+        self.runs = runs
         self.links = rings.links
         self.stands = rings.stands
+        self.states = rings.states
         self.position_of = rings.position_of
-        self.runs = rings.runs
         self.members: list[Member] = []
         self.index: dict[int, int] = {}
 
@@ -659,7 +896,7 @@ class _Shown:
                 writer = link.source[1] == "w"
                 ways.insert(0, (link.ground, "waits" if writer else "held", link.source[0] if writer else "", ""))
             for stand, kind, subject, mode in ways:
-                if self.runs[stand].trace is None:
+                if stand not in self.runs:
                     return Open(f"whether {link.source[0]} is held there is not known")
                 self._add(stand, kind, subject, mode)
         for number in ring:
@@ -682,8 +919,8 @@ class _Shown:
         for number in ring:
             for stand in (self.links[number].stand, self.links[number].ground):
                 if stand >= 0:
-                    for lock, how in self.runs[stand].held:
-                        kept[lock] = max(kept.get(lock, 0), how)
+                    for lock, mode, _ in self.runs[stand].steps[-1].held:
+                        kept[lock] = max(kept.get(lock, 0), SHARED if mode == "shared" else EXCLUSIVE)
         positions = [self.deadlock.facts.positions[self.position_of[self.links[number].stand]] for number in ring]
         unset = [position.wanted for position in positions if position.sort == "event"]
         for position in positions:
@@ -692,13 +929,10 @@ class _Shown:
         return ""
 
     def _add(self, stand: int, kind: str, subject: str, mode: str) -> None:
+        run = self.runs[stand]
         if stand not in self.index:
             self.index[stand] = len(self.members)
-            self._join(self.stands[stand].root, self.runs[stand], kind, subject, mode)
-
-    def _join(self, root: int, state: Exact, kind: str, subject: str, mode: str) -> None:
-        assert state.trace is not None
-        self.members.append(Member(self.deadlock.roots[root], state.trace, kind, subject, mode))
+            self.members.append(Member(self.deadlock.roots[self.stands[stand].root], run, kind, subject, mode))
 
     def _waits(self, ring: list[int]) -> list[tuple[int, str, str, tuple[int, ...]]]:
         """Who waits for whom."""
@@ -732,28 +966,27 @@ class _Shown:
                 if holder is None:
                     return f"nobody was found who holds {lock} while a writer comes to wait for it"
                 holders = [len(self.members)]
-                self._join(*holder, "held", "", "")
+                self.members.append(holder)
             at = self.index[writer]
             last = len(self.members[at].trace.steps) - 1
             self.members[at] = replace(self.members[at], gates=((last, holders[0]),))
         return ""
 
-    def _holder(self, lock: str) -> tuple[int, Exact] | None:
-        """A root that holds a lock beside the members, and the state in which it does."""
+    def _holder(self, lock: str) -> Member | None:
+        """Somebody who holds a lock beside the members."""
         situation = self.deadlock.situation
-        taken: dict[str, str] = {}
-        for member in self.members:
-            taken |= {name: mode for name, mode, _ in member.trace.steps[-1].held}
+        taken = {name for member in self.members for name, _, _ in member.trace.steps[-1].held}
         for root, levels in enumerate(self.deadlock.facts.holding):
             if any(not situation.overlap.meet(root, self.deadlock.roots.index(m.root)) for m in self.members):
                 continue
             for at, locks in sorted(levels.items()):
                 for mode in (SHARED, EXCLUSIVE):
                     if locks.get(lock, 0) & mode:
-                        for state in self.deadlock.exact([situation.standing(root, at, ("lock", lock, mode))])[0]:
-                            clear = all(not how or name not in taken for name, how in state.held)
-                            if state.trace is not None and clear:
-                                return root, state
+                        candidates = situation.standing(root, at, ("lock", lock, mode))
+                        free = [(f"hold {name}", 0) for name, _ in candidates.held if name in taken and name != lock]
+                        run = self.deadlock.run_to(candidates, tuple(sorted([*free, (f"hold {lock}", mode)])))
+                        if run is not None:
+                            return Member(self.deadlock.roots[root], run, "held", "", "")
         return None
 
 

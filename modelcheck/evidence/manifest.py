@@ -16,8 +16,9 @@ from modelcheck.invariant import BlockInvariant, FormulaInvariant, Invariant, Li
 from modelcheck.ir import Cell, Graph, Root
 from modelcheck.layout import layouts
 from modelcheck.lower import Lowered, every_graph
-from modelcheck.mutual.positions import Arrival, sites
+from modelcheck.mutual.positions import Arrival, Site, sites
 from modelcheck.mutual.questions import Place, Question, Test
+from modelcheck.mutual.situation import Candidates, Splits
 from modelcheck.verdict import Obligation
 
 FORMAT = 1
@@ -86,13 +87,12 @@ def write(
 class Written:
     """What the proofs about several contexts rest on: the number of the invariant of all roots, the arrivals of each
     operation at which contexts meet (in the order they are read in), the questions asked in rounds with whether the
-    state is never met and the invariants that say so, the obligations proved with exact states, and whether D04 was
-    asked for."""
+    state is never met and the invariants that say so, which states were told apart, and whether D04 was asked for."""
 
     base: int
     arrivals: list[tuple[Arrival, ...]]
     rounds: list[tuple[list[Question], list[bool], list[Invariant]]]
-    exact: list[int]
+    splits: Splits
     strict: bool
 
 
@@ -155,7 +155,9 @@ def _meetings(meetings: Written, names: _Names) -> dict[str, Any]:
             }
             for questions, never, invariants in meetings.rounds
         ],
-        "exact": meetings.exact,
+        "splits": [
+            [_candidates(c), [[list(map(list, tests)), s] for tests, s in made]] for c, made in meetings.splits.items()
+        ],
         "strict": meetings.strict,
     }
 
@@ -189,6 +191,23 @@ def read_arrivals(entry: Mapping[str, Any]) -> list[tuple[Arrival, ...]]:
         tuple((int(index), tuple(None if v is None else tuple(map(int, v)) for v in values)) for index, values in case)
         for case in entry["arrivals"]
     ]
+
+
+def _candidates(candidates: Candidates) -> list[Any]:
+    sites = [[site.graph, site.edge, site.index] for site in candidates.sites]
+    return [candidates.root, sites, candidates.irql, list(map(list, candidates.held))]
+
+
+def read_splits(entry: Mapping[str, Any]) -> Splits:
+    """Which states were told apart, by a manifest."""
+    found: Splits = {}
+    for (root, sites, irql, held), made in entry["splits"]:
+        places = tuple(Site(int(graph), int(edge), int(index)) for graph, edge, index in sites)
+        candidates = Candidates(int(root), places, int(irql), tuple((str(lock), int(mask)) for lock, mask in held))
+        found[candidates] = [
+            (tuple((str(subject), int(value)) for subject, value in tests), str(by)) for tests, by in made
+        ]
+    return found
 
 
 def names_of(lowered: Lowered) -> _Names:

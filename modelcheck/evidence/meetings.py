@@ -19,7 +19,7 @@ from modelcheck.mutual.order import Node
 from modelcheck.mutual.positions import EXCLUSIVE, Arrival, Case, Position
 from modelcheck.mutual.questions import Question
 from modelcheck.mutual.rings import Rings
-from modelcheck.mutual.situation import Candidates, Exact, Situation, clash, go_together
+from modelcheck.mutual.situation import Candidates, Situation, Splits, Tests, apart, clash, go_together
 from modelcheck.verdict import Property
 
 
@@ -27,16 +27,23 @@ from modelcheck.verdict import Property
 class Grounds:
     """What proofs about several contexts rest on. `cases`: the operations at which contexts meet, with all arrivals;
     `never`: for each question that was asked whether the state is certified never to be met; `proved`: the obligations
-    about one context that are proved; `exact`: those about several whose proof is about exact states."""
+    about one context that are proved; `splits`: which states were told apart."""
 
     lowered: Lowered
     situation: Situation
     cases: Mapping[Case, tuple[Arrival, ...]]
     never: Mapping[Question, bool]
     proved: frozenset[int]
-    exact: frozenset[int]
-    _rings: dict[tuple[int, bool], Rings] = field(default_factory=dict)
+    splits: Splits
+    _rings: dict[int, Rings] = field(default_factory=dict)
     _nesting: list[Nesting] = field(default_factory=list)
+    _positions: dict[int, list[int]] = field(default_factory=dict)
+    """For each obligation the positions that stand there."""
+
+    def __post_init__(self) -> None:
+        for number, position in enumerate(self.situation.facts.positions):
+            for obligation in dict.fromkeys(position.obligations):
+                self._positions.setdefault(obligation, []).append(number)
 
 
 def conditions(grounds: Grounds, obligations: Sequence[int], pool: Pool) -> None:
@@ -48,8 +55,9 @@ def conditions(grounds: Grounds, obligations: Sequence[int], pool: Pool) -> None
     pool.add(_ranks(grounds.situation), -1)
     if any(grounds.situation.facts.tainted):
         pool.add(Impossible("a routine calls what no model knows"), -1)
+    claims = frozenset(obligations)
     for number in sorted(obligations):
-        for query in _Proof(grounds, number, frozenset(obligations)).queries():
+        for query in _Proof(grounds, number, claims).queries():
             pool.add(query, number)
 
 
@@ -76,7 +84,7 @@ class _Proof:
         self.situation = grounds.situation
         self.number = number
         self.obligation = grounds.lowered.obligations[number]
-        self.positions = [n for n, p in enumerate(self.situation.facts.positions) if number in p.obligations]
+        self.positions = grounds._positions.get(number, [])
 
     def queries(self) -> list[Query]:
         match self.obligation.code:
@@ -127,12 +135,10 @@ class _Proof:
 
     def _rings(self, components: Sequence[int], direct: bool) -> list[Query]:
         found: list[Query] = []
-        exact = self.number in self.grounds.exact
         for component in components:
-            key = (component, exact)
-            rings = self.grounds._rings.get(key)
+            rings = self.grounds._rings.get(component)
             if rings is None:
-                rings = self.grounds._rings[key] = Rings(self.situation, component, self._find if exact else None)
+                rings = self.grounds._rings[component] = Rings(self.situation, component, self._live)
             links = rings.about(set(self.positions), direct)
             if links:
                 made = formula(rings.ring)
@@ -140,15 +146,12 @@ class _Proof:
                 found.append(FormulaQuery(lines, disjunction(map(link_name, links)), bits=True))
         return found
 
-    def _find(self, wanted: list[Candidates]) -> list[list[Exact]]:
+    def _live(self, candidates: Candidates) -> list[Tests]:
         """The states that are not certified never to be met."""
         return [
-            [
-                Exact(held, values, None)
-                for (held, values), question in self.situation.questions(candidates)
-                if not self.grounds.never.get(question, False)
-            ]
-            for candidates in wanted
+            tests
+            for tests in apart(self.situation, candidates, self.grounds.splits)
+            if not self.grounds.never.get(self.situation.question(candidates, tests), False)
         ]
 
     def _event(self) -> list[Query]:
@@ -167,9 +170,8 @@ class _Proof:
 
     def _nested(self) -> list[Query]:
         if not self.grounds._nesting:
-            self.grounds._nesting.append(Nesting(self.situation, self._find))
-        nesting = self.grounds._nesting[0]
-        against = any(map(nesting.doubtful, self.positions))
+            self.grounds._nesting.append(Nesting(self.situation, self._live))
+        against = any(map(self.grounds._nesting[0].against, self.positions))
         return [Impossible("the lock may be taken against the order")] if against else []
 
     def _race(self) -> list[Query]:
@@ -177,8 +179,15 @@ class _Proof:
         overlap = self.situation.overlap
         pairs = [(a, b) for n, a in enumerate(accesses) for b in accesses[n:] if clash(a, b, overlap)]
         involved = list(dict.fromkeys(access for pair in pairs for access in pair))
-        states = dict(zip(involved, self._find([self.situation.touching(a) for a in involved]), strict=True))
-        if any(go_together(one, other) for a, b in pairs for one in states[a] for other in states[b]):
+        states = {
+            access: [
+                (candidates, tests)
+                for candidates in [self.situation.touching(access)]
+                for tests in self._live(candidates)
+            ]
+            for access in involved
+        }
+        if any(go_together(self.situation, x, y) for a, b in pairs for x in states[a] for y in states[b]):
             return [Impossible("two contexts may touch it at once")]
         return []
 

@@ -29,6 +29,7 @@ from modelcheck.evidence.manifest import (
     read_invariants,
     read_question,
     read_round,
+    read_splits,
     sources,
 )
 from modelcheck.evidence.meetings import Grounds
@@ -124,7 +125,7 @@ def _meetings(
     never: dict[Question, bool] = {}
     try:
         base = invariants[int(entry["base"])]
-        exact = frozenset(map(int, entry["exact"]))
+        splits = read_splits(entry)
         for asked in entry["rounds"]:
             never |= _round(asked, names, lowered, pool)
         proposals = iter(read_arrivals(entry))
@@ -136,7 +137,7 @@ def _meetings(
     if set(base.roots) != set(lowered.roots):
         raise Malformed("the invariant of all routines leaves some out")
     single = frozenset(n for n in claimed if lowered.obligations[n].code not in MUTUAL)
-    grounds = Grounds(lowered, Situation(base, lowered, facts_), cases, never, single, exact)
+    grounds = Grounds(lowered, Situation(base, lowered, facts_), cases, never, single, splits)
     meeting_conditions(grounds, [n for n in claimed if lowered.obligations[n].code in MUTUAL], pool)
 
 

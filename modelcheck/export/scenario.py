@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 
 from modelcheck import ir
@@ -56,6 +56,8 @@ class Shape:
         read = set().union(*(use.shared for use in self.uses))
         self.queued = {cell for cell in read if cell.writers_first}
         """Locks where a waiting writer stops readers, and there are some."""
+        self.counted = set(self._counted())
+        """Locks that a context can acquire more than once."""
 
     def _refuse(self) -> None:
         handed = {f"event {name}" for name in self.closed.handed} | self.closed.handed
@@ -84,65 +86,57 @@ class Shape:
     def _relevant(self) -> set[Cell]:
         """Backwards from what is asked and from what decides the way on."""
         found: set[Cell] = {check.cell for context in self.closed.contexts for check in context.checks}
-        for edge in self.edges():
-            if edge.operation is not None:
-                found |= self._decisive(edge, edge.operation.code)
         changed = True
         while changed:
             size = len(found)
             for edge in self.edges():
-                if edge.operation is not None:
-                    found |= self._feeding(edge, found)
-                for source, target in (*edge.copies_in, *edge.copies_out):
-                    if target in found:
-                        found.add(source)
+                found |= {cell for r in self.needed(edge, found) if (cell := edge.cells[r]) is not None}
+                found |= {source for source, target in (*edge.copies_in, *edge.copies_out) if target in found}
             changed = len(found) != size
         return {cell for cell in found if cell.sort not in (Sort.TAINT, Sort.CLOCK, Sort.LIFE, Sort.DATA)}
 
     def is_asked(self, edge: Edge, slot: int | None) -> bool:
         return slot is not None and edge.obligations[slot] in self.asked
 
-    def _decisive(self, edge: Edge, code: Iterable[Instruction]) -> set[Cell]:
-        """The cells that decide how the operation goes on or whether something asked breaks; scratch registers stand
-        for all that flows into them."""
-        registers: set[int] = set()
-        for instruction in instructions(code):
+    def needed(self, edge: Edge, wanted: Set[Cell]) -> set[int]:
+        """The registers whose values matter at an edge, if those of the wanted cells do."""
+        if edge.operation is None:
+            return set()
+        found: set[int] = set()
+        sets: list[ir.Set] = []
+        for instruction in instructions(edge.operation.code):
             match instruction:
                 case ir.Guess(condition) | ir.Choose(condition):
-                    registers |= registers_of(condition)
+                    found |= registers_of(condition)
                 case ir.Demand(condition, slot) if self.is_asked(edge, slot):
-                    registers |= registers_of(condition)
-                case ir.Set(_, value, slot=slot) if self.is_asked(edge, slot):
-                    registers |= registers_of(value)
+                    found |= registers_of(condition)
+                case ir.Set(_, value, slot=slot):
+                    sets.append(instruction)
+                    found |= registers_of(value) if self.is_asked(edge, slot) else set()
                 case ir.Change(register, level):
-                    registers |= registers_of(level) | {register}
+                    found |= registers_of(level) | {register}
                 case ir.Take(register) | ir.Drop(register) | ir.Convert(register) | ir.Await(register):
-                    registers.add(register)
+                    found.add(register)
                 case _:
                     pass
-        return self._cells(edge, registers)
-
-    def _cells(self, edge: Edge, registers: set[int]) -> set[Cell]:
-        """The cells of registers, with all that flows into scratch registers of the operation."""
-        assert edge.operation is not None
+        found |= {register for register, cell in enumerate(edge.cells) if cell is not None and cell in wanted}
         changed = True
         while changed:
-            size = len(registers)
-            for instruction in instructions(edge.operation.code):
-                if isinstance(instruction, ir.Set) and instruction.register in registers:
-                    if edge.cells[instruction.register] is None:
-                        registers = registers | registers_of(instruction.value)
-            changed = len(registers) != size
-        return {cell for register in registers if (cell := edge.cells[register]) is not None}
+            size = len(found)
+            for one in sets:
+                if one.register in found:
+                    found |= registers_of(one.value)
+            changed = len(found) != size
+        return found
 
-    def _feeding(self, edge: Edge, found: set[Cell]) -> set[Cell]:
-        """The cells that flow into a relevant one."""
-        assert edge.operation is not None
-        registers: set[int] = set()
-        for instruction in instructions(edge.operation.code):
-            if isinstance(instruction, ir.Set) and edge.cells[instruction.register] in found:
-                registers |= registers_of(instruction.value)
-        return self._cells(edge, registers) if registers else set()
+    def _counted(self) -> Iterator[Cell]:
+        for edge in self.edges():
+            if edge.operation is not None:
+                for instruction in instructions(edge.operation.code):
+                    if isinstance(instruction, ir.Take) and instruction.allowed:
+                        cell = edge.cells[instruction.register]
+                        assert cell is not None
+                        yield cell
 
     def _use(self, context: Context, graphs: Iterable[Graph]) -> Use:
         use = Use(high=context.level >= DISPATCH_LEVEL)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,11 +52,30 @@ class Run:
     rechecked: int = 0
     interrupted: bool = False
     missing: list[str] = field(default_factory=list)
+    _waiting: bool = False
+
+    @contextlib.contextmanager
+    def catching(self) -> Iterator[None]:
+        """Ctrl-C ends the work and nothing else in here; a second one ends everything."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.signal(signal.SIGINT, self._interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _interrupt(self, _number: int, _frame: object) -> None:
+        again, self.interrupted = self.interrupted, True
+        if self._waiting or again:
+            raise KeyboardInterrupt
 
     def answers(self) -> Iterator[Answer]:
         """One for each file, in order. Ctrl-C ends the work, not the answers: a file without one says so."""
         gc.disable()  # all of it is kept to the end
         found = {path: hit for path in self.files if (hit := self._find(path)) is not None}
+        gc.freeze()
         gc.enable()
         doubted = _sample(list(found.values())) if self.work.verify_cache else set()
         asked = [p for p in self.files if p not in found or found[p].key in doubted]
@@ -103,7 +125,12 @@ class Run:
         try:
             if self.interrupted:
                 return self._rest(path, executor, futures)
-            return self._kept(self._wait(path, executor, futures))
+            self._waiting = True
+            try:
+                answer = self._wait(path, executor, futures)
+            finally:
+                self._waiting = False
+            return self._kept(answer)
         except KeyboardInterrupt:
             self.interrupted = True
             answer = self._rest(path, executor, futures)

@@ -178,6 +178,13 @@ class CallBack:
 
 
 @dataclass(frozen=True, slots=True)
+class CallOut:
+    """A place where the system may come back into the driver, with a routine of the role, in the same context."""
+
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """Keep the top of the stack as the result of the frame."""
 
@@ -302,6 +309,7 @@ Instruction: TypeAlias = (
     | Invoke
     | CallUnmodelled
     | CallBack
+    | CallOut
     | Result
     | Suppose
     | Check

@@ -9,6 +9,7 @@ from modelcheck.interpret.code import (
     Begin,
     Branch,
     CallBack,
+    CallOut,
     CallUnmodelled,
     Change,
     Check,
@@ -689,6 +690,8 @@ class Compiler:
                 for arg in args:
                     self.expr(arg, None)
                 self.emit(CallBack(self.ref(s.Ref(name, (), stmt.span)), len(args), stmt.span))
+            case s.MayReenter(role):
+                self.emit(CallOut(role))
 
     def assign(self, target: s.Ref, value: s.Expr) -> None:
         place = self.ref(target)

@@ -85,6 +85,13 @@ def interrupt_level(player: Machine, routine: str) -> int:
     return max(found)
 
 
+def inner(
+    player: Player, routine: str, caller: Entrant, within: int, level: int, binding: Mapping[str, str]
+) -> Entrant:
+    """A context of the open world that runs in a call-out of another: where that runs, as what it is."""
+    return Entrant(routine, caller.kind, caller.processor, level, level, player, binding, within=within)
+
+
 def entrant(player: Player, routine: str, processor: int, level: int, binding: Mapping[str, str]) -> Entrant:
     """A context of the open world that starts at one of the levels of its role."""
     role, _ = player.role(routine)
@@ -99,4 +106,4 @@ def players(program: Program, environments: Mapping[str, Environment]) -> dict[s
     return {routine: first.with_environment(environment) for routine, environment in environments.items()}
 
 
-__all__ = ["closed_world", "entrant", "interrupt_level", "kind_of", "players"]
+__all__ = ["closed_world", "entrant", "inner", "interrupt_level", "kind_of", "players"]

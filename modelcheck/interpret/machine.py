@@ -11,7 +11,6 @@ from modelcheck.interpret.compile import Compiler
 from modelcheck.interpret.memory import indexed_ref
 from modelcheck.interpret.state import Frame, State
 from modelcheck.interpret.steps import Steps
-from modelcheck.interpret.tables import named_levels
 from modelcheck.interpret.values import ANY_TAG, BOOL, INITIALISED, Choose, Environment, Local, Place, Target, Value
 from modelcheck.interpret.walk import called_routines, held_anywhere
 from modelcheck.verdict import HIGH_LEVEL
@@ -39,7 +38,7 @@ class Machine(Steps):
     def levels(self, root: str) -> tuple[int, ...]:
         """The IRQLs a root can start at, as its role says."""
         role, arguments = self.role(root)
-        named = named_levels(self.program)
+        named = self.tables.levels
         if role is None or role.irql is None:
             return tuple(sorted(named))
         low, high = (self.role_level(e, arguments) for e in role.irql)

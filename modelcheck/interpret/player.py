@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from modelcheck import syntax as s
 from modelcheck.interpret.code import (
     Begin,
+    CallBack,
+    CallOut,
     ClauseLock,
     Code,
+    End,
     Instruction,
     Invoke,
     Load,
     LockOp,
+    Pop,
     Push,
     SignalOp,
     Touch,
@@ -22,6 +26,7 @@ from modelcheck.interpret.code import (
 from modelcheck.interpret.machine import Machine
 from modelcheck.interpret.state import Discarded, Frame, Over, State
 from modelcheck.interpret.values import Choose, Failure, Target
+from modelcheck.interpret.walk import calls_back
 from modelcheck.resolve import Program
 from modelcheck.source import Span
 
@@ -48,6 +53,17 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
+class Out:
+    """A call-out at which a context stands: the driver may come back with `role`. `callee` is the kernel routine;
+    `routine` and `span` tell the place as an obligation does."""
+
+    role: str
+    callee: str
+    routine: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
 class Access:
     """A `read` or `write` of data without a guard, and where it stands."""
 
@@ -62,8 +78,11 @@ class Access:
 class Part:
     """What one step did. `whole`: it went through to the end of its statement and did not stop before an acquisition.
     `discarded`: an assumption failed, so this is no run. `events` are those set after it, `enabled` the routines that
-    were enabled by then; `accesses` the data without a guard that was touched; `spans` all statements it ran, of an
-    `atomic` block more than one."""
+    were enabled by then; `accesses` the data without a guard that was touched.
+
+    `spans`: the steps of a trace that it ran, in order: statements (of an `atomic` block more than one), calls of
+    routines, calls of kernel routines that call back. `others`: what came to its end in it and is none: a call as a
+    statement, whose step is the call itself; statements of a kernel routine that calls back."""
 
     routine: str
     depth: int
@@ -75,6 +94,7 @@ class Part:
     enabled: frozenset[str]
     accesses: tuple[Access, ...]
     spans: tuple[Span, ...]
+    others: tuple[Span, ...]
 
 
 class Player(Machine):
@@ -90,30 +110,35 @@ class Player(Machine):
         """Which events are set."""
         self.enabled: frozenset[str] = frozenset()
         """Which routines were enabled and not disabled since."""
+        self.comes_back = False
+        """Whether somebody may come back into the driver inside this context: its steps are divided at call-outs."""
         self.accesses: list[Access] = []
+        self.spans: list[Span] = []
+        self.others: list[Span] = []
         self.touching: dict[int, bool] = {}
+        self.calling_back: dict[str, bool] = {}
 
-    def part(self, state: State, choose: Choose) -> Part:
+    def part(self, state: State, choose: Choose, fine: bool = False) -> Part:
         """Runs one step of `state`, in place: through to the end of its statement or `atomic` block, or to the next
         acquisition or wait. Where it stands before one, this is taken first: the caller knows that it is possible.
+        `fine`: kernel routines that call back are run one statement at a time, apart from what is around them.
 
         Raises:
             TooLong: an `atomic` block or the depth of calls has no end.
         """
         self.state, self.choose, self.failures, self.accesses = state, choose, [], []
+        self.spans, self.others = [], []
         frame = state.frames[-1]
         at = (self._routine(), frame.depth, frame.site or frame.span)
         whole, discarded = True, False
-        spans: list[Span] = []
         try:
             for _ in range(MAX_PARTS):
-                found = self._part()
+                found = self._part(fine)
                 if found is None:
                     frame = state.frames[-1]
                     at, whole = (self._routine(), frame.depth, frame.site or frame.span), False
                     break
                 at = found
-                spans.append(at[2])
                 self._approach()
                 if state.ended or not self.inside_atomic(state):
                     break
@@ -131,17 +156,101 @@ class Player(Machine):
             self.events,
             self.enabled,
             tuple(self.accesses),
-            tuple(spans),
+            tuple(self.spans),
+            tuple(self.others),
         )
 
-    def _part(self) -> tuple[str, int, Span] | None:
-        """Runs to the end of a step, or, None, to the next acquisition or wait behind the first instruction."""
-        done = self._once()
-        while done is None:
-            if self.wanted(self.state) is not None:
-                return None
+    def _part(self, fine: bool) -> tuple[str, int, Span] | None:
+        """Runs to the end of a step, or, None, to where it is divided behind the first instruction."""
+        while True:
+            frame = self.state.frames[-1]
+            instruction = _next(frame)
             done = self._once()
-        return done
+            if done is not None:
+                (self.others if self._ends_call(frame) else self.spans).append(done[2])
+                return done
+            self._note(frame, instruction)
+            if self.wanted(self.state) is not None or (self.comes_back and self.out(self.state) is not None):
+                return None
+            if fine and self._pauses(frame, instruction):
+                return None
+
+    # kernel routines that call back
+
+    def _calls_back(self, name: str) -> bool:
+        if name not in self.calling_back:
+            self.calling_back[name] = name not in self.program.routines and calls_back(self.program, name)
+        return self.calling_back[name]
+
+    def _is_calling_back(self, frame: Frame) -> bool:
+        """Whether a frame is that of a kernel routine that calls back."""
+        return frame.site is not None and not frame.code.is_routine and self._calls_back(frame.code.name)
+
+    def _note(self, frame: Frame, instruction: Instruction | None) -> None:
+        """Keeps that a kernel routine that calls back was called, or that a statement of it has ended."""
+        match instruction:
+            case Invoke(callee, span) if isinstance(callee, s.Extern) and self._calls_back(callee.name):
+                self.spans.append(span)
+            case End() if self._is_calling_back(frame):
+                begin = next(i for i in reversed(frame.code.instructions[: frame.pc]) if isinstance(i, Begin))
+                self.others.append(begin.span)
+
+    def _pauses(self, frame: Frame, instruction: Instruction | None) -> bool:
+        """Whether a fine step ends behind an instruction of `frame`: where a kernel routine that calls back
+        begins, ends a statement, is about to call, or has ended."""
+        if self.inside_atomic(self.state):
+            return False
+        top = self.state.frames[-1]
+        if isinstance(_next(top), CallBack):
+            return True
+        if top is frame:
+            return isinstance(instruction, End) and self._is_calling_back(frame)
+        return self._is_calling_back(top if instruction is not None else frame)
+
+    def is_rest(self, state: State) -> bool:
+        """Whether what comes next belongs to no step of a trace of its own: it goes on in a kernel routine that calls
+        back, or a call as a statement comes to its end."""
+        frame = state.frames[-1]
+        instruction = _next(frame)
+        if isinstance(instruction, CallBack):
+            return False
+        if frame.code.is_routine:
+            code = frame.code.instructions
+            return (
+                isinstance(instruction, Pop) and isinstance(code[frame.pc + 1], End) and self._is_graph(code, frame.pc)
+            )
+        above = frame
+        for below in reversed(state.frames[:-1]):
+            if below.code.is_routine:
+                return self._is_calling_back(above)
+            above = below
+        return False
+
+    def _ends_call(self, frame: Frame) -> bool:
+        """Whether the last instruction was the end of a call as a statement, where the call is a step of its own."""
+        code, end = frame.code.instructions, frame.pc - 1
+        if end < 2 or not isinstance(code[end], End) or not isinstance(code[end - 1], Pop):
+            return False
+        return self._is_graph(code, end - 1)
+
+    def _is_graph(self, code: list[Instruction], pc: int) -> bool:
+        """Whether the instruction before `pc` calls a routine, or a kernel routine that calls back."""
+        match code[pc - 1]:
+            case Invoke(callee):
+                return isinstance(callee, s.Routine) or self._calls_back(callee.name)
+            case _:
+                return False
+
+    # call-outs
+
+    def out(self, state: State) -> Out | None:
+        """The call-out at which a context stands, None if it does not."""
+        frame = state.frames[-1]
+        instruction = _next(frame)
+        if not isinstance(instruction, CallOut):
+            return None
+        with self._looking_at(state):
+            return Out(instruction.role, frame.callee, self._routine(), frame.site or frame.span)
 
     def enter(self, state: State, choose: Choose) -> tuple[Failure, ...]:
         """Brings a context that has just started before its first step; tells what fails in that."""

@@ -36,6 +36,38 @@ class Processors:
         self.unwritten = frozenset(x for x in program.variables if not any(o.get(x) for o in others))
         """Variables of the open world that nothing writes in phase `start` or later."""
         self.permitted = _mentioned(program)
+        self.inside = {
+            i: tuple(n for n, e in enumerate(self.entrants) if e.within == i) for i in range(len(self.entrants))
+        }
+        """Who runs in the call-outs of a context."""
+
+    # contexts that run in a call-out of another
+
+    def carrier(self, index: int) -> int:
+        """The context that lies on the processor: the one in whose call-outs it runs, or itself."""
+        while self.entrants[index].within >= 0:
+            index = self.entrants[index].within
+        return index
+
+    def called(self, now: Configuration, index: int) -> int:
+        """Who runs in a call-out of a context now, -1 if nobody does."""
+        return next((i for i in self.inside[index] if now.contexts[i].active), -1)
+
+    def innermost(self, now: Configuration, index: int) -> int:
+        """Who runs in place of a context now: the last that was started in a call-out, or itself."""
+        inner = self.called(now, index)
+        while inner >= 0:
+            index, inner = inner, self.called(now, inner)
+        return index
+
+    def outer(self, index: int) -> tuple[int, ...]:
+        """The contexts in whose call-outs a context runs, the nearest first."""
+        found: list[int] = []
+        while (index := self.entrants[index].within) >= 0:
+            found.append(index)
+        return tuple(found)
+
+    # who may run
 
     def hindered(self, now: Configuration, index: int) -> str:
         """Why the processor, the phases or its end keep a context from running now; "" if nothing does."""
@@ -44,6 +76,8 @@ class Processors:
             return self._may_not_start(now, index)
         if context.state.ended:
             return "it has ended"
+        if self.called(now, index) >= 0:
+            return "it has called out, and what came back into the driver has not ended"
         above = self.above(now, index)
         if above:
             return "something has interrupted it"
@@ -53,6 +87,8 @@ class Processors:
 
     def _may_not_start(self, now: Configuration, index: int) -> str:
         entrant = self.entrants[index]
+        if entrant.within >= 0:
+            return self._may_not_come_back(now, index)
         stack = now.stacks[entrant.processor]
         ruling = self._ruling(now, entrant.processor)
         if entrant.kind == "thread":
@@ -66,6 +102,23 @@ class Processors:
                 return f"its processor is at level {level}, which it cannot interrupt"
         return "" if self.closed else self._overlap(now, index)
 
+    def _may_not_come_back(self, now: Configuration, index: int) -> str:
+        """Why a context may not start in a call-out of the one it runs within."""
+        entrant = self.entrants[index]
+        caller = now.contexts[entrant.within]
+        role, _ = entrant.player.role(entrant.routine)
+        out = None if caller.state is None else self.entrants[entrant.within].player.out(caller.state)
+        if caller.state is None or caller.state.ended or out is None:
+            return "nobody has called out for it"
+        if role is None or role.name != out.role:
+            return f"the driver may come back with the role {out.role} only"
+        levels = entrant.player.levels(entrant.routine)
+        if not min(levels) <= caller.state.irql <= max(levels):
+            return f"it does not run at level {caller.state.irql}"
+        if entrant.level not in (-1, caller.state.irql):
+            return f"it starts at level {caller.state.irql}"
+        return self.hindered(now, entrant.within) or self._overlap(now, index)
+
     def _level_of(self, now: Configuration, processor: int, stack: tuple[int, ...], ruling: int | None) -> int:
         """The IRQL of what runs on a processor, the lowest that can; below all levels where nothing does."""
         top = stack[-1] if stack else ruling
@@ -76,13 +129,18 @@ class Processors:
 
     def irql(self, now: Configuration, index: int) -> int:
         """The level of a context; while the system still runs its `entry`, not below what that raises to."""
+        index = self.innermost(now, index)
         state = now.contexts[index].state
         assert state is not None
+        if self.entrants[index].within >= 0:
+            return state.irql
         entering = self.entrants[index].kind != "thread" and not _entered(state)
         return max(state.irql, self.entrants[index].interrupts) if entering else state.irql
 
     def _threads(self, processor: int) -> list[int]:
-        return [i for i, e in enumerate(self.entrants) if e.kind == "thread" and e.processor == processor]
+        return [
+            i for i, e in enumerate(self.entrants) if e.kind == "thread" and e.processor == processor and e.within < 0
+        ]
 
     def _ruling(self, now: Configuration, processor: int) -> int | None:
         """The thread of a processor that is at DISPATCH_LEVEL or above, if there is one."""
@@ -90,22 +148,22 @@ class Processors:
 
     def rules(self, now: Configuration, index: int) -> bool:
         """Whether it is a thread that keeps the others from its processor."""
-        context = now.contexts[index]
         return (
             self.entrants[index].kind == "thread"
-            and context.state is not None
-            and not context.state.ended
-            and context.state.irql >= DISPATCH_LEVEL
+            and now.contexts[index].active
+            and self.irql(now, index) >= DISPATCH_LEVEL
         )
 
     def above(self, now: Configuration, index: int) -> tuple[int, ...]:
         """What has interrupted a context: all that lies above it on the stack of its processor."""
+        index = self.carrier(index)
         entrant = self.entrants[index]
         stack = now.stacks[entrant.processor]
         return stack if entrant.kind == "thread" else stack[stack.index(index) + 1 :]
 
     def displacing(self, now: Configuration, index: int) -> tuple[int, ...]:
         """The thread at DISPATCH_LEVEL or above that keeps a thread below it from running."""
+        index = self.carrier(index)
         if self.entrants[index].kind != "thread" or self.rules(now, index):
             return ()
         ruling = self._ruling(now, self.entrants[index].processor)
@@ -114,6 +172,7 @@ class Processors:
     def beneath(self, now: Configuration, index: int) -> frozenset[int]:
         """What a context has interrupted or displaced: what lies below it on the stack of its processor, and the
         started threads there that it keeps from running."""
+        index = self.carrier(index)
         entrant = self.entrants[index]
         threads = {i for i in self._threads(entrant.processor) if now.contexts[i].active and i != index}
         if entrant.kind == "thread":
@@ -122,11 +181,14 @@ class Processors:
         return frozenset({*stack[: stack.index(index)], *threads})
 
     def _overlap(self, now: Configuration, index: int) -> str:
-        """Why a root of the open world may not start beside what runs: `single` roots, phases that are alone."""
+        """Why a root of the open world may not start beside what runs: `single` roots, phases that are alone. What it
+        runs within is not beside it."""
         routine = self.entrants[index].routine
         role, _ = self.player.role(routine)
-        active = [e.routine for e, c in zip(self.entrants, now.contexts, strict=True) if c.active]
-        begun = [e.routine for e, c in zip(self.entrants, now.contexts, strict=True) if c.state is not None]
+        own = self.outer(index)
+        beside = [(e, c) for i, (e, c) in enumerate(zip(self.entrants, now.contexts, strict=True)) if i not in own]
+        active = [e.routine for e, c in beside if c.active]
+        begun = [e.routine for e, c in beside if c.state is not None]
         if role is not None and role.single and routine in active:
             return f"only one `{routine}` runs at a time"
         phase = self.phases[routine]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import islice, product
 
 from modelcheck.interpret.configuration import Configuration, Entrant, Moved
-from modelcheck.interpret.entrants import closed_world, entrant, kind_of, players
-from modelcheck.interpret.player import TooLong
+from modelcheck.interpret.entrants import closed_world, entrant, inner, kind_of, players
+from modelcheck.interpret.player import Player, TooLong
 from modelcheck.interpret.replay import Script
 from modelcheck.interpret.state import Divergence
 from modelcheck.interpret.stuck import deadlocks, lasting, ways_on
@@ -16,13 +16,13 @@ from modelcheck.interpret.values import Environment, Failure
 from modelcheck.interpret.world import World
 from modelcheck.resolve import Program
 from modelcheck.source import Span
-from modelcheck.verdict import Choice, Obligation, Property, Schedule, Step, Turn, Wait
+from modelcheck.verdict import Actor, Choice, Obligation, Property, Schedule, Step, Turn, Wait
 
 MAX_BINDINGS = 64
 """Ways to bind the lock parameters of the contexts that are tried."""
-MAX_UNLISTED = 16
+MAX_UNLISTED = 64
 """Steps of a context that a turn may pass on the way to where it stands: what the system runs around a routine, the
-rest of a statement after a call."""
+rest of a statement after a call, the statements of a kernel routine that calls back."""
 MAX_WAYS = 20_000
 """Configurations that are explored to see that a context never goes on."""
 
@@ -49,8 +49,8 @@ def replay_schedule(
     result = None
     try:
         for world, first, numbers in _worlds(program, schedule, environments or {}):
-            for eager in (True, False):
-                found = _Replaying(world, first, numbers, schedule, obligation, eager).run()
+            for eager, whole in product((True, False), (False, True)):
+                found = _Replaying(world, first, numbers, schedule, obligation, eager, whole).run()
                 if found.reproduced:
                     return found
                 result = result or found
@@ -78,23 +78,55 @@ def _worlds(
         return
     routines = {actor.routine for actor in schedule.actors}
     machines = players(program, {name: environments.get(name, Environment()) for name in sorted(routines)})
+    order = _callers_first(schedule)
     for actor in schedule.actors:
-        if kind_of(machines[actor.routine], actor.routine) != actor.kind:
-            raise Divergence(f"{actor.name}: `{actor.routine}` is no {actor.kind}")
-        if not 0 <= actor.processor < schedule.processors:
-            raise Divergence(f"{actor.name}: there is no processor {actor.processor}")
+        if actor.within < 0:
+            _fits(machines[actor.routine], actor, schedule)
+        elif (caller := schedule.actors[actor.within]) and (caller.kind, caller.processor) != (
+            actor.kind,
+            actor.processor,
+        ):
+            raise Divergence(f"{actor.name} runs on the processor of {caller.name}, as {caller.kind}")
     choices = [machines[actor.routine].bindings(actor.routine) for actor in schedule.actors]
     for bindings in islice(product(*choices), MAX_BINDINGS):
-        entrants: list[Entrant] = []
-        for actor, binding in zip(schedule.actors, bindings, strict=True):
-            machine = machines[actor.routine]
-            levels = machine.levels(actor.routine)
-            level = next((c.value for c in actor.start if c.name == "irql"), levels[0])
-            if level not in levels:
-                raise Divergence(f"{actor.name}: irql = {level} is not possible at the start")
-            entrants.append(entrant(machine, actor.routine, actor.processor, level, binding))
-        world = World(program, entrants, schedule.processors, closed=False)
-        yield world, world.begin(), tuple(range(len(entrants)))
+        made: dict[int, Entrant] = {}
+        for number in order:
+            actor, binding = schedule.actors[number], bindings[number]
+            made[number] = _entrant(machines[actor.routine], actor, binding, made)
+        world = World(program, [made[number] for number in sorted(made)], schedule.processors, closed=False)
+        yield world, world.begin(), tuple(range(len(made)))
+
+
+def _callers_first(schedule: Schedule) -> list[int]:
+    """The actors, those that run in a call-out of another behind that."""
+    order: list[int] = []
+    while len(order) < len(schedule.actors):
+        ready = [n for n, a in enumerate(schedule.actors) if n not in order and (a.within < 0 or a.within in order)]
+        if not ready:
+            raise Divergence("there is no context in whose call-out another can run")
+        order += ready
+    return order
+
+
+def _fits(machine: Player, actor: Actor, schedule: Schedule) -> None:
+    """Whether a context that the system starts is of the kind and on the processor that it can be."""
+    if kind_of(machine, actor.routine) != actor.kind:
+        raise Divergence(f"{actor.name}: `{actor.routine}` is no {actor.kind}")
+    if not 0 <= actor.processor < schedule.processors:
+        raise Divergence(f"{actor.name}: there is no processor {actor.processor}")
+
+
+def _entrant(machine: Player, actor: Actor, binding: Mapping[str, str], others: Mapping[int, Entrant]) -> Entrant:
+    """The context of an actor; of one that runs within another the level is looked at when it starts."""
+    given = next((c.value for c in actor.start if c.name == "irql"), None)
+    if actor.within >= 0:
+        level = -1 if given is None else given
+        return inner(machine, actor.routine, others[actor.within], actor.within, level, binding)
+    levels = machine.levels(actor.routine)
+    level = levels[0] if given is None else given
+    if level not in levels:
+        raise Divergence(f"{actor.name}: irql = {level} is not possible at the start")
+    return entrant(machine, actor.routine, actor.processor, level, binding)
 
 
 def _assigned(world: World, schedule: Schedule) -> tuple[int, ...]:
@@ -151,8 +183,12 @@ class _Script(Script):
 
 
 class _Replaying:
-    """One replay: the configuration so far, and the choices that are left to each actor. `eager`: who stands before a
-    lock that it cannot take has come to wait at once, not only when its next turn says so again."""
+    """One replay: the configuration so far, and the choices that are left to each actor.
+
+    `eager`: who stands before a lock that it cannot take has come to wait at once, not only when its next turn says so
+    again. `whole`: the rest of a kernel routine that calls back belongs to the turn before it as far as it goes, not
+    only as far as that turn tells of it; and who waits is as the turn says.
+    """
 
     def __init__(
         self,
@@ -162,8 +198,10 @@ class _Replaying:
         schedule: Schedule,
         obligation: Obligation,
         eager: bool,
+        whole: bool,
     ) -> None:
         self.eager = eager
+        self.whole = whole
         self.world = world
         self.now = first
         self.numbers = tuple(numbers)
@@ -174,11 +212,14 @@ class _Replaying:
             if not 0 <= turn.actor < len(steps):
                 raise Divergence(f"there is no context {turn.actor}")
             steps[turn.actor].append(turn.step)
+        self.turns_left = [len(own) for own in steps]
         self.scripts = [_Script(a.start, own) for a, own in zip(schedule.actors, steps, strict=True)]
         self.failures: list[Failure] = []
         self.misplaced = ""
         self.behind: dict[int, list[Span]] = {}
-        """For each context, the other statements of the `atomic` block that its last step ran."""
+        """For each context, the steps that were run already beyond those of its last turn."""
+        self.ended: dict[int, list[Span]] = {}
+        """For each context, what else came to its end since its last turn."""
 
     def run(self) -> Outcome:
         done = 0
@@ -201,6 +242,7 @@ class _Replaying:
     def _turn(self, turn: Turn) -> None:
         number = self.numbers[turn.actor]
         self.scripts[turn.actor].next_turn()
+        self.turns_left[turn.actor] -= 1
         if self.now.contexts[number].state is None:
             self._advance(turn.actor)
         match turn.event:
@@ -210,6 +252,8 @@ class _Replaying:
                 self._to_the_wait(turn)
             case "stands":
                 self._to_the_place(turn)
+            case "calls":
+                self._to_the_call(turn)
             case _:
                 raise Divergence(f"there is no event `{turn.event}`")
 
@@ -225,40 +269,74 @@ class _Replaying:
             raise Divergence(f"{name} has to wait for `{wanted.subject}`")
         script = self.scripts[actor]
         starting = self.now.contexts[number].state is None
-        moved = self.world.step(self.now, number, script.at_start if starting else script.later)
+        moved = self.world.step(self.now, number, script.at_start if starting else script.later, fine=True)
         self.failures += [f for f in moved.failures if f not in self.failures]
         if moved.part is not None and moved.part.discarded:
             raise Divergence(f"an assumption of {name} does not hold")
         if not moved.after.real:
             raise Divergence(f"{name} sees shared variables as it cannot beside the others")
         self.now = moved.after
-        self.behind[number] = [] if moved.part is None else list(moved.part.spans[1:])
+        self.behind[number] = [] if moved.part is None else list(moved.part.spans)
+        self.ended.setdefault(number, []).extend(() if moved.part is None else moved.part.others)
         return moved
 
     def _to_the_end(self, turn: Turn) -> None:
-        """Through to the end of the statement where the turn stands, with all that it acquires."""
+        """Through to the end of the statement where the turn stands, with all that it acquires, and with what belongs
+        to it behind that."""
         number = self.numbers[turn.actor]
         if self._is_harness(turn):
             self._around(turn)
-            return
+        elif not self._passed(number, turn):
+            self._through(turn)
+        self._rest(turn)
+
+    def _passed(self, number: int, turn: Turn) -> bool:
+        """Whether what the turn stands at has come to its end already; then it counts as this turn's."""
         behind = self.behind.get(number, [])
         place = next((n for n, span in enumerate(behind) if _overlap(span, turn.step.span)), None)
         if place is not None:
             del behind[: place + 1]
-            return
+            return True
+        passed = turn.step.span in self.ended.get(number, [])
+        self.ended[number] = []
+        return passed
+
+    def _through(self, turn: Turn) -> None:
+        number = self.numbers[turn.actor]
         for _ in range(MAX_UNLISTED + self._depth(number)):
             moved = self._advance(turn.actor)
             if moved.part is None:
                 if self._broken() or self._waits_for_itself(number):
                     return
                 raise Divergence(f"{self.schedule.actors[turn.actor].name} only comes to wait")
-            if any(_overlap(span, turn.step.span) for span in moved.part.spans):
+            if self._passed(number, turn):
                 return
             if self._ended(number):
                 break
             if self._broken() and moved.part.whole and not self.schedule.waits:
                 return
         raise Divergence(f"{self.schedule.actors[turn.actor].name} does not come to {turn.step.span}")
+
+    def _rest(self, turn: Turn) -> None:
+        """What no turn stands at belongs to the one before it: what a kernel routine that calls back does behind its
+        call, or behind the routine that it has called."""
+        number = self.numbers[turn.actor]
+        for _ in range(MAX_UNLISTED):
+            state = self.now.contexts[number].state
+            if state is None or state.ended or self.behind.get(number) or self._broken():
+                return
+            if not self.world.entrants[number].player.is_rest(state):
+                return
+            if self._is_as_said(number, turn) and not (self.whole and self.turns_left[turn.actor]):
+                return
+            if not self.world.can_step(self.now, number) or self.world.can_come_to_wait(self.now, number):
+                return
+            self._advance(turn.actor)
+
+    def _is_as_said(self, number: int, turn: Turn) -> bool:
+        """Whether the level and the locks of a context are those that the turn tells of."""
+        state = self.now.contexts[number].state
+        return state is not None and state.irql == turn.step.irql and sorted(turn.step.held) in self._held(number)
 
     def _waits_for_itself(self, number: int) -> bool:
         return any(b.reason == "self" for b in self.world.blocks(self.now, number))
@@ -278,9 +356,21 @@ class _Replaying:
 
     def _stands_before(self, number: int, turn: Turn) -> bool:
         wanted = self.world.wanted(self.now, number)
-        if wanted is None or wanted.subject != turn.lock:
+        if wanted is None or wanted.subject != turn.lock or (self.whole and not self._is_as_said(number, turn)):
             return False
         return wanted.is_event or wanted.shared == (turn.mode == "shared")
+
+    def _to_the_call(self, turn: Turn) -> None:
+        """Up to a call-out that may come back into the driver with the role that the turn names."""
+        number = self.numbers[turn.actor]
+        for _ in range(MAX_UNLISTED + self._depth(number)):
+            out = self.world.out(self.now, number)
+            if out is not None and out.role == turn.lock:
+                return
+            self._advance(turn.actor)
+            if self._ended(number):
+                break
+        raise Divergence(f"{self.schedule.actors[turn.actor].name} does not come to call out to `{turn.lock}`")
 
     def _to_the_place(self, turn: Turn) -> None:
         """The statement of the turn is the next of the context; what the system runs before is not listed."""
@@ -290,13 +380,21 @@ class _Replaying:
             assert state is not None
             if state.ended:
                 break
-            _, span, _ = self.world.entrants[number].player.next_place(state)
-            if _overlap(span, turn.step.span) or any(
-                _overlap(a.span, turn.step.span) for a in self.world.accesses(self.now, number)
-            ):
+            if self._stands_at(number, turn):
                 return
             self._advance(turn.actor)
         raise Divergence(f"{self.schedule.actors[turn.actor].name} does not stand at {turn.step.span}")
+
+    def _stands_at(self, number: int, turn: Turn) -> bool:
+        """Whether the statement of the turn is next, or the access it is about."""
+        state = self.now.contexts[number].state
+        assert state is not None
+        player, accesses = self.world.entrants[number].player, self.world.accesses(self.now, number)
+        _, span, _ = player.next_place(state)
+        there = _overlap(span, turn.step.span) or any(_overlap(a.span, turn.step.span) for a in accesses)
+        if not self.whole:
+            return there
+        return (there or player.is_rest(state)) and any(a.data == self.obligation.subject for a in accesses)
 
     # what the system runs around a routine
 
@@ -333,12 +431,22 @@ class _Replaying:
         state = self.now.contexts[self.numbers[turn.actor]].state
         if self.misplaced or turn.event == "stands" or state is None or self.behind.get(self.numbers[turn.actor]):
             return
-        held = sorted((lock, "shared" if h[0] else "exclusive", h[1]) for lock, h in state.holds.items())
+        held = self._held(self.numbers[turn.actor])
         name = self.schedule.actors[turn.actor].name
         if state.irql != turn.step.irql:
             self.misplaced = f"turn {number + 1}: {name} is at level {state.irql}, not {turn.step.irql}"
-        elif held != sorted(turn.step.held):
-            self.misplaced = f"turn {number + 1}: {name} holds {held}, not {sorted(turn.step.held)}"
+        elif sorted(turn.step.held) not in held:
+            self.misplaced = f"turn {number + 1}: {name} holds {held[0]}, not {sorted(turn.step.held)}"
+
+    def _held(self, number: int) -> list[list[tuple[str, str, int]]]:
+        """What a context holds; if it runs in a call-out, with what its caller holds and without."""
+        state = self.now.contexts[number].state
+        within = self.world.entrants[number].within
+        caller = None if within < 0 else self.now.contexts[within].state
+        own = {} if state is None else dict(state.holds)
+        beside = {} if caller is None else {k: h for k, h in own.items() if caller.holds.get(k) != h}
+        held = [own] if caller is None else [own, beside]
+        return [sorted((k, "shared" if h[0] else "exclusive", h[1]) for k, h in one.items()) for one in held]
 
     # what the end shows
 
@@ -399,7 +507,7 @@ class _Replaying:
         """Whether a context waits for that reason, on the contexts named."""
         by = {self.numbers[i] for i in wait.by}
         for block in self.world.blocks(self.now, self.numbers[wait.actor]):
-            if (block.reason, block.subject) != (wait.reason, wait.subject):
+            if block.reason != wait.reason or (block.subject != wait.subject and wait.reason != "called"):
                 continue
             if wait.reason in ("self", "event"):
                 return True

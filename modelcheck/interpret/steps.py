@@ -12,6 +12,7 @@ from modelcheck.interpret.code import (
     Boundary,
     Branch,
     CallBack,
+    CallOut,
     CallUnmodelled,
     Change,
     Check,
@@ -265,7 +266,7 @@ class Steps(Locks):
                         clocks[lock] = min(clocks.get(lock, 0) + nanoseconds, self.limit + 1)
             case Finish():
                 self._finish()
-            case Boundary():
+            case Boundary() | CallOut():
                 pass
 
     def _signal(self, verb: s.SignalOp, target: Target) -> None:

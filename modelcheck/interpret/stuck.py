@@ -76,6 +76,9 @@ def deadlocks(
     for index in sorted(stuck):
         wanted = world.wanted(now, index)
         if wanted is None:
+            out = world.out(now, index)
+            if out is not None and world.called(now, index) in stuck:
+                found[Failure(Property.D01, out.routine, out.span, out.callee)] = None
             continue
         blocks = world.obstacles(now, index, wanted)
         for block in blocks[:1] if blocks and blocks[0].reason == "self" else blocks:

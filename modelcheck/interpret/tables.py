@@ -29,6 +29,7 @@ class Tables:
         for name, lock in program.locks.items():
             names = [name] if lock.size is None else [f"{name}[{i}]" for i in range(lock.size)]
             self.instances.update(dict.fromkeys(names, lock))
+        self.levels = named_levels(program)
 
     def domain(self, kind: s.Type | None) -> Domain | None:
         """The values of a type; None for handles and devices."""

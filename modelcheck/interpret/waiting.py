@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelcheck.interpret.configuration import Block, Configuration
-from modelcheck.interpret.player import Wanted
+from modelcheck.interpret.player import Out, Wanted
 from modelcheck.interpret.processors import Processors
 
 
@@ -17,6 +17,11 @@ class Waiting(Processors):
             return None
         return self.entrants[index].player.wanted(state)
 
+    def out(self, now: Configuration, index: int) -> Out | None:
+        """The call-out at which a context stands, None if it does not."""
+        state = now.contexts[index].state
+        return None if state is None or state.ended else self.entrants[index].player.out(state)
+
     def blocks(self, now: Configuration, index: int) -> tuple[Block, ...]:
         """All that keeps an active context from making a step now."""
         found: list[Block] = []
@@ -25,6 +30,9 @@ class Waiting(Processors):
             found.append(Block("interrupted", "", above))
         if displacing:
             found.append(Block("displaced", "", displacing))
+        inner = self.called(now, index)
+        if inner >= 0:
+            found.append(Block("called", "", (inner,)))
         wanted = self.wanted(now, index)
         if wanted is not None:
             found += self.obstacles(now, index, wanted)
@@ -44,6 +52,9 @@ class Waiting(Processors):
             if self.entrants[index].player.counts_up(context.state, name, wanted.shared):
                 return []
             found.append(Block("self", name, (index,)))
+            outer = tuple(i for i in self.outer(index) if self._holds(now, i, name))
+            if outer:
+                found.append(Block("held", name, outer))
         holders = self.holders(now, index, name, wanted.shared)
         ended = tuple(i for i in holders if not now.contexts[i].active)
         active = tuple(i for i in holders if now.contexts[i].active)
@@ -52,13 +63,22 @@ class Waiting(Processors):
         return [*found, *(Block(reason, name, by) for reason, by in by_reason if by)]
 
     def holders(self, now: Configuration, index: int, lock: str, shared: bool) -> tuple[int, ...]:
-        """The others whose hold of a lock does not go together with the mode wanted."""
+        """The others whose hold of a lock does not go together with the mode wanted. Those that run in call-outs of one
+        another are one context; what it holds is what the innermost of them does."""
         found = []
+        own = self.carrier(index)
         for other, context in enumerate(now.contexts):
-            hold = None if other == index or context.state is None else context.state.holds.get(lock)
+            if self.carrier(other) == own or context.state is None or lock not in context.state.holds:
+                continue
+            state = now.contexts[self.innermost(now, other)].state
+            hold = None if state is None else state.holds.get(lock)
             if hold is not None and not (shared and hold[0]):
                 found.append(other)
         return tuple(found)
+
+    def _holds(self, now: Configuration, index: int, lock: str) -> bool:
+        state = now.contexts[index].state
+        return state is not None and lock in state.holds
 
     def _writers(self, now: Configuration, index: int, lock: str) -> tuple[int, ...]:
         """The writers that have come to wait for a lock where these stop new readers."""

@@ -86,6 +86,18 @@ def expressions(stmt: s.Stmt) -> tuple[s.Expr, ...]:
             return ()
 
 
+def calls_back(program: Program, name: str, seen: frozenset[str] = frozenset()) -> bool:
+    """Whether a kernel routine runs a routine that is handed to it, itself or in another one that it calls."""
+    if name in seen:
+        return False
+    for extern in program.externs.get(name, ()):
+        for stmt in () if extern.body is None else statements(extern.body):
+            calls = (part.name for e in expressions(stmt) for part in within(e) if isinstance(part, s.Call))
+            if isinstance(stmt, s.Callback) or any(calls_back(program, call, seen | {name}) for call in calls):
+                return True
+    return False
+
+
 def called_routines(program: Program) -> frozenset[str]:
     """Routines that are called, or handed to a kernel routine that may call them."""
     found = set()

@@ -43,6 +43,7 @@ class World(Waiting):
 
         player.admits, player.sole = admits, lambda lock: not self.holders(now, index, lock, False)
         player.events, player.enabled = now.events, now.enabled
+        player.comes_back = not self.closed and bool(self.inside[index])
         return player
 
     # steps
@@ -71,8 +72,8 @@ class World(Waiting):
             return False
         return obstacles[0].reason == "self" or (not wanted.shared and self._writers_first(wanted.subject))
 
-    def step(self, now: Configuration, index: int, choose: Choose) -> Moved:
-        """One step of a context that `can_step`.
+    def step(self, now: Configuration, index: int, choose: Choose, fine: bool = False) -> Moved:
+        """One step of a context that `can_step`; `fine` as in `Player.part`.
 
         Raises:
             TooLong: the step has no end within the limits.
@@ -84,7 +85,7 @@ class World(Waiting):
         if wanted is not None and self.obstacles(now, index, wanted):
             return self._come_to_wait(now, index, choose)
         state = self._with_common(now, context.state)
-        part = self._set_up(now, index).part(state, choose)
+        part = self._set_up(now, index).part(state, choose, fine)
         if part.discarded:
             state.ended, state.holds = RETURNED, {}
         after = replace(now, events=part.events, enabled=part.enabled, real=now.real and not part.discarded)
@@ -99,7 +100,7 @@ class World(Waiting):
         def asked(name: str, allowed: Sequence[int]) -> int:
             kind, _, rest = name.partition(" ")
             if name == "irql":
-                return entrant.level
+                return entrant.level if entrant.level >= 0 else self.irql(now, entrant.within)
             if kind == "param" and rest in entrant.arguments:
                 return entrant.arguments[rest]
             if self.closed and kind == "held":
@@ -116,16 +117,48 @@ class World(Waiting):
             )
             fits = not state.ended and (not now.constants or seen == now.constants)
             after = replace(now, constants=now.constants or seen, real=now.real and fits)
+            if entrant.within >= 0:
+                fits = self._come_back(now, index, state) and fits
+                after = replace(after, real=after.real and fits)
             if not fits:
                 state.ended, state.holds = RETURNED, {}
         if not state.ended:
             entered = self._with_common(now, state)
             failures = entrant.player.enter(entered, choose)
             state.frames = entered.frames
-        if entrant.kind != "thread" and not state.ended:
+        if entrant.kind != "thread" and entrant.within < 0 and not state.ended:
             stack = now.stacks[entrant.processor]
             after = _restacked(after, entrant.processor, (*stack, index))
         return Moved(self._put(after, index, state), failures)
+
+    def _come_back(self, now: Configuration, index: int, state: State) -> bool:
+        """A context that starts in a call-out holds what its caller holds; tells whether both see the same of what
+        that guards."""
+        caller = now.contexts[self.entrants[index].within].state
+        assert caller is not None
+        state.holds = dict(caller.holds)
+        state.frames[0].holds = dict(caller.holds)
+        return all(state.store["var", name] == caller.store["var", name] for name in self._guarded(caller))
+
+    def _guarded(self, state: State) -> list[str]:
+        """The variables whose guard a context holds."""
+        return [name for name, guards in self.player.guards.items() if any(guard in state.holds for guard in guards)]
+
+    def _go_back(self, after: Configuration, index: int) -> Configuration:
+        """A context that ran in a call-out has ended: its caller goes on with what that has left."""
+        within = self.entrants[index].within
+        state, caller = after.contexts[index].state, after.contexts[within].state
+        assert state is not None
+        assert caller is not None
+        caller = caller.copy()
+        for name in self._guarded(state):
+            caller.store["var", name] = state.store["var", name]
+        caller.irql, caller.holds = state.irql, dict(state.holds)
+        state.holds = {}
+        contexts = list(after.contexts)
+        contexts[index] = Context(state, False, (state.key(), False))
+        contexts[within] = Context(caller, False, (caller.key(), False))
+        return replace(after, contexts=tuple(contexts))
 
     def _come_to_wait(self, now: Configuration, index: int, choose: Choose) -> Moved:
         """A writer has come to wait; or a context waits for itself, which breaks B01."""
@@ -165,6 +198,8 @@ class World(Waiting):
         context = Context(state, False, (state.key(), False))
         contexts = (*after.contexts[:index], context, *after.contexts[index + 1 :])
         after = replace(after, contexts=contexts, common=common, lives=lives)
+        if state.ended and self.entrants[index].within >= 0:
+            after = self._go_back(after, index)
         return after if self.closed or self._agree(after) else replace(after, real=False)
 
     def _agree(self, now: Configuration) -> bool:
@@ -173,8 +208,8 @@ class World(Waiting):
             for guard in guards:
                 seen = {
                     c.state.store["var", name]
-                    for c in now.contexts
-                    if c.state is not None and not c.state.ended and guard in c.state.holds
+                    for i, c in enumerate(now.contexts)
+                    if c.state is not None and not c.state.ended and guard in c.state.holds and self.called(now, i) < 0
                 }
                 if len(seen) > 1:
                     return False

@@ -220,7 +220,7 @@ class GraphLowerer:
     def _is_graph(self, name: str) -> bool:
         if name in self.program.routines:
             return True
-        return any(e.body is not None and calls_back(e.body) for e in self.program.externs.get(name, ()))
+        return calls_back(self.program, name)
 
     def call(
         self, call: s.Call, at: int, frame: Frame, results: dict[int, Variable]
@@ -382,23 +382,35 @@ class GraphLowerer:
     def _calling_back(
         self, call: s.Call, at: int, frame: Frame, results: dict[int, Variable]
     ) -> tuple[int, Variable | None]:
-        """A kernel routine that calls back: its statements become steps of this graph, its locals cells."""
-        chooser = self.evaluator(results)
-        extern = chooser.select(call, frame)
+        """A kernel routine that calls back: its statements become steps of this graph, its locals cells; once for each
+        combination of locks the arguments can stand for."""
+        extern = self.evaluator(results).select(call, frame)
         assert extern is not None
         assert extern.body is not None
         result = None if extern.result is None else self.local(f"result of {extern.name}", extern.result)
+        after = self.places.new()
+        for chosen in self._lock_choices(extern.params, call.args, frame):
+            self.places.merge(self._called_back(extern, call, at, frame, results, chosen, result), after)
+        return after, result
+
+    def _called_back(
+        self,
+        extern: s.Extern,
+        call: s.Call,
+        at: int,
+        frame: Frame,
+        results: dict[int, Variable],
+        chosen: dict[str, str],
+        result: Variable | None,
+    ) -> int:
+        """The body of a kernel routine that calls back, for locks that its arguments stand for."""
+        assert extern.body is not None
         names: dict[str, Binding] = {}
         site = frame.place(call.span)
 
         def build(evaluator: KernelCalls) -> None:
             evaluator.settle((call,), frame)
-            chosen = {}
-            for param, arg in zip(extern.params, call.args, strict=False):
-                if isinstance(param, s.LockParam):
-                    ref = arg.ref if isinstance(arg, s.Address) else arg
-                    assert isinstance(ref, s.Ref)
-                    chosen[param.name] = evaluator.locks(ref, frame)[0][1]
+            self._choose_locks(evaluator, extern.params, call.args, frame, chosen)
             names.update(evaluator.bind(extern.params, call.args, frame, chosen))
             inside = Frame(names, frame.routine, site, call.name, frame.quiet)
             evaluator.required(extern.clauses, inside, call.span)
@@ -410,7 +422,7 @@ class GraphLowerer:
         at = self.block(extern.body, at, inside)
         self.places.merge(at, self.return_to)
         at, self.return_to, self.result = self.return_to, saved, saved_result
-        return at, result
+        return at
 
     result: Variable | None = None
 
@@ -726,8 +738,17 @@ def _as_condition(term: ir.Term) -> ir.Term:
     return term
 
 
-def calls_back(stmt: s.Stmt) -> bool:
-    return isinstance(stmt, s.Callback) or any(map(calls_back, substatements(stmt)))
+def calls_back(program: Program, name: str, seen: frozenset[str] = frozenset()) -> bool:
+    """Whether a kernel routine runs a routine that is handed to it, itself or in another one that it calls."""
+    if name in seen:
+        return False
+
+    def found(stmt: s.Stmt) -> bool:
+        calls = (call.name for expr in (*expressions(stmt), *_conditions(stmt)) for call in every_call(expr))
+        inner = any(calls_back(program, call, seen | {name}) for call in calls)
+        return inner or isinstance(stmt, s.Callback) or any(map(found, substatements(stmt)))
+
+    return any(extern.body is not None and found(extern.body) for extern in program.externs.get(name, ()))
 
 
 class RoutineLowerer(GraphLowerer):

@@ -10,58 +10,46 @@ from collections.abc import Iterable, Mapping
 
 from modelcheck.mutual.order import Node, components
 from modelcheck.mutual.positions import MAY_BE_FREE
-from modelcheck.mutual.rings import Find
-from modelcheck.mutual.situation import Exact, Situation
+from modelcheck.mutual.rings import Live
+from modelcheck.mutual.situation import Candidates, Situation, known_holds
 
 
 class Nesting:
-    """Which lock comes after which. What lies on a cycle is made exact first."""
+    """Which lock comes after which, as far as the states are told apart."""
 
-    def __init__(self, situation: Situation, find: Find) -> None:
+    def __init__(self, situation: Situation, live: Live) -> None:
         self.situation = situation
-        positions = situation.facts.positions
-        self.rough: dict[int, list[str]] = {}
-        for number, p in enumerate(positions):
+        self.possible: dict[int, list[str]] = {}
+        for number, p in enumerate(situation.facts.positions):
             held = dict(p.held)
             if p.sort == "lock" and held.get(p.wanted, MAY_BE_FREE) & MAY_BE_FREE:
-                self.rough[number] = [lock for lock in held if lock != p.wanted]
-        first = self._components(self.rough)
-        doubted = [n for n, locks in self.rough.items() if any(self._inside(first, n, lock) for lock in locks)]
-        self.states = dict(zip(doubted, find([situation.waiting(positions[n]) for n in doubted]), strict=True))
-        self.certain: dict[int, list[str]] = {}
-        self.possible: dict[int, list[str]] = {}
-        for number, locks in self.rough.items():
-            states = self.states.get(number)
-            if states is None:
-                self.certain[number] = self.possible[number] = locks
-            else:
-                self.possible[number] = [lock for e in states for lock, how in e.held if how]
-                self.certain[number] = [lock for e in states if e.trace is not None for lock, how in e.held if how]
-        self.surely = self._components(self.certain)
-        self.perhaps = self._components(self.possible)
+                candidates = situation.waiting(p)
+                states = [dict(known_holds(candidates, tests)) for tests in live(candidates)]
+                self.possible[number] = sorted({lock for state in states for lock in state if lock != p.wanted})
+        self.components = _components(situation, self.possible)
 
-    def broken(self, number: int) -> Exact | None:
-        """A state of the position with a run, in which it takes its lock against the order."""
-        for state in self.states.get(number, []):
-            if state.trace is not None and any(
-                how and self._inside(self.surely, number, lock) for lock, how in state.held
-            ):
-                return state
-        return None
+    def against(self, number: int) -> list[str]:
+        """Locks that may be held at a position and come after the one taken there."""
+        return [lock for lock in self.possible.get(number, ()) if self._inside(number, lock)]
 
-    def doubtful(self, number: int) -> bool:
-        """Whether the position may take its lock against the order."""
-        return any(self._inside(self.perhaps, number, lock) for lock in self.possible.get(number, ()))
-
-    def _components(self, edges: Mapping[int, Iterable[str]]) -> dict[Node, int]:
-        graph: dict[Node, dict[Node, None]] = {}
-        for number, locks in edges.items():
-            wanted: Node = (self.situation.facts.positions[number].wanted,)
-            for lock in locks:
-                graph.setdefault((lock,), {})[wanted] = None
-                graph.setdefault(wanted, {})
-        return components(graph)
-
-    def _inside(self, found: dict[Node, int], number: int, lock: str) -> bool:
+    def _inside(self, number: int, lock: str) -> bool:
         wanted = self.situation.facts.positions[number].wanted
-        return lock != wanted and found.get((lock,), -1) == found.get((wanted,), -2)
+        return self.components.get((lock,), -1) == self.components.get((wanted,), -2)
+
+    def subjects(self) -> list[tuple[Candidates, str]]:
+        """What there is to ask: is a lock held at a position that comes after the one taken there?"""
+        return [
+            (self.situation.waiting(self.situation.facts.positions[number]), f"hold {lock}")
+            for number in self.possible
+            for lock in self.against(number)
+        ]
+
+
+def _components(situation: Situation, edges: Mapping[int, Iterable[str]]) -> dict[Node, int]:
+    graph: dict[Node, dict[Node, None]] = {}
+    for number, locks in edges.items():
+        wanted: Node = (situation.facts.positions[number].wanted,)
+        for lock in locks:
+            graph.setdefault((lock,), {})[wanted] = None
+            graph.setdefault(wanted, {})
+    return components(graph)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -27,12 +26,10 @@ from modelcheck.mutual.positions import (
     lock_of,
 )
 from modelcheck.mutual.questions import Place, Question, Test
-from modelcheck.mutual.ways import awaits, come_to, may_signal, sets, stopped_by
+from modelcheck.mutual.ways import awaits, come_to, may_signal, stopped_by
+from modelcheck.mutual.ways import sets as sets_event
 from modelcheck.resolve import qualified
-from modelcheck.verdict import DISPATCH_LEVEL, Trace
-
-MAX_STATES = 64
-"""Different states in which one stand is asked about."""
+from modelcheck.verdict import DISPATCH_LEVEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +61,8 @@ class Situation:
             self.members.setdefault(number, {})[node] = None
         self.parts = self._parts()
         self._stable: dict[Root, list[Cell]] | None = None
+        self._above: dict[int, set[int]] | None = None
+        self._standing: dict[tuple[int, int, Node], Candidates] = {}
         self._without: dict[tuple[int, str, int], dict[Graph, set[int]]] = {}
 
     def _parts(self) -> dict[int, set[int]]:
@@ -79,14 +78,14 @@ class Situation:
 
     def above_itself(self, positions: list[int]) -> set[int]:
         """The components in which one of the positions may wait for a lock of what it has taken the processor of."""
-        found = set()
-        for number in positions:
-            wanted = self.facts.positions[number].wanted
+        if self._above is None:
+            self._above = {}
             for (cover, target), above in self.order.covers.items():
-                kept = number in above and target[1] == wanted and target[-1] != WAITING
-                if kept and cover in self.order.edges.get(target, {}):
-                    found.add(self.order.components[cover])
-        return found
+                if target[-1] != WAITING and cover in self.order.edges.get(target, {}):
+                    for number in above:
+                        if self.facts.positions[number].wanted == target[1]:
+                            self._above.setdefault(number, set()).add(self.order.components[cover])
+        return {component for number in positions for component in self._above.get(number, ())}
 
     # ---- ways ----
 
@@ -131,7 +130,7 @@ class Situation:
         if any(may_signal(event, False)(edge) for graph in self.graphs for edge in graph.edges):
             return False
         graph = self.graphs[position.site.graph]
-        reached = come_to(self.roots[position.root].graph, sets(event)).get(graph, set())
+        reached = come_to(self.roots[position.root].graph, sets_event(event)).get(graph, set())
         return graph.edges[position.site.edge].source not in reached
 
     def outlook(self, positions: list[int]) -> Outlook | str:
@@ -156,59 +155,70 @@ class Situation:
 
     def waiting(self, position: Position) -> Candidates:
         """The states a position may be in."""
-        root = self.roots[position.root]
-        return Candidates(root, (position.site,), position.irql, options(position.held))
+        return Candidates(position.root, (position.site,), position.irql, position.held)
 
     def touching(self, access: Access) -> Candidates:
-        return Candidates(self.roots[access.root], (access.site,), access.irql, options(access.held))
+        return Candidates(access.root, (access.site,), access.irql, access.held)
 
     def standing(self, number: int, at: int, node: Node) -> Candidates:
         """The states in which a root holds a lock in a mode (or waits for it as a writer) at a level, wherever."""
+        known = self._standing.get((number, at, node))
+        if known is None:
+            known = self._standing[number, at, node] = self._find_standing(number, at, node)
+        return known
+
+    def _find_standing(self, number: int, at: int, node: Node) -> Candidates:
         if node[2] == WAITING:
             positions = self.facts.positions
             waiting = [p for p in positions if p.root == number and p.irql == at and p.wanted == node[1]]
             writers = [p for p in waiting if p.sort == "lock" and not p.shared]
             held = _together([dict(p.held) for p in writers])
-            return Candidates(self.roots[number], tuple(p.site for p in writers), at, options(held))
+            return Candidates(number, tuple(p.site for p in writers), at, held)
         sites, held = self._holding(number, at, node)
-        ways = [(lock, (int(str(node[2])),) if lock == node[1] else way) for lock, way in options(held)]
-        return Candidates(self.roots[number], sites, at, ways)
+        narrowed = tuple((lock, int(str(node[2])) if lock == node[1] else mask) for lock, mask in held)
+        return Candidates(number, sites, at, narrowed)
 
-    def questions(self, candidates: Candidates) -> list[tuple[State, Question]]:
-        """A question for each state."""
+    def ways(self, candidates: Candidates, subject: str) -> tuple[int, ...]:
+        """The values a state may be split by: how a lock is held (0, SHARED, EXCLUSIVE), or what a variable is."""
+        if subject.startswith("hold "):
+            mask = dict(candidates.held).get(subject.removeprefix("hold "), MAY_BE_FREE)
+            return tuple(m for m in (0, SHARED, EXCLUSIVE) if mask & (m or MAY_BE_FREE))
+        cell = self.roots[candidates.root].environment.cells[subject]
+        return tuple(range(cell.low, cell.high + 1))
+
+    def question(self, candidates: Candidates, tests: Tests) -> Question:
+        """Whether the root can be at one of the sites, at the level, with the tests true. A lock with one mask only is
+        tested too."""
+        root = self.roots[candidates.root]
+        cells = root.environment.cells
         places = tuple(Place(self.graphs[s.graph], s.edge, s.index) for s in candidates.sites)
-        if not places:
-            return []
-        cells = candidates.root.environment.cells
-        found = []
-        for held, values in self.states(candidates):
-            tests = [Test(cells["irql"], candidates.irql)] if "irql" in cells else []
-            tests += [Test(cells[f"hold {lock}"], how) for lock, how in held]
-            tests += [Test(cells[f"var {name}"], value) for name, value in values]
-            found.append(((held, values), Question(candidates.root, places, tuple(tests))))
-        return found
+        asked = [Test(cells["irql"], candidates.irql)] if "irql" in cells else []
+        known = dict(tests)
+        for lock, mask in candidates.held:
+            if mask in (SHARED, EXCLUSIVE):
+                known.setdefault(f"hold {lock}", mask)
+        asked += [Test(cells[subject], value) for subject, value in sorted(known.items())]
+        return Question(root, places, tuple(asked))
 
-    def states(self, candidates: Candidates) -> list[State]:
-        """All combinations, without the variables where they are too many."""
-        locks = [[(lock, way) for way in ways] for lock, ways in candidates.options]
-        count = 1
-        for ways in locks:
-            count *= len(ways)
-        cells = [*self.stable(candidates.root), *self._guarded(candidates.root)]
-        for cell in cells:
-            count *= cell.high - cell.low + 1
-        if count > MAX_STATES:
-            cells = []
-        found: list[State] = []
-        for held in itertools.product(*locks):
-            keeps = {lock for lock, how in held if how}
-            values = [
-                [(name, v) for v in range(c.low, c.high + 1)]
-                for c in cells
-                if not self.guards[name := c.name.removeprefix("var ")] or keeps & set(self.guards[name])
-            ]
-            found += [(held, chosen) for chosen in itertools.product(*values)]
-        return found
+    def steady(self, candidates: Candidates, tests: Tests) -> dict[str, int]:
+        """The values among the tests that cannot change while a context is there: of variables that nothing writes
+        any more, and of those whose guard it surely holds."""
+        held = {lock for lock, how in known_holds(candidates, tests) if how in (SHARED, EXCLUSIVE)}
+        root = self.roots[candidates.root]
+        stable = {cell.name for cell in self.stable(root)}
+        return {
+            subject: value
+            for subject, value in tests
+            if subject.startswith("var ")
+            and (subject in stable or held & set(self.guards[subject.removeprefix("var ")]))
+        }
+
+    def variables(self, candidates: Candidates, tests: Tests) -> list[str]:
+        """The variables that cannot change while a context is there."""
+        held = {lock for lock, how in known_holds(candidates, tests) if how in (SHARED, EXCLUSIVE)}
+        root = self.roots[candidates.root]
+        guarded = [c for c in self._guarded(root) if held & set(self.guards[c.name.removeprefix("var ")])]
+        return [cell.name for cell in (*self.stable(root), *guarded)]
 
     def _guarded(self, root: Root) -> list[Cell]:
         """Shared variables the root reads that have a guard: while it is held they do not change."""
@@ -291,33 +301,43 @@ def really_written(edge: Edge) -> set[int]:
     return found
 
 
-State: TypeAlias = tuple[tuple[tuple[str, int], ...], tuple[tuple[str, int], ...]]
-"""How each lock is held (0, SHARED or EXCLUSIVE), and the values of stable variables."""
+Tests: TypeAlias = tuple[tuple[str, int], ...]
+"""What tells some states of a context from others: `hold L` with 0, SHARED or EXCLUSIVE, `var x` with a value; sorted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """The states a context may be in at one of the sites, at a level: for each lock the ways in which it may be
-    held."""
+    """The states a context may be in at one of the sites, at a level, with what it may hold there."""
 
-    root: Root
+    root: int
     sites: tuple[Site, ...]
     irql: int
-    options: list[tuple[str, tuple[int, ...]]]
+    held: Held
 
 
-@dataclass(frozen=True, slots=True)
-class Exact:
-    """A state: every lock with 0, SHARED or EXCLUSIVE, values of stable variables, and a run that comes there, None if
-    it is not known whether one does."""
-
-    held: tuple[tuple[str, int], ...]
-    values: tuple[tuple[str, int], ...]
-    trace: Trace | None
+Splits: TypeAlias = dict[Candidates, list[tuple[Tests, str]]]
+"""For some candidates which states were told apart by which subject, in order."""
 
 
-def options(held: Held) -> list[tuple[str, tuple[int, ...]]]:
-    return [(lock, tuple(m for m in (0, SHARED, EXCLUSIVE) if mask & (m or MAY_BE_FREE))) for lock, mask in held]
+def apart(situation: Situation, candidates: Candidates, splits: Splits) -> list[Tests]:
+    """The states of candidates as far as they were told apart; together they are all there are."""
+    live: list[Tests] = [()]
+    for tests, subject in splits.get(candidates, ()):
+        if tests in live:
+            live.remove(tests)
+            live += [tuple(sorted((*tests, (subject, way)))) for way in situation.ways(candidates, subject)]
+    return live
+
+
+def known_holds(candidates: Candidates, tests: Tests) -> list[tuple[str, int]]:
+    """For each lock that may be held the mask that the tests leave."""
+    known = dict(tests)
+    found = []
+    for lock, mask in candidates.held:
+        how = known.get(f"hold {lock}")
+        if how != 0:
+            found.append((lock, mask if how is None else how))
+    return found
 
 
 def _together(states: list[dict[str, int]]) -> Held:
@@ -332,13 +352,15 @@ def _together(states: list[dict[str, int]]) -> Held:
     return tuple(sorted(masks.items()))
 
 
-def go_together(one: Exact, other: Exact) -> bool:
-    """Whether two contexts can be in these states at once, by what they hold and the values that cannot change."""
-    mine, values = dict(one.held), dict(one.values)
-    for lock, how in other.held:
-        if how and mine.get(lock) and EXCLUSIVE in (how, mine[lock]):
+def go_together(situation: Situation, one: tuple[Candidates, Tests], other: tuple[Candidates, Tests]) -> bool:
+    """Whether two contexts can be in these states at once, by what they surely hold and what cannot change."""
+    mine = dict(known_holds(*one))
+    for lock, mask in known_holds(*other):
+        both = mask | mine.get(lock, MAY_BE_FREE)
+        if not both & MAY_BE_FREE and EXCLUSIVE in (mask, mine[lock]):
             return False
-    return all(values.get(name, value) == value for name, value in other.values)
+    values = situation.steady(*one)
+    return all(values.get(name, value) == value for name, value in situation.steady(*other).items())
 
 
 def clash(a: Access, b: Access, overlap: Overlap) -> bool:

@@ -207,7 +207,7 @@ def test_no_message_is_empty_and_no_level_stands_beside_a_pass() -> None:
 @pytest.mark.skipif("SARIF_SCHEMA" not in os.environ, reason="SARIF_SCHEMA names no copy of the OASIS schema")
 @pytest.mark.parametrize("whole", [WHOLE, GREEN, NOTHING])
 def test_sarif_is_valid_against_the_oasis_schema(whole: Whole) -> None:
-    """The schema is that of docs.oasis-open.org; CI fetches it, see docs/ci.md."""
+    """The schema is that of docs.oasis-open.org; docs/ci.md says how to get it."""
     jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads(Path(os.environ["SARIF_SCHEMA"]).read_text(encoding="utf-8"))
     kind = jsonschema.validators.validator_for(schema)

@@ -348,9 +348,9 @@ def _no_questions(meetings: dict[str, Any]) -> None:
 
 
 def _roughly(meetings: dict[str, Any]) -> None:
-    """The cycle is said to be impossible without a look at exact states."""
-    assert meetings["exact"]
-    meetings["exact"] = []
+    """The cycle is said to be impossible without telling states apart."""
+    assert meetings["splits"]
+    meetings["splits"] = []
 
 
 def _strictly(meetings: dict[str, Any]) -> None:

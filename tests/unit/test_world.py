@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeAlias
 
 import pytest
 
 from modelcheck.interpret import Environment, Failure, replay_schedule
 from modelcheck.resolve import Program, resolve_text
-from modelcheck.verdict import Actor, Choice, Obligation, Schedule, Step, Turn, Wait
+from modelcheck.source import Span
+from modelcheck.verdict import Actor, Choice, Obligation, Property, Schedule, Step, Turn, Wait
 from tests.concurrent_bruteforce import Together, TooManyStates, explore_open, explore_scenario, worlds
 from tests.random_scenarios import KERNEL, random_scenario
 
@@ -447,3 +449,248 @@ def test_a_schedule_of_the_open_world_starts_within_its_role() -> None:
     assert "irql = 5" in replay_schedule(program, schedule, obligation, environments(program)).reason
     wrong = replace(schedule, actors=(replace(actor, kind="isr"),))
     assert "is no isr" in replay_schedule(program, wrong, obligation, environments(program)).reason
+
+
+# ---- schedules as engines tell them ----
+
+
+CALLING = """
+extern Now(routine R) : bool { acquire M; call R(); release M; bool result = *; return result; }
+extern Through(routine R) : bool { bool result = Now(R); return result; }
+extern Out() { may reenter BACK; }
+extern Both(routine R) { acquire N; call R(); acquire N; release N; release N; }
+role BACK { irql PASSIVE_LEVEL .. DISPATCH_LEVEL; thread; any number; }
+role LOCKED { irql DISPATCH_LEVEL; thread; any number; entry { acquire A; } exit { release A; } }
+role HIGH { irql DISPATCH_LEVEL; dpc; any number; }
+extern Up() { may reenter HIGH; }
+extern Locked() { may reenter LOCKED; }
+"""
+M, N, A, B, K = ((lock, "exclusive", 1) for lock in "MNABK")
+Held: TypeAlias = tuple[str, str, int]
+
+
+class Told:
+    """A schedule made by hand: turns by the text of their statements, the first place where each stands."""
+
+    def __init__(self, routines: str) -> None:
+        self.program = open_model(CALLING + routines)
+        self.actors: list[Actor] = []
+        self.turns: list[Turn] = []
+
+    def span(self, routine: str, text: str) -> Span:
+        source = self.program.routines[routine].span.source
+        at = source.text.index(text, self.program.routines[routine].span.start)
+        return Span(source, at, at + len(text))
+
+    def actor(self, routine: str, level: int = 0, processor: int = 0, kind: str = "thread", within: int = -1) -> None:
+        start = (Choice("irql", level),)
+        self.actors.append(Actor(routine, routine, kind, processor, start, within))
+
+    def turn(
+        self, actor: int, text: str, *held: Held, irql: int = 0, to: tuple[str, str] = ("", ""), at: str = ""
+    ) -> None:
+        """A turn of an actor, in another routine than its own where `at` names one."""
+        routine = at or self.actors[actor].routine
+        step = Step(routine, 0, self.span(routine, text), (), irql, tuple(sorted(held)))
+        self.turns.append(Turn(actor, step, *to))
+
+    def replayed(self, code: Property, subject: str, routine: str, text: str, *waits: Wait) -> tuple[bool, str, str]:
+        processors = max(actor.processor for actor in self.actors) + 1
+        schedule = Schedule("", processors, tuple(self.actors), tuple(self.turns), waits)
+        obligation = Obligation(code, routine, self.span(routine, text), subject, "")
+        outcome = replay_schedule(self.program, schedule, obligation, environments(self.program))
+        return outcome.reproduced, outcome.reason, outcome.misplaced
+
+
+TAKES_N = f"routine In() {{ {MUTEX_N[0]} {MUTEX_N[1]} }}\n"
+OPPOSITE_G = thread("G", f"{MUTEX_N[0]} {MUTEX_M[0]} {MUTEX_M[1]} {MUTEX_N[1]}")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "Now(In);",
+        "bool x = Now(In);",
+        "if (Now(In)) { read D; }",
+        "while (Now(In)) { read D; }",
+        "for (;;) { Now(In); }",
+        "Through(In);",
+        "Inner();",
+        "if (Result()) { read D; }",
+    ],
+)
+def test_the_call_of_a_kernel_routine_that_calls_back_is_a_step_and_its_callback_another(body: str) -> None:
+    inner = "routine Inner() { Now(In); } routine Result() : bool { return Now(In); }\n"
+    told = Told(TAKES_N + inner + thread("F", body) + OPPOSITE_G)
+    told.actor("F")
+    told.actor("G")
+    told.turn(0, "F")
+    name = next((n for n in ("Inner", "Result") if n in body), "")
+    if name:
+        told.turn(0, f"{name}()")
+    call = "Through(In)" if "Through" in body else "Now(In)"
+    told.turn(0, call, M, at=name)
+    told.turn(0, call, M, at=name)
+    told.turn(0, "ExAcquireFastMutex(&N)", M, irql=1, to=("waits", "N"), at="In")
+    told.turn(1, "ExAcquireFastMutex(&N);", N, irql=1)
+    told.turn(1, "ExAcquireFastMutex(&M);", N, irql=1, to=("waits", "M"))
+    waits = Wait(0, "held", "N", (1,)), Wait(1, "held", "M", (0,))
+    for routine, subject in (("In", "N"), ("G", "M")):
+        found = told.replayed(Property.D01, subject, routine, f"ExAcquireFastMutex(&{subject})", *waits)
+        assert found == (True, "", "")
+
+
+def test_the_rest_of_a_kernel_routine_that_calls_back_belongs_to_the_turn_before_it() -> None:
+    after = f"{MUTEX_N[0]} {MUTEX_N[1]}"
+    told = Told("routine In() { read D; }\n" + thread("F", f"if (Now(In)) {{ {after} }}") + thread("G", after))
+    told.actor("F")
+    told.actor("G")
+    told.turn(0, "F")
+    told.turn(0, "Now(In)", M)
+    told.turn(0, "Now(In)", M)
+    told.turn(0, "read D;", at="In")
+    told.turn(1, "ExAcquireFastMutex(&N);", N, irql=1)
+    wait = Wait(0, "held", "N", (1,))
+    outcome = told.replayed(Property.D01, "N", "F", "ExAcquireFastMutex(&N)", wait)
+    assert outcome == (False, "F does not wait like that: held `N`", "")
+
+
+def test_who_waits_in_the_rest_of_a_kernel_routine_waits_there() -> None:
+    told = Told(f"routine In() {{ {MUTEX_M[0]} {MUTEX_M[1]} }}\n" + thread("F", "Both(In);"))
+    told.actor("F")
+    told.turn(0, "F")
+    told.turn(0, "Both(In)", N)
+    told.turn(0, "Both(In)", N)
+    told.turn(0, "ExAcquireFastMutex(&M);", M, N, irql=1, at="In")
+    told.turn(0, "ExReleaseFastMutex(&M);", N, to=("waits", "N"), at="In")
+    outcome = told.replayed(Property.D01, "N", "F", "Both(In)", Wait(0, "self", "N", (0,)))
+    assert outcome == (True, "", "")
+
+
+# ---- call-outs that come back ----
+
+
+def back(body: str) -> str:
+    return f"routine Back() as BACK {{ {body} }}\n"
+
+
+def come_back(take: str, give: str, inside: str) -> Told:
+    """F has taken a lock and called out; Back runs in it."""
+    told = Told(back(inside) + thread("F", f"KIRQL a; {take} Out(); {give}"))
+    told.actor("F")
+    return told
+
+
+def test_a_spin_lock_that_the_caller_holds_is_waited_for_for_ever() -> None:
+    told = come_back(*SPIN_A, DPC_A[0])
+    told.actor("Back", 2, within=0)
+    told.turn(0, SPIN_A[0], A, irql=2)
+    told.turn(0, "Out()", A, irql=2, to=("calls", "BACK"))
+    told.turn(1, DPC_A[0], irql=2, to=("waits", "A"))
+    for wait in (Wait(1, "held", "A", (0,)), Wait(1, "self", "A", (1,))):
+        waits = Wait(0, "called", "", (1,)), wait
+        assert told.replayed(Property.D01, "Out", "F", "Out()", *waits) == (True, "", "")
+        assert told.replayed(Property.D01, "A", "Back", DPC_A[0], *waits) == (True, "", "")
+
+
+def test_a_mutex_that_the_caller_holds_counts_up_and_goes_back_to_it() -> None:
+    take, give = "KeWaitForMutexObject(&K);", "KeReleaseMutex(&K);"
+    told = come_back(take, f"assert !held(K); {give}", take + give)
+    told.actor("Back", 0, within=0)
+    told.turn(0, take, K)
+    told.turn(0, "Out()", K, to=("calls", "BACK"))
+    told.turn(1, take, ("K", "exclusive", 2))
+    waits = Wait(0, "called", "", (1,)), Wait(1, "held", "K", (0,))
+    reason = told.replayed(Property.D01, "K", "Back", take, *waits)[1]
+    assert reason == "Back does not wait like that: held `K`"
+    told.turn(1, give, K)
+    told.turn(1, "Back", K)
+    told.turn(0, "Out();", K)
+    told.turn(0, "assert !held(K);", K)
+    assert told.replayed(Property.C01, "", "F", "assert !held(K);") == (True, "", "")
+
+
+def test_what_comes_back_waits_for_others_that_wait_for_its_caller() -> None:
+    other = thread("G", f"{MUTEX_N[0]} {MUTEX_M[0]} {MUTEX_M[1]} {MUTEX_N[1]}")
+    told = Told(back("".join(MUTEX_N)) + thread("F", f"{MUTEX_M[0]} Out(); {MUTEX_M[1]}") + other)
+    told.actor("F")
+    told.actor("G")
+    told.actor("Back", 1, within=0)
+    told.turn(1, MUTEX_N[0], N, irql=1)
+    told.turn(0, MUTEX_M[0], M, irql=1)
+    told.turn(0, "Out()", M, irql=1, to=("calls", "BACK"))
+    told.turn(2, MUTEX_N[0], irql=1, to=("waits", "N"))
+    told.turn(1, MUTEX_M[0], N, irql=1, to=("waits", "M"))
+    waits = Wait(0, "called", "BACK", (2,)), Wait(1, "held", "M", (0,)), Wait(2, "held", "N", (1,))
+    assert told.replayed(Property.D01, "Out", "F", "Out()", *waits) == (True, "", "")
+    assert told.replayed(Property.D01, "N", "Back", MUTEX_N[0], *waits) == (True, "", "")
+    assert told.replayed(Property.D01, "M", "G", MUTEX_M[0], *waits) == (True, "", "")
+    reason = told.replayed(Property.D01, "Out", "F", "Out()", *waits[1:])[1]
+    assert reason == "none of the contexts stands where the obligation does"
+
+
+def test_the_caller_has_no_step_while_what_came_back_runs() -> None:
+    told = come_back(*SPIN_A, "read D;")
+    told.actor("Back", 2, within=0)
+    told.turn(0, "Out()", A, irql=2, to=("calls", "BACK"))
+    told.turn(1, "read D;", A, irql=2, to=("stands", ""))
+    told.turn(0, SPIN_A[1])
+    reason = told.replayed(Property.C01, "", "F", SPIN_A[1])[1]
+    assert reason == "turn 3: F cannot run: it has called out, and what came back into the driver has not ended"
+
+
+def test_what_comes_back_runs_its_entry_in_place_of_its_caller() -> None:
+    told = Told("routine Back() as LOCKED { }\n" + thread("F", f"KIRQL a; {SPIN_A[0]} Locked(); {SPIN_A[1]}"))
+    told.actor("F")
+    told.actor("Back", 2, within=0)
+    told.turn(0, "Locked()", A, irql=2, to=("calls", "LOCKED"))
+    told.turn(1, "Back", irql=2, to=("waits", "A"))
+    waits = Wait(0, "called", "", (1,)), Wait(1, "held", "A", (0,))
+    assert told.replayed(Property.D01, "Locked", "F", "Locked()", *waits) == (True, "", "")
+
+
+@pytest.mark.parametrize(
+    ("call", "level", "kind", "reason"),
+    [
+        ("Out();", 0, "thread", "it starts at level 2"),
+        ("Up();", 2, "thread", "the driver may come back with the role HIGH only"),
+        ("read D;", 2, "thread", "nobody has called out for it"),
+        ("Out();", 2, "dpc", "Back runs on the processor of F, as thread"),
+    ],
+)
+def test_what_may_come_back_is_a_routine_of_the_role_at_its_level(
+    call: str, level: int, kind: str, reason: str
+) -> None:
+    told = Told(back("write D;") + thread("F", f"KIRQL a; {SPIN_A[0]} {call} {SPIN_A[1]}"))
+    told.actor("F")
+    told.actor("Back", level, within=0, kind=kind)
+    told.turn(0, SPIN_A[0], A, irql=2)
+    if call != "read D;":
+        told.turn(0, call[:-1], A, irql=2, to=("calls", "HIGH" if call == "Up();" else "BACK"))
+    told.turn(1, "write D;", irql=2)
+    assert told.replayed(Property.C01, "", "Back", "write D;")[1].endswith(reason)
+
+
+def test_a_dpc_routine_that_comes_back_into_a_thread_runs_as_that_thread() -> None:
+    told = Told(
+        "routine Tick() as HIGH { " + DPC_A[0] + " }\n" + thread("F", f"KIRQL a; {SPIN_A[0]} Up(); {SPIN_A[1]}")
+    )
+    told.actor("F")
+    told.actor("Tick", 2, within=0)
+    told.turn(0, "Up()", A, irql=2, to=("calls", "HIGH"))
+    told.turn(1, DPC_A[0], A, irql=2, to=("waits", "A"))
+    waits = Wait(0, "called", "", (1,)), Wait(1, "self", "A", (1,))
+    assert told.replayed(Property.D01, "Up", "F", "Up()", *waits) == (True, "", "")
+
+
+def test_contexts_that_run_within_each_other_are_refused() -> None:
+    told = come_back(*SPIN_A, "read D;")
+    told.actors[0] = replace(told.actors[0], within=1)
+    told.actor("Back", 2, within=0)
+    told.turn(0, "Out()", to=("calls", "BACK"))
+    assert "in whose call-out" in told.replayed(Property.D01, "Out", "F", "Out()")[1]
+
+
+def test_a_call_out_has_no_effect_in_a_scenario() -> None:
+    routines = CALLING + back(DPC_A[0]) + thread("F", f"KIRQL a; {SPIN_A[0]} Out(); {SPIN_A[1]}")
+    assert broken(routines, "run F(NULL);") == set()

@@ -101,21 +101,31 @@ class Analysis:
         self._last_resort()
 
     def _find_base(self) -> None:
-        """The invariant of all roots with nothing followed; most often one of those made already."""
-        for invariant in self.invariants:
-            current = all(invariant.lives[root] == self.lives[root] for root in invariant.roots)
-            if invariant.obligations and current and len(invariant.roots) == len(self.lowered.roots):
-                if self.base is None or len(invariant.tracked) < len(self.base.tracked):
+        """The invariant of all roots, with all variables followed that obligations asked for, or as many as is not too
+        much; perhaps one of those made already."""
+        current = [i for i in self.invariants if all(i.lives[root] == self.lives[root] for root in i.roots)]
+        asked = frozenset(cell for i in current for cell in i.tracked)
+        for tracked in dict.fromkeys((asked, frozenset(c for c in asked if not c.is_global), frozenset[Cell]())):
+            for invariant in current:
+                whole = invariant.obligations and len(invariant.roots) == len(self.lowered.roots)
+                if whole and invariant.tracked >= tracked:
                     self.base = invariant
-        if self.base is None and self.lowered.roots:
-            fixpoint = Fixpoint(self.lowered.roots, frozenset(), self.limits.steps)
-            try:
-                for root in self.lowered.roots:
-                    fixpoint.run(root, self.lives[root])
-            except GaveUp:
+                    return
+            if self.lowered.roots and self._whole(tracked):
                 return
-            self.base = _invariant(fixpoint, self.lives, frozenset())
-            self.invariants.append(self.base)
+
+    def _whole(self, tracked: frozenset[Cell]) -> bool:
+        """Makes the invariant of all roots with these variables followed, if that is not too much."""
+        edges = sum(len(graph.edges) for graph in every_graph([root.graph for root in self.lowered.roots]))
+        fixpoint = Fixpoint(self.lowered.roots, tracked, min(self.limits.steps, STEPS_PER_EDGE * edges))
+        try:
+            for root in self.lowered.roots:
+                fixpoint.run(root, self.lives[root])
+        except GaveUp:
+            return False
+        self.base = _invariant(fixpoint, self.lives, frozenset())
+        self.invariants.append(self.base)
+        return True
 
     def _last_resort(self) -> None:
         """Path-merged queries and then Spacer, for what the tables could not decide."""

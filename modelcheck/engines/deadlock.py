@@ -38,10 +38,12 @@ from modelcheck.mutual.situation import (
 from modelcheck.source import Span
 from modelcheck.verdict import MUTUAL, Property, Schedule, Trace
 
-MAX_RINGS = 12
+MAX_RINGS = 4
 """Rings of one component for which a run is looked for."""
-MAX_TRIES = 80
+MAX_TRIES = 16
 """How often states are told apart, or rings tried, for one obligation."""
+MAX_TOLD = 400
+"""How often states are told apart for one driver."""
 MAX_STARTS, MAX_SHORT = 40, 4
 """Links of an obligation from which a shortest ring is looked for, and how many of these rings are tried."""
 NEVER, PERHAPS = "never", "perhaps"
@@ -508,7 +510,7 @@ class Deadlock:
 
     def split(self, candidates: Candidates, tests: Tests, subject: str) -> bool:
         """Tells states apart by one more subject, and asks which of them are ever met; False if they are already."""
-        if subject in dict(tests) or tests not in self.live(candidates):
+        if self.told >= MAX_TOLD or subject in dict(tests) or tests not in self.live(candidates):
             return False
         ways = self.situation.ways(candidates, subject)
         if len(ways) < 2:

@@ -1,9 +1,10 @@
 """Obligations as constrained Horn clauses, in the format of the CHC competition (`set-logic HORN`).
 
-A relation says which values the variables can have at a location; a clause what an edge makes of them. The clauses can
-be satisfied if and only if no obligation can be broken: `sat` is proved, `unsat` is violated. With large blocks there is
-a relation only at the entry and at each head of a loop, and all that lies between two of them is one clause; locations
-where paths join have variables of their own, and that an edge is taken is an implication, as guards may overlap.
+A relation says which values the variables can have at a location; a clause what an edge makes of them. The clauses
+can be satisfied if and only if no obligation can be broken: `sat` is proved, `unsat` is violated. With large blocks
+there is a relation only at the entry and at each head of a loop, and all that lies between two of them is one clause;
+locations where paths join have variables of their own, and that an edge is taken is an implication, as guards may
+overlap.
 
 Bjorner, Gurfinkel, McMillan, Rybalchenko: Horn Clause Solvers for Program Verification, 2015. Beyer, Cimatti, Griggio,
 Keremoglu, Sebastiani: Software Model Checking via Large-Block Encoding, FMCAD 2009.

@@ -317,7 +317,9 @@ class _Process:
 
     def begin(self) -> Lines:
         """The context starts: on its processor, at its level."""
-        irql = next((c for e in self.context.graph.edges for c in e.cells if c is not None and c.sort is Sort.IRQL), None)
+        irql = next(
+            (c for e in self.context.graph.edges for c in e.cells if c is not None and c.sort is Sort.IRQL), None
+        )
         lines = [] if irql is None else [f"{self.place(irql, self.frame)} = {self.context.level};"]
         if not self.shape.is_thread(self.index) and self.shape.beside(self.index):
             top = f"top[{self.context.processor}]"
@@ -420,28 +422,23 @@ class _Process:
         """What leads away from a location: one of its edges."""
         if len(edges) == 1:
             return self.edge(frame, edges[0])
-        codes = [edge.operation.code if edge.operation is not None else () for edge in edges]
-        guards = [code[-1] if code else None for code in codes]
-        common = all(code[:-1] == codes[0][:-1] and e.cells == edges[0].cells for code, e in zip(codes, edges, strict=True))
-        if not common or any(waits(i) for i in instructions(codes[0])) or not all(isinstance(g, ir.Guess) for g in guards):
-            return branch([("", self.edge(frame, edge)) for edge in edges])[:-1] + ["fi"]
+        guards = _branching(edges)
+        opened: list[Lines] = []
+        tests: list[str] = []
         code = self.code(edges[0], frame)
-        lines = code.sequence(codes[0][:-1])
-        tests = []
-        opened: Lines = []
-        for edge, guard in zip(edges, guards, strict=True):
-            assert isinstance(guard, ir.Guess)
-            opened = []
-            mine = self.code(edge, frame)
-            tests.append(mine.opened(guard.condition, opened))
-            code.stars = max(code.stars, mine.stars)
+        for guard in guards:
+            opened.append([])
+            tests.append(code.opened(guard.condition, opened[-1]))
+        if not guards or any(lines != opened[0] for lines in opened):
+            return [*branch([("", self.edge(frame, edge)) for edge in edges])[:-1], "fi"]
+        assert edges[0].operation is not None
+        lines = [*code.sequence(edges[0].operation.code[:-1]), *opened[0]]
+        if len(edges) == 2 and guards[1].condition == ir.Not(guards[0].condition):
+            tests[1] = "else"
         ways = []
         for edge, test in zip(edges, tests, strict=True):
             ways.append((test, [*code.forget(), *self.go_on(frame, edge.target)]))
-            self.frame = frame
-        if len(edges) == 2 and guards[1] is not None and _opposite(guards[0], guards[1]):
-            ways[1] = ("else", ways[1][1])
-        return [*lines, *opened, *branch(ways)[:-1], "fi"]
+        return [*lines, *branch(ways)[:-1], "fi"]
 
     def code(self, edge: Edge, frame: _Frame) -> Code:
         self.frame = frame
@@ -497,7 +494,9 @@ class _Process:
         head, edge = stop.rest[0], stop.edge
         assert edge is not None
         made = self.code(edge, stop.frame)
-        made.written = {index for index in self.variables.scratch if index < len(edge.cells) and edge.cells[index] is None}
+        made.written = {
+            index for index in self.variables.scratch if index < len(edge.cells) and edge.cells[index] is None
+        }
         guard = self.model.may_run(self.index, True)
         if isinstance(head, ir.Await):
             return atomic(_both(guard, made.register(head.register)), self.run(stop.frame, edge, stop.rest[1:], made))
@@ -564,8 +563,17 @@ def _both(one: str, other: str) -> str:
     return other if one == "true" else f"{one} && {other}"
 
 
-def _opposite(one: Instruction | None, other: Instruction) -> bool:
-    return isinstance(one, ir.Guess) and isinstance(other, ir.Guess) and other.condition == ir.Not(one.condition)
+def _branching(edges: Sequence[Edge]) -> list[ir.Guess]:
+    """The conditions of edges that do the same and differ in the condition at the end alone; one of these always holds.
+    None where it is not so."""
+    operations = [edge.operation for edge in edges if edge.operation is not None]
+    if len(operations) < len(edges) or any(map(waits, instructions(operations[0].code))):
+        return []
+    first = edges[0]
+    same = all(edge.cells == first.cells and edge.obligations == first.obligations for edge in edges)
+    same = same and all(o.code[:-1] == operations[0].code[:-1] for o in operations)
+    guards = [last for o in operations if o.code and isinstance(last := o.code[-1], ir.Guess)]
+    return guards if same and len(guards) == len(edges) and edges[0].taken is not None else []
 
 
 def _by_name(item: tuple[Cell, int]) -> str:

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class NotExportable(Exception):
-    """The model has something that the other tool's language cannot say, or that is not known; the message says what."""
+    """The model has what the other tool's language cannot say, or what is not known; the message says what it is."""

@@ -17,7 +17,7 @@ def single(lowered: Lowered) -> dict[int, tuple[Root, ...]]:
     """The obligations that one context alone can break, by number, each with the roots that come to it."""
     found: dict[int, list[Root]] = {}
     for root in lowered.roots:
-        numbers = set()
+        numbers: set[int] = set()
         for graph in every_graph([root.graph]):
             for edge in graph.edges:
                 numbers.update(edge.obligations)

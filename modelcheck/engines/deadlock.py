@@ -36,7 +36,7 @@ from modelcheck.mutual.situation import (
     known_holds,
 )
 from modelcheck.source import Span
-from modelcheck.verdict import MUTUAL, Property, Schedule, Trace
+from modelcheck.verdict import MUTUAL, Choice, Property, Schedule, Trace
 
 MAX_RINGS = 4
 """Rings of one component for which a run is looked for."""
@@ -890,10 +890,8 @@ class _Shown:
         for number in ring:
             link = self.links[number]
             position = facts.positions[self.position_of[link.stand]]
-            if position.sort == "role" or link.source[1] == "role":
-                held = ", ".join(lock for lock, _ in position.held) or link.source[0]
-                return Open(f"a call-out may come back into the driver; such a run with {held} is not put together")
-            ways = [(link.stand, "waits", position.wanted, mode_of(position))]
+            kind = "calls" if position.sort == "role" else "waits"
+            ways = [(link.stand, kind, position.wanted, mode_of(position))]
             if link.ground >= 0:
                 writer = link.source[1] == "w"
                 ways.insert(0, (link.ground, "waits" if writer else "held", link.source[0] if writer else "", ""))
@@ -903,9 +901,14 @@ class _Shown:
                 self._add(stand, kind, subject, mode)
         for number in ring:
             link = self.links[number]
+            at = self.index[link.stand]
             if link.ground >= 0:
-                at = self.index[link.stand]
                 self.members[at] = replace(self.members[at], over=self.index[link.ground])
+            if link.source[1] == "role":
+                caller = next(self.index[self.links[n].stand] for n in ring if self.links[n].target == link.source)
+                level = self.members[caller].trace.steps[-1].irql
+                run = _begun_at(self.members[at].trace, level)
+                self.members[at] = replace(self.members[at], trace=run, over=caller, within=True)
         waits = self._waits(ring)
         reason = self._arrivals(ring)
         if reason:
@@ -945,7 +948,9 @@ class _Shown:
             position = self.deadlock.facts.positions[self.position_of[link.stand]]
             following = holder[link.target]
             by = self.index[following.stand if following.ground < 0 else following.ground]
-            reason = "event" if position.sort == "event" else "writer" if link.target[1] == "w" else "held"
+            reason = {"event": "event", "role": "called"}.get(position.sort, "held")
+            if link.target[1] == "w":
+                reason = "writer"
             waits.append((self.index[link.stand], reason, position.wanted, (by,)))
             if link.ground >= 0:
                 kinds = {self.deadlock.roots[self.stands[stand].root].kind for stand in (link.ground, link.stand)}
@@ -990,6 +995,18 @@ class _Shown:
                         if run is not None:
                             return Member(self.deadlock.roots[root], run, "held", "", "")
         return None
+
+
+def _begun_at(run: Trace, level: int) -> Trace:
+    """The run begun at another level: what is at the level of the start now is at the new one."""
+    before = next((c.value for c in run.start if c.name == "irql"), level)
+    start = (*(c for c in run.start if c.name != "irql"), Choice("irql", level))
+    steps = list(run.steps)
+    for number, step in enumerate(steps):
+        if step.irql != before:
+            break
+        steps[number] = replace(step, irql=level)
+    return replace(run, start=tuple(sorted(start, key=lambda c: c.name)), steps=tuple(steps))
 
 
 def _holds(member: Member, lock: str) -> bool:

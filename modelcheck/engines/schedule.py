@@ -20,8 +20,9 @@ MAX_NODES = 20_000
 @dataclass(frozen=True, slots=True)
 class Member:
     """A context with the run that brings it to its place. `kind`: it `waits` there for `subject` in `mode`, just is there
-    (`held`), has `ended`, or `stands` before an access. `over`: the member whose processor it has taken, by index, -1
-    for none; `gates`: (step, member) for each step before which another member has to be at its place."""
+    (`held`), `calls` out, has `ended`, or `stands` before an access. `over`: the member whose processor it has taken, by index, -1
+    for none (`within`: it runs in a call-out of that one, which came back); `gates`: (step, member) for each step before
+    which another member has to be at its place."""
 
     root: Root
     trace: Trace
@@ -30,6 +31,7 @@ class Member:
     mode: str
     over: int = -1
     gates: tuple[tuple[int, int], ...] = ()
+    within: bool = False
 
 
 def schedule(
@@ -163,7 +165,7 @@ class _Search:
 
     def _interrupts(self, member: Member) -> bool:
         """Whether it takes the processor as soon as it starts; a thread does when it raises its level."""
-        return member.over >= 0 and member.root.kind != "thread"
+        return member.over >= 0 and (member.within or member.root.kind != "thread")
 
     def _following(self, state: tuple[int, ...], last: int) -> list[int]:
         members = [n for n in range(len(self.members)) if self._can(state, n)]
@@ -187,14 +189,14 @@ class _Search:
                 continue
             if self.processors[other] == self.processors[member] and there.kind != "ended":
                 level = there.trace.steps[done - 1].irql
-                interrupts = me.root.kind != "thread"
+                interrupts = me.root.kind != "thread" or me.within
                 if there.over == member and self._interrupts(there):
                     return False
                 if there.root.kind != "thread" and me.over != other and not interrupts:
                     return False
                 if there.root.kind == "thread" and not interrupts and level >= DISPATCH_LEVEL:
                     return False
-                if interrupts and at == 0 and me.root.admitted <= level:
+                if interrupts and at == 0 and not me.within and me.root.admitted <= level:
                     return False
             held = dict(self.effects[other][done - 1][1])
             for lock, mode in self.effects[member][at][0]:
@@ -226,7 +228,7 @@ def _built(
     names = _names(members)
     used = sorted(set(processors))
     actors = tuple(
-        Actor(name, m.root.routine, m.root.kind, used.index(processor), m.trace.start)
+        Actor(name, m.root.routine, _kind(members, m), used.index(processor), m.trace.start, m.over if m.within else -1)
         for name, m, processor in zip(names, members, processors, strict=True)
     )
     turns: list[Turn] = []
@@ -236,12 +238,17 @@ def _built(
         step = member.trace.steps[state[number]]
         state[number] += 1
         last = state[number] == len(member.trace.steps)
-        event = member.kind if last and member.kind in ("waits", "stands") else ""
-        waiting = event == "waits"
+        event = member.kind if last and member.kind in ("waits", "stands", "calls") else ""
+        waiting = event in ("waits", "calls")
         turns.append(Turn(number, step, event, member.subject if waiting else "", member.mode if waiting else ""))
     turns.sort(key=lambda turn: turn.event == "stands")
     listed = tuple(Wait(*wait) for wait in sorted(waits))
     return Schedule("", len(used), actors, tuple(turns), listed)
+
+
+def _kind(members: Sequence[Member], member: Member) -> str:
+    """What runs a member: a call-out that comes back runs in its caller's context."""
+    return _kind(members, members[member.over]) if member.within else member.root.kind
 
 
 def _names(members: Sequence[Member]) -> list[str]:

@@ -565,7 +565,7 @@ def _both(one: str, other: str) -> str:
 
 def _branching(edges: Sequence[Edge]) -> list[ir.Guess]:
     """The conditions of edges that do the same and differ in the condition at the end alone; one of these always holds.
-    None where it is not so."""
+    Empty where it is not so."""
     operations = [edge.operation for edge in edges if edge.operation is not None]
     if len(operations) < len(edges) or any(map(waits, instructions(operations[0].code))):
         return []
@@ -573,7 +573,7 @@ def _branching(edges: Sequence[Edge]) -> list[ir.Guess]:
     same = all(edge.cells == first.cells and edge.obligations == first.obligations for edge in edges)
     same = same and all(o.code[:-1] == operations[0].code[:-1] for o in operations)
     guards = [last for o in operations if o.code and isinstance(last := o.code[-1], ir.Guess)]
-    return guards if same and len(guards) == len(edges) and edges[0].taken is not None else []
+    return guards if same and len(guards) == len(edges) else []
 
 
 def _by_name(item: tuple[Cell, int]) -> str:

@@ -36,6 +36,7 @@ def branch(ways: Sequence[tuple[str, Lines]]) -> Lines:
     lines = ["if"]
     for guard, body in ways:
         first, *rest = body or ["skip"]
+        guard = guard or ("true" if first == "if" else "")  # an `else` would belong to the outer `if` as well
         lines.append(f":: {guard} -> {first}" if guard else f":: {first}")
         lines += [f"   {line}" for line in rest]
     return [*lines, "fi;"]

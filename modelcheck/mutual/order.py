@@ -21,7 +21,7 @@ from modelcheck.mutual.positions import EXCLUSIVE, MAY_BE_FREE, SHARED, WAITING,
 from modelcheck.mutual.ways import leading_to, may_signal
 
 Node: TypeAlias = tuple[object, ...]
-"""("lock", name, mode), ("event", name), ("role", name, meeting) or ("cover", level, kind, meeting)."""
+"""("lock", name, mode), ("event", name), ("role", name, level) or ("cover", level, kind, meeting)."""
 
 MODES = (SHARED, EXCLUSIVE)
 
@@ -98,7 +98,7 @@ class _Builder:
         if position.sort == "event":
             return [("event", position.wanted)]
         if position.sort == "role":
-            return [("role", position.wanted)]
+            return [("role", position.wanted, position.irql)]
         found: list[Node] = [("lock", position.wanted, EXCLUSIVE)]
         if not position.shared:
             found.append(("lock", position.wanted, SHARED))
@@ -185,24 +185,25 @@ class _Builder:
 
     def _reentry(self) -> None:
         """A call-out may come back: what the routines of that role wait for, and those that they call out to in turn,
-        is waited for with the caller's locks."""
-        called: dict[int, set[str]] = {}
+        is waited for with the caller's locks. They begin at the caller's level, if it is one of theirs."""
+        calls: dict[int, dict[tuple[str, int], None]] = {}
         for p in self.facts.positions:
             if p.sort == "role":
-                called.setdefault(p.root, set()).add(p.wanted)
-        for role in sorted({role for roles in called.values() for role in roles}):
-            inside, pending = {role}, [role]
+                calls.setdefault(p.root, {})[p.wanted, p.irql] = None
+        for call in sorted({call for made in calls.values() for call in made}):
+            inside, pending, roots = {call}, [call], set[int]()
             while pending:
-                current = pending.pop()
+                role, level = pending.pop()
                 for number, root in enumerate(self.roots):
-                    if root.role == current:
-                        pending += sorted(called.get(number, set()) - inside)
-                        inside |= called.get(number, set())
+                    if root.role == role and level in root.levels:
+                        roots.add(number)
+                        pending += [following for following in calls.get(number, ()) if following not in inside]
+                        inside.update(calls.get(number, ()))
             for number, position in enumerate(self.facts.positions):
-                if self.roots[position.root].role in inside and position.sort != "role":
+                if position.root in roots and position.sort != "role":
                     for target in self.targets(position):
-                        self.order.edge(("role", role), target)
-                        self.order.waits.setdefault((("role", role), target), []).append(number)
+                        self.order.edge(("role", *call), target)
+                        self.order.waits.setdefault((("role", *call), target), []).append(number)
 
 
 def comes_before(position: Position, event: str, roots: list[Root]) -> bool:

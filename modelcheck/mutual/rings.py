@@ -173,4 +173,4 @@ def _end(node: Node) -> tuple[str, str]:
     """A node as the end of a link."""
     if node[0] == "lock":
         return str(node[1]), {EXCLUSIVE: HELD_X, SHARED: HELD_S, WAITING: KEEPS_OUT}[int(str(node[2]))]
-    return str(node[1]), str(node[0])
+    return " ".join(map(str, node[1:])), str(node[0])

@@ -316,9 +316,8 @@ Mutual: TypeAlias = Await | Signal | Access | Enable | Reenter
 class Operation:
     """Instructions on `size` registers. `reads`: registers whose value on entry can matter; `kills`: registers
     certainly written before they are read; `writes`: all that can change. `holds`: (register, spins, level) of lock
-    registers; `meets_others`: which locks are held there decides what several contexts can do; `scratch`: registers that
-    stand for no cell. A driver has one object for each different operation
-    (`Builder.finish`)."""
+    registers; `meets_others`: which locks are held there decides what several contexts can do; `scratch`: registers
+    that stand for no cell. A driver has one object for each different operation (`Builder.finish`)."""
 
     code: tuple[Instruction, ...]
     size: int
@@ -387,9 +386,9 @@ class Graph:
 
 @dataclass(slots=True, eq=False)
 class Root:
-    """A routine the system starts: its harness, its phase (0 load .. 5 unload), the cells whose start values vary. `kind`
-    is `thread`, `dpc` or `isr`; `role` the name of its role, "" for a root by its clauses alone; `single`: one at a
-    time; `admitted`: below that level its processor has to run for a DPC or an ISR to start."""
+    """A routine the system starts: its harness, its phase (0 load .. 5 unload), the cells whose start values vary.
+    `kind` is `thread`, `dpc` or `isr`; `role` the name of its role, "" for a root by its clauses alone; `single`: one
+    at a time; `admitted`: below that level its processor has to run for a DPC or an ISR to start."""
 
     routine: str
     graph: Graph

@@ -361,7 +361,6 @@ class _Meetings:
         return found
 
     def _conditions(self, claims: list[int], others: Mapping[int, Verdict], pool: Pool) -> None:
-        from modelcheck.engines.deadlock import Excluded
         from modelcheck.evidence.meetings import Grounds, conditions
 
         assert self.found is not None
@@ -384,7 +383,6 @@ class _Meetings:
 
     def written(self) -> Written | None:
         """What the manifest says of it."""
-        from modelcheck.engines.deadlock import Excluded
         from modelcheck.evidence.manifest import Written
 
         if self.found is None:

@@ -127,8 +127,8 @@ class Trace:
 @dataclass(frozen=True, slots=True)
 class Actor:
     """A context of a schedule. `name` is its routine, numbered where several run it (`Read 2`); `kind` is `thread`,
-    `dpc` or `isr`; `start` what was open when it started, its level first, as in a `Trace`. `within`: the actor in whose
-    call-out it runs, which came back into the driver, by index; -1 for none."""
+    `dpc` or `isr`; `start` what was open when it started, its level first, as in a `Trace`. `within`: the actor in
+    whose call-out it runs, which came back into the driver, by index; -1 for none."""
 
     name: str
     routine: str
@@ -142,12 +142,12 @@ class Actor:
 class Turn:
     """One step of one context, by its index in `Schedule.actors`.
 
-    `event` is "" for a step that goes through to the end of its statement, whatever it acquires on the way; `waits` for
-    one that goes only as far as an acquisition of `lock` in `mode` ("" or `shared`), or a wait for the event `lock`, and
-    stands before it (a writer that cannot take the lock has come to wait then); a later turn goes on from there.
-    `calls`: as far as a call-out that may come back into the driver with the role `lock`; an actor `within` this one
-    starts there. `stands`: nothing is done, the statement of the step is the context's next (R03). The step tells the
-    state of that context after the turn.
+    `event` is "" for a step that goes through to the end of its statement, whatever it acquires on the way; `waits`
+    for one that goes only as far as an acquisition of `lock` in `mode` ("" or `shared`), or a wait for the event
+    `lock`, and stands before it (a writer that cannot take the lock has come to wait then); a later turn goes on from
+    there. `calls`: as far as a call-out that may come back into the driver with the role `lock`; an actor `within`
+    this one starts there. `stands`: nothing is done, the statement of the step is the context's next (R03). The step
+    tells the state of that context after the turn.
     """
 
     actor: int
@@ -161,11 +161,10 @@ class Turn:
 class Wait:
     """Why a context cannot go on at the end of a schedule, and which contexts (`by`) would have to.
 
-    `reason`: `held` (they hold the lock `subject`), `self` (it holds it itself), `writer` (they wait for it exclusively,
-    which stops new readers), `ended` (they have ended with it held), `event` (nobody who could set it can go on),
-    `interrupted` (they have interrupted it), `displaced` (they have its processor), `called` (it has called out, and
-    they have come back into the driver in its place; `subject` is "" or the role).
-    """
+    `reason`: `held` (they hold the lock `subject`), `self` (it holds it itself), `writer` (they wait for it
+    exclusively, which stops new readers), `ended` (they have ended with it held), `event` (nobody who could set it
+    can go on), `interrupted` (they have interrupted it), `displaced` (they have its processor), `called` (it has
+    called out, and they have come back into the driver in its place; `subject` is "" or the role). """
 
     actor: int
     reason: str

@@ -1,4 +1,5 @@
-"""With what a context comes to the places where it meets others: the fixpoint's reading of an operation, up to there."""
+"""With what a context comes to the places where it meets others: the fixpoint's reading of an operation, up to
+there."""
 
 from __future__ import annotations
 

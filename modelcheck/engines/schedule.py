@@ -1,8 +1,7 @@
 """Runs of single contexts put together to one run of all: in which order, on which processors.
 
-Most often it is enough to run one context after the other, each up to where it waits; only where one needs on its way what
-another keeps at its end does the order matter, and only rarely must they alternate.
-"""
+Most often it is enough to run one context after the other, each up to where it waits; only where one needs on its way
+what another keeps at its end does the order matter, and only rarely must they alternate."""
 
 from __future__ import annotations
 
@@ -19,10 +18,10 @@ MAX_NODES = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A context with the run that brings it to its place. `kind`: it `waits` there for `subject` in `mode`, just is there
-    (`held`), `calls` out, has `ended`, or `stands` before an access. `over`: the member whose processor it has taken, by index, -1
-    for none (`within`: it runs in a call-out of that one, which came back); `gates`: (step, member) for each step before
-    which another member has to be at its place."""
+    """A context with the run that brings it to its place. `kind`: it `waits` there for `subject` in `mode`, just is
+    there (`held`), `calls` out, has `ended`, or `stands` before an access. `over`: the member whose processor it has
+    taken, by index, -1 for none (`within`: it runs in a call-out of that one, which came back); `gates`: (step,
+    member) for each step before which another member has to be at its place."""
 
     root: Root
     trace: Trace

@@ -201,8 +201,8 @@ def _candidates(candidates: Candidates) -> list[Any]:
 def read_splits(entry: Mapping[str, Any]) -> Splits:
     """Which states were told apart, by a manifest."""
     found: Splits = {}
-    for (root, sites, irql, held), made in entry["splits"]:
-        places = tuple(Site(int(graph), int(edge), int(index)) for graph, edge, index in sites)
+    for (root, spots, irql, held), made in entry["splits"]:
+        places = tuple(Site(int(graph), int(edge), int(index)) for graph, edge, index in spots)
         candidates = Candidates(int(root), places, int(irql), tuple((str(lock), int(mask)) for lock, mask in held))
         found[candidates] = [
             (tuple((str(subject), int(value)) for subject, value in tests), str(by)) for tests, by in made

@@ -10,7 +10,7 @@ from modelcheck.export.refusal import NotExportable
 from modelcheck.ir import Cell, Edge, Graph, Instruction, Sort
 from modelcheck.lower import every_graph
 from modelcheck.lower.builder import registers_of
-from modelcheck.lower.closed import Closed, Context
+from modelcheck.lower.closed import Closed, Context, is_common
 from modelcheck.syntax import ContextKind
 from modelcheck.verdict import DISPATCH_LEVEL
 
@@ -31,8 +31,9 @@ def waits(instruction: Instruction) -> bool:
 
 @dataclass(slots=True)
 class Use:
-    """The locks one context touches, and how; `high`: whether it may come to DISPATCH_LEVEL."""
+    """The cells one context touches, the locks among them, and how; `high`: whether it may come to DISPATCH_LEVEL."""
 
+    cells: set[Cell] = field(default_factory=set)
     holds: set[Cell] = field(default_factory=set)
     shared: set[Cell] = field(default_factory=set)
     exclusive: set[Cell] = field(default_factory=set)
@@ -144,7 +145,7 @@ class Shape:
             for edge in graph.edges:
                 if edge.operation is None:
                     continue
-                use.holds.update(c for c in edge.cells if c is not None and c.sort is Sort.HOLD)
+                use.cells.update(c for c in edge.cells if c is not None)
                 for instruction in instructions(edge.operation.code):
                     match instruction:
                         case ir.Take(register, shared):
@@ -160,10 +161,29 @@ class Shape:
                             use.high = True
                         case _:
                             pass
-        use.holds.update(check.cell for check in context.checks if check.cell.sort is Sort.HOLD)
+        use.cells.update(check.cell for check in context.checks)
+        use.holds.update(cell for cell in use.cells if cell.sort is Sort.HOLD)
         return use
 
     # ---- who else ----
+
+    def is_seen(self, index: int, edge: Edge) -> bool:
+        """Whether others may notice the first part of an edge, up to where it waits, or it may depend on them."""
+        if self.beside(index):
+            return True
+        for instruction in edge.operation.code if edge.operation is not None else ():
+            if waits(instruction):
+                return False
+            for inner in instructions([instruction]):
+                if waits(inner) or isinstance(inner, ir.Guess | ir.Signal | ir.Access):
+                    return True
+                if any((cell := edge.cells[r]) is not None and self._meets(index, cell) for r in _touched(inner)):
+                    return True
+        return False
+
+    def _meets(self, index: int, cell: Cell) -> bool:
+        shared = is_common(cell) or cell.sort is Sort.HOLD
+        return shared and any(cell in use.cells for i, use in enumerate(self.uses) if i != index)
 
     def others(self, index: int, cell: Cell) -> list[int]:
         """The other contexts that touch a lock."""
@@ -182,3 +202,22 @@ class Shape:
         beside = self.beside(index)
         interrupted = any(not self.is_thread(i) for i in beside)
         return bool(beside) and (interrupted or self.uses[index].high)
+
+
+def _touched(instruction: Instruction) -> set[int]:
+    """The registers an instruction looks at or changes; of a branch, those of its condition."""
+    match instruction:
+        case ir.Choose(condition) | ir.Demand(condition) | ir.Guess(condition):
+            return registers_of(condition)
+        case ir.Set(register, value):
+            return registers_of(value) | {register}
+        case ir.Change(register, level):
+            return registers_of(level) | {register}
+        case ir.Take(register) | ir.Drop(register) | ir.Convert(register) | ir.Pick(register):
+            return {register}
+        case ir.CounterStep(register) | ir.Interfere(register) | ir.Await(register) | ir.Signal(register):
+            return {register}
+        case ir.Access(register):
+            return {register}
+        case ir.DemandFree() | ir.Enable() | ir.Reenter():
+            return set()

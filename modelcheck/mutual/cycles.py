@@ -1,11 +1,10 @@
 """Can contexts wait for each other in a ring? One formula over classes of contexts, for any number of them.
 
-A *stand* is a class of contexts: a root that waits at some place, or that merely holds locks while it is interrupted or
-displaced. The formula chooses stands and, for each, what it waits for, so that every lock that is waited for is held by a
-chosen stand and every chosen stand's lock is waited for; what they hold goes together, their roots can be there at the
-same time, single roots once, and they agree on variables that cannot change meanwhile. No model, no deadlock along these
-locks; a model is a set of rings to look for a run of.
-"""
+A *stand* is a class of contexts: a root that waits at some place, or that merely holds locks while it is interrupted
+or displaced. The formula chooses stands and, for each, what it waits for, so that every lock that is waited for is
+held by a chosen stand and every chosen stand's lock is waited for; what they hold goes together, their roots can be
+there at the same time, single roots once, and they agree on variables that cannot change meanwhile. No model, no
+deadlock along these locks; a model is a set of rings to look for a run of."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """The order in which a driver takes its locks: a graph over locks in a mode, its cycles, and ranks where it has none.
 
-A node is a lock as it is held (shared or exclusively), or an event. An edge a -> b says that a context which holds a may
-wait for what holds b: because it waits for b itself, or because the processor it stands on is taken by one that does. In
-a deadlock every member waits along such an edge for the next, so a deadlock is a cycle, and where ranks rise along all edges
-there is none, for any number of contexts and processors (lockdep; Kroening et al., ASE 2016).
+A node is a lock as it is held (shared or exclusively), or an event. An edge a -> b says that a context which holds a
+may wait for what holds b: because it waits for b itself, or because the processor it stands on is taken by one that
+does. In a deadlock every member waits along such an edge for the next, so a deadlock is a cycle, and where ranks rise
+along all edges there is none, for any number of contexts and processors (lockdep; Kroening et al., ASE 2016).
 
 Processors are nodes too: (cover, what is interrupted) stands for all that can take the processor from a holder.
 """

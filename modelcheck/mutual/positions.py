@@ -60,9 +60,9 @@ class Position:
 
 @dataclass(slots=True)
 class Facts:
-    """All positions of a driver. `holding[root]`: for each IRQL the locks a root may hold there, with their masks (never
-    MAY_BE_FREE); `ending[root]`: what it may still hold at its end; `lowest[root]`: the lowest level it is ever at;
-    `signals[root]`: events it may set, and where; `enables[root]`: routines it may enable."""
+    """All positions of a driver. `holding[root]`: for each IRQL the locks a root may hold there, with their masks
+    (never MAY_BE_FREE); `ending[root]`: what it may still hold at its end; `lowest[root]`: the lowest level it is
+    ever at; `signals[root]`: events it may set, and where; `enables[root]`: routines it may enable."""
 
     positions: list[Position] = field(default_factory=list)
     holding: list[dict[int, dict[str, int]]] = field(default_factory=list)
@@ -319,7 +319,8 @@ class _Reader:
                     if mask != MAY_BE_FREE:
                         masks[cell] = mask
                 elif cell.sort is Sort.IRQL:
-                    assert value is not None and len(value) == 1
+                    assert value is not None
+                    assert len(value) == 1
                     irql = value[0]
             held = tuple(sorted((lock_of(c), m) for c, m in masks.items()))
             seen.levels.add(irql)

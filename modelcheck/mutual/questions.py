@@ -1,8 +1,7 @@
 """Questions about states: can a root be at this place, holding just this, at this level, with these values?
 
-A question becomes an obligation like any other, on an edge of its own that leads nowhere: that the state is never met. The
-sequential engines answer it, with an invariant that Z3 checks or with a run that comes there.
-"""
+A question becomes an obligation like any other, on an edge of its own that leads nowhere: that the state is never
+met. The sequential engines answer it, with an invariant that Z3 checks or with a run that comes there."""
 
 from __future__ import annotations
 

@@ -302,7 +302,8 @@ def really_written(edge: Edge) -> set[int]:
 
 
 Tests: TypeAlias = tuple[tuple[str, int], ...]
-"""What tells some states of a context from others: `hold L` with 0, SHARED or EXCLUSIVE, `var x` with a value; sorted."""
+"""What tells some states of a context from others: `hold L` with 0, SHARED or EXCLUSIVE, `var x` with a value;
+sorted."""
 
 
 @dataclass(frozen=True, slots=True)

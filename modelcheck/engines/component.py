@@ -1,0 +1,260 @@
+"""One cyclic component of the order: whether contexts can wait for each other along it.
+
+A shortest ring is tried at once. Where runs to its places do not go together, states are told apart and the formula
+of all rings (`mutual.cycles`) is asked, until it has none, or one with runs that do. """
+
+from __future__ import annotations
+
+import itertools
+
+import z3
+
+from modelcheck.engines.analyse import Open
+from modelcheck.engines.finding import NO_RING, Deadlocked, Excluded, Finding
+from modelcheck.engines.meeting import Meeting
+from modelcheck.engines.shown import Shown
+from modelcheck.mutual.cycles import Link, formula, link_name
+from modelcheck.mutual.positions import EXCLUSIVE, SHARED
+from modelcheck.mutual.questions import Question
+from modelcheck.mutual.rings import Rings
+from modelcheck.verdict import Property, Trace
+
+MAX_RINGS = 4
+"""Rings of one component for which a run is looked for."""
+MAX_TRIES = 16
+"""How often states are told apart, or rings tried, for one obligation."""
+MAX_STARTS, MAX_SHORT = 40, 4
+"""Links of an obligation from which a shortest ring is looked for, and how many of these rings are tried."""
+
+
+class Component:
+    """One component of the order: its rings, told apart as far as was needed."""
+
+    def __init__(self, meeting: Meeting, findings: dict[int, Finding], number: int) -> None:
+        self.meeting = meeting
+        self.findings = findings
+        self.number = number
+        self.first: dict[tuple[frozenset[int], bool], list[list[int]]] = {}
+        self._renew()
+
+    def _renew(self) -> None:
+        """Makes the rings again, with the states as far as they are told apart now."""
+        self.told = self.meeting.told
+        self.rings = Rings(self.meeting.situation, self.number, self.meeting.live)
+        self.leaving: dict[tuple[str, str], list[int]] = {}
+        for number, link in enumerate(self.rings.links):
+            self.leaving.setdefault(link.source, []).append(number)
+        self.reasons: dict[str, str] | None = None
+        self.first.clear()
+
+    def _formulate(self) -> dict[str, str]:
+        """The reasons by which the solver's formula can be impossible; made when it is first asked."""
+        if self.reasons is not None:
+            return self.reasons
+        made = formula(self.rings.ring)
+        self.reasons = made.reasons
+        self.solver = z3.SolverFor("QF_FD")
+        self.solver.set("timeout", self.meeting.limits.milliseconds)
+        self.solver.from_string("\n".join(made.lines))
+        return made.reasons
+
+    def wishes(self, positions: set[int], direct: bool) -> list[Question]:
+        """The questions whose answers show the shortest rings through the positions, or that they are none."""
+        rings = self._shortest(positions, direct)
+        return [question for ring in rings[:1] for question in self._asked(ring).values()]
+
+    def _shortest(self, positions: set[int], direct: bool) -> list[list[int]]:
+        key = (frozenset(positions), direct)
+        if key not in self.first:
+            links = self.rings.about(positions, direct)[:MAX_STARTS]
+            found = [ring for start in links if (ring := _shortest(self.rings.links, self.leaving, start))]
+            self.first[key] = sorted(found, key=len)[:MAX_SHORT]
+        return self.first[key]
+
+    def _asked(self, ring: list[int]) -> dict[int, Question]:
+        """For each stand of a ring the question for a run in which it holds what it is waited for."""
+        found: dict[int, Question] = {}
+        for number in ring:
+            link = self.rings.links[number]
+            holder = link.stand if link.ground < 0 else link.ground
+            for stand in (link.stand, link.ground):
+                if stand >= 0:
+                    candidates, tests = self.rings.states[stand]
+                    known = dict(tests)
+                    if stand == holder and link.source[1] in ("x", "s"):
+                        known[f"hold {link.source[0]}"] = EXCLUSIVE if link.source[1] == "x" else SHARED
+                    found[stand] = self.meeting.situation.question(candidates, tuple(sorted(known.items())))
+        return found
+
+    def _at_once(self, positions: set[int], direct: bool) -> Deadlocked | None:
+        """A deadlock along one of the shortest rings, if runs to its places go together just so."""
+        for ring in self._shortest(positions, direct):
+            asked = self._asked(ring)
+            self.meeting.ask(list(asked.values()))
+            runs = {stand: run for stand, q in asked.items() if isinstance(run := self.meeting.known[q], Trace)}
+            if len(runs) == len(asked) and self._compatible(runs):
+                finding = Shown(self.meeting, self.rings, runs).show(ring)
+                if isinstance(finding, Deadlocked):
+                    self._blame(ring, finding)
+                    return finding
+        return None
+
+    def _compatible(self, runs: dict[int, Trace]) -> bool:
+        """Whether contexts that ran like that can be at their places at once."""
+        overlap, rings = self.meeting.situation.overlap, self.rings
+        for (one, run), (other, way) in itertools.combinations(runs.items(), 2):
+            (first, _), (second, _) = rings.states[one], rings.states[other]
+            if not overlap.meet(first.root, second.root):
+                return False
+            if not overlap.started(first.root, first.sites, second.root):
+                return False
+            if not overlap.started(second.root, second.sites, first.root):
+                return False
+            if self.meeting.at_odds(rings.states[one], run, rings.states[other], way):
+                return False
+        return True
+
+    def decide(self, obligation: int, positions: set[int], direct: bool) -> Finding:
+        found = self._at_once(positions, direct)
+        if found is not None:
+            return found
+        banned: list[frozenset[object]] = []
+        reason = "no run was found that leads to the deadlock"
+        for _ in range(MAX_TRIES):
+            if self.told != self.meeting.told:
+                self._renew()
+            links = self.rings.about(positions, direct)
+            answer = self._ask(links, banned)
+            if isinstance(answer, Excluded):
+                return answer if not banned else Open(reason)
+            if isinstance(answer, Open):
+                return answer
+            if self._told_apart(answer):
+                continue
+            stands = {n for k in answer for n in (self.rings.links[k].stand, self.rings.links[k].ground) if n >= 0}
+            known = {n: self.meeting.known[self.meeting.situation.question(*self.rings.states[n])] for n in stands}
+            runs = {n: run for n, run in known.items() if isinstance(run, Trace)}
+            finding = Shown(self.meeting, self.rings, runs).show(answer)
+            if isinstance(finding, Deadlocked):
+                self._blame(answer, finding)
+                return finding
+            reason = finding.reason
+            banned.append(frozenset(map(self._key, answer)))
+            if len(banned) > MAX_RINGS:
+                break
+        return Open(reason)
+
+    def _key(self, number: int) -> object:
+        link, states = self.rings.links[number], self.rings.states
+        return states[link.stand], link.source, link.target, states[link.ground] if link.ground >= 0 else None
+
+    def _told_apart(self, ring: list[int]) -> bool:
+        """Makes the stands of a ring exact: each holds what it is waited for, with a run. True if that was news."""
+        before = self.meeting.told
+        for number in ring:
+            link = self.rings.links[number]
+            holder = link.stand if link.ground < 0 else link.ground
+            if link.source[1] in ("x", "s"):
+                self.meeting.split(*self.rings.states[holder], f"hold {link.source[0]}")
+        if self.meeting.told != before:
+            return True
+        links = [self.rings.links[number] for number in ring]
+        stands = dict.fromkeys(n for link in links for n in (link.stand, link.ground) if n >= 0)
+        if self.meeting.clear([self.rings.states[n] for n in stands]):
+            self.told = -1
+            return True
+        return False
+
+    def _blame(self, ring: list[int], finding: Deadlocked) -> None:
+        """Every acquisition of the ring waits for ever."""
+        for link in ring:
+            number = self.rings.position_of[self.rings.links[link].stand]
+            position = self.meeting.facts.positions[number]
+            for obligation in position.obligations:
+                if self.meeting.lowered.obligations[obligation].code is Property.D01:
+                    self.findings.setdefault(obligation, finding)
+
+    def _ask(self, links: list[int], banned: list[frozenset[object]]) -> Excluded | Open | list[int]:
+        """A ring with one of these links in it; excluded, with the reasons, where there is none."""
+        if not links:
+            return Excluded(self.number, (NO_RING,))
+        self.reasons = self._formulate()
+        solver = self.solver
+        solver.push()
+        if banned:
+            numbers = {self._key(n): n for n in range(len(self.rings.links))}
+            for keys in banned:
+                if keys <= numbers.keys():
+                    solver.add(z3.Not(z3.And([z3.Bool(link_name(numbers[k])) for k in keys])))
+        try:
+            return self._short(links, self.reasons) or self._any(links, self.reasons)
+        finally:
+            solver.pop()
+
+    def _short(self, links: list[int], reasons: dict[str, str]) -> list[int] | None:
+        """A shortest ring through one of the links, if it is possible."""
+        found = [ring for start in links[:MAX_STARTS] if (ring := _shortest(self.rings.links, self.leaving, start))]
+        for ring in sorted(found, key=len)[:MAX_SHORT]:
+            literals = [*map(z3.Bool, reasons), *[z3.Bool(link_name(n)) for n in ring]]
+            if self.solver.check(*literals) == z3.sat:
+                return ring
+        return None
+
+    def _any(self, links: list[int], reasons: dict[str, str]) -> Excluded | Open | list[int]:
+        self.solver.add(z3.Or([z3.Bool(link_name(n)) for n in links]))
+        answer = self.solver.check(*map(z3.Bool, reasons))
+        if answer == z3.sat:
+            model = self.solver.model()
+            names = range(len(self.rings.links))
+            chosen = [n for n in names if z3.is_true(model.eval(z3.Bool(link_name(n))))]
+            return _ring_through(self.rings.links, chosen, set(links))
+        if answer == z3.unsat:
+            words = tuple(sorted(self._words(reasons[str(c)]) for c in self.solver.unsat_core()))
+            return Excluded(self.number, words or (NO_RING,))
+        return Open(f"Z3 gave no answer on the cycle ({self.solver.reason_unknown()})")
+
+    def _words(self, reason: str) -> str:
+        kind, *numbers = reason.split(" ")
+        roots = self.meeting.roots
+        if kind == "apart":
+            return f"{roots[int(numbers[0])].routine} and {roots[int(numbers[1])].routine} never overlap"
+        if kind == "single":
+            return f"{roots[int(numbers[0])].routine} runs once at a time"
+        return reason
+
+
+def _shortest(links: list[Link], leaving: dict[tuple[str, str], list[int]], start: int) -> list[int] | None:
+    """The shortest way from what a link waits for back to it (breadth first)."""
+    goal = links[start].source
+    back: dict[tuple[str, str], int] = {links[start].target: -1}
+    pending = [links[start].target]
+    while pending and goal not in back:
+        following: list[tuple[str, str]] = []
+        for node in pending:
+            for number in leaving.get(node, ()):
+                target = links[number].target
+                if target not in back:
+                    back[target] = number
+                    following.append(target)
+        pending = following
+    if goal not in back:
+        return None
+    ring = []
+    node = goal
+    while back[node] >= 0:
+        ring.append(back[node])
+        node = links[back[node]].source
+    return [start, *reversed(ring)]
+
+
+def _ring_through(links: list[Link], chosen: list[int], wanted: set[int]) -> list[int]:
+    """The ring among the chosen links that has one of the wanted in it."""
+    leaving = {links[n].source: n for n in chosen}
+    start = next(n for n in chosen if n in wanted)
+    ring = [start]
+    node = links[start].target
+    while node != links[start].source:
+        following = leaving[node]
+        ring.append(following)
+        node = links[following].target
+    return ring

@@ -1,0 +1,41 @@
+"""What comes of an obligation that several contexts together can break."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from modelcheck.engines.analyse import Open
+from modelcheck.ir import Root
+from modelcheck.mutual.positions import Position
+from modelcheck.verdict import Schedule
+
+NO_RING = "no ring goes through here"
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """Proved by the order alone. `reached` False where nothing comes there."""
+
+    reached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Excluded:
+    """Proved: the order has a cycle here, and nothing can come of it, for the reasons in words."""
+
+    component: int
+    by: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlocked:
+    schedule: Schedule
+    roots: tuple[Root, ...]
+
+
+Finding: TypeAlias = Ranked | Excluded | Deadlocked | Open
+
+
+def mode_of(position: Position) -> str:
+    return "shared" if position.shared else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from modelcheck.engines.analyse import Analysis
     from modelcheck.engines.deadlock import Deadlock
     from modelcheck.evidence.certify import Checked
-    from modelcheck.evidence.conditions import Pool
+    from modelcheck.evidence.conditions import Pool, Query
     from modelcheck.evidence.manifest import Written
     from modelcheck.invariant import BlockInvariant, FormulaInvariant
 
@@ -106,32 +106,43 @@ def verify(
     context.begin()
     analysis = Analysis(lowered, Limits(options.steps, int(options.timeout * 1000)))
     analysis.run()
-    verdicts, certificate, order = _verdicts(lowered, analysis, options, path)
+    closed = _scenarios(program, options)
+    verdicts, certificate, order = _verdicts(lowered, analysis, options, path, closed)
     results = tuple(
         Result(lowered.obligations[n], verdicts[n])
         for n in _listed(lowered, options.ordered)
         if not options.only or lowered.obligations[n].code in options.only
     )
-    results += tuple(r for r in _scenarios(program, options) if not options.only or r.obligation.code in options.only)
+    results += tuple(r for r in closed.results if not options.only or r.obligation.code in options.only)
     vacuity = vacuous(program, lowered.obligations, results)
     warnings = in_source_order([*findings, *_warnings(lowered, analysis), *vacuity])
     unmodelled = tuple(sorted(lowered.unmodelled))
     return Report(program.driver, str(path), results, warnings, unmodelled, certificate, order)
 
 
-def _scenarios(program: Program, options: Options) -> Iterator[Result]:
+@dataclass(frozen=True, slots=True)
+class _Closed:
+    """What becomes of the scenarios of a driver, and the queries their proofs rest on."""
+
+    results: tuple[Result, ...] = ()
+    queries: tuple[Query, ...] = ()
+
+
+def _scenarios(program: Program, options: Options) -> _Closed:
     """What becomes of the obligations of the scenarios, each with its evidence checked.
 
     Raises:
         InternalError: a schedule does not replay, or the states found are not all there are.
     """
     if not program.scenarios:
-        return
+        return _Closed()
     from modelcheck.engines.scenario import Broken, Kept, Open, solve
     from modelcheck.evidence.certify import certify
     from modelcheck.evidence.closed import conditions, gap
     from modelcheck.evidence.conditions import Pool
 
+    results: list[Result] = []
+    queries: list[Query] = []
     for closed in lower_scenarios(program):
         solved, pool = solve(closed), Pool(options.full)
         proves = any(isinstance(decision, Kept) for decision in solved.decisions.values())
@@ -141,6 +152,7 @@ def _scenarios(program: Program, options: Options) -> Iterator[Result]:
         trouble = next(iter(checked.rejected.values()), "") or (gap(solved) if proves else "")
         if trouble:
             raise InternalError(f"the states of the scenario `{closed.name}` are not all there are: {trouble}")
+        queries += pool.queries
         for number in closed.listed:
             obligation = closed.obligations[number]
             match solved.decisions[number]:
@@ -152,7 +164,8 @@ def _scenarios(program: Program, options: Options) -> Iterator[Result]:
                     verdict = _played(program, schedule, obligation)
                 case Open(reason, states):
                     verdict = Undecided(reason, f"{states} states do not break it")
-            yield Result(obligation, verdict)
+            results.append(Result(obligation, verdict))
+    return _Closed(tuple(results), tuple(queries))
 
 
 def _played(program: Program, schedule: Schedule, obligation: Obligation) -> Verdict:
@@ -198,7 +211,7 @@ def _listed(lowered: Lowered, strict: bool) -> list[int]:
 
 
 def _verdicts(
-    lowered: Lowered, analysis: Analysis, options: Options, path: Path
+    lowered: Lowered, analysis: Analysis, options: Options, path: Path, closed: _Closed
 ) -> tuple[dict[int, Verdict], Certificate | None, Hierarchy | None]:
     """A verdict for each obligation of the user, each with its evidence checked; the certificate if it is wanted; the
     order of the locks."""
@@ -238,8 +251,11 @@ def _verdicts(
     good = [f for n, f in enumerate(analysis.formulas) if -1 - n not in {*checked.rejected, *checked.unanswered}]
     pool = _pool(lowered, analysis, good, full=False)
     meetings.add_to(pool, verdicts)
+    for query in closed.queries:
+        pool.add(query, -1)
     text = script(pool)
-    claims = {number: _WORDS[type(verdict)] for number, verdict in verdicts.items()}
+    claims = [(lowered.obligations[n], _WORDS[type(verdict)]) for n, verdict in sorted(verdicts.items())]
+    claims += [(result.obligation, _WORDS[type(result.verdict)]) for result in closed.results]
     manifest = write(lowered, analysis.invariants, good, claims, str(path), text, __version__, meetings.written())
     return verdicts, Certificate(text, manifest), order
 

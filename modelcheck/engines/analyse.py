@@ -117,7 +117,8 @@ class Analysis:
     def _whole(self, tracked: frozenset[Cell]) -> bool:
         """Makes the invariant of all roots with these variables followed, if that is not too much."""
         edges = sum(len(graph.edges) for graph in every_graph([root.graph for root in self.lowered.roots]))
-        fixpoint = Fixpoint(self.lowered.roots, tracked, min(self.limits.steps, STEPS_PER_EDGE * edges))
+        steps = min(self.limits.steps, STEPS_PER_EDGE * edges) if tracked else self.limits.steps
+        fixpoint = Fixpoint(self.lowered.roots, tracked, steps)
         try:
             for root in self.lowered.roots:
                 fixpoint.run(root, self.lives[root])

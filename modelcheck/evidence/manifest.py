@@ -51,6 +51,7 @@ def describe(obligation: Obligation) -> dict[str, Any]:
         "column": obligation.span.column,
         "subject": obligation.subject,
         "why": obligation.why,
+        **({"scenario": obligation.scenario} if obligation.scenario else {}),
     }
 
 
@@ -58,15 +59,15 @@ def write(
     lowered: Lowered,
     invariants: Sequence[Invariant],
     formulas: Sequence[FormulaInvariant | BlockInvariant],
-    claims: Mapping[int, str],
+    claims: Sequence[tuple[Obligation, str]],
     path: str,
     script: str,
     version: str,
     meetings: Written | None = None,
 ) -> str:
-    """The manifest. `claims` gives for each obligation of the report its verdict in a word."""
+    """The manifest. `claims` are the obligations of the report, each with its verdict in a word."""
     names = _Names(lowered)
-    listed = [{**describe(lowered.obligations[n]), "verdict": claims[n]} for n in sorted(claims)]
+    listed = [{**describe(obligation), "verdict": verdict} for obligation, verdict in claims]
     content = {
         "format": FORMAT,
         "modelcheck": version,

@@ -36,6 +36,7 @@ from modelcheck.evidence.meetings import Grounds
 from modelcheck.evidence.meetings import conditions as meeting_conditions
 from modelcheck.invariant import Invariant
 from modelcheck.lower import Lowered, lower
+from modelcheck.lower.closed import lower_scenarios
 from modelcheck.mutual.positions import facts
 from modelcheck.mutual.questions import Question, Questions
 from modelcheck.mutual.situation import Situation
@@ -108,12 +109,13 @@ def _check(stem: str, manifest: Any, text: str) -> Rechecked:
         _meetings(manifest, lowered, invariants, claimed, pool)
     elif mutual:
         raise Malformed(f"nothing proves {lowered.obligations[mutual[0]].id}")
+    proved = len(claimed) + _scenarios(manifest, lowered, pool)
     if script(pool) != text:
         raise Malformed("the script is not the one that the model and its invariants call for")
     solver, wrong = ask(text)
     if wrong is not None:
         raise Malformed(f"{solver} does not find query {wrong} unsatisfiable")
-    return Rechecked(stem, "", len(claimed), len(pool.queries), solver)
+    return Rechecked(stem, "", proved, len(pool.queries), solver)
 
 
 def _meetings(
@@ -165,6 +167,46 @@ def _round(entry: Mapping[str, Any], names: Any, lowered: Lowered, pool: Pool) -
     return found
 
 
+def _scenarios(manifest: Mapping[str, Any], lowered: Lowered, pool: Pool) -> int:
+    """Adds the queries on which the proofs about scenarios rest; how many obligations of them are claimed proved.
+
+    The states of a scenario are searched again: what each step does is asked of the other solver, that they are all is
+    checked by the rules of section 7. What is claimed proved must come out of them as proved.
+    """
+    entries = [entry for entry in manifest["obligations"] if "scenario" in entry]
+    if not entries and not lowered.program.scenarios:
+        return 0
+    from modelcheck.engines.scenario import Kept, solve
+    from modelcheck.evidence.closed import conditions as closed_conditions
+    from modelcheck.evidence.closed import gap
+
+    claimed = {
+        json.dumps({k: v for k, v in entry.items() if k != "verdict"}, sort_keys=True): entry for entry in entries
+    }
+    listed, proved = 0, 0
+    for closed in lower_scenarios(lowered.program):
+        solved, made = solve(closed), Pool()
+        if any(isinstance(decision, Kept) for decision in solved.decisions.values()):
+            closed_conditions(solved, 0, made)
+            trouble = gap(solved)
+            if trouble:
+                raise Malformed(f"the states of the scenario `{closed.name}` are not all there are: {trouble}")
+        for query in made.queries:
+            pool.add(query, -1)
+        for number in closed.listed:
+            entry = claimed.get(json.dumps(describe(closed.obligations[number]), sort_keys=True))
+            if entry is None:
+                raise Malformed(f"the report leaves out {closed.obligations[number].id}")
+            listed += 1
+            if entry.get("verdict") == "proved":
+                proved += 1
+                if not isinstance(solved.decisions[number], Kept):
+                    raise Malformed(f"nothing proves {closed.obligations[number].id}")
+    if listed != len(entries):
+        raise Malformed("the report lists obligations of scenarios that the model does not have")
+    return proved
+
+
 def _model(manifest: Mapping[str, Any]) -> Lowered:
     """The model as it is now, which must be the one the manifest speaks of."""
     path = Path(str(manifest.get("model", "")))
@@ -195,6 +237,8 @@ def _claims(manifest: Mapping[str, Any], lowered: Lowered) -> set[int]:
     for entry in listed:
         if not isinstance(entry, dict):
             raise Malformed("the manifest lists no obligations")
+        if "scenario" in entry:
+            continue
         name = json.dumps({k: v for k, v in entry.items() if k != "verdict"}, sort_keys=True)
         numbers = left.get(name)
         if not numbers:

@@ -1,8 +1,8 @@
 """A scenario in Promela, the language of SPIN (Holzmann, *The Spin Model Checker*, 2004).
 
 Each context is a process, each place where it can be interrupted a label, what it does up to the next such place one
-`atomic`. Who may run is a guard: the rules of docs/language.md section 7. A `goto` as the last statement of an `atomic`
-ends it, so others come in between.
+`atomic`; a step that nobody else can notice is joined to the one before. Who may run is a guard: the rules of
+docs/language.md section 7. A `goto` as the last statement of an `atomic` ends it, so others come in between.
 
 A deadlock is an invalid end state. An obligation is a `CHECK`, an assertion with its number; the list of numbers stands
 at the top. A context whose assumption does not hold goes to `gone`, where it alone goes on for ever: what comes of that
@@ -26,6 +26,8 @@ from modelcheck.verdict import DISPATCH_LEVEL, Property
 OUT = 255
 """The level of a context that has not started or has ended."""
 MAX_LINES = 200_000
+MAX_JOINED = 100
+"""Steps that nobody sees are joined to the one before, so many."""
 MAX_FRAMES = 40
 """Calls in calls that are followed."""
 CHECKS = """\
@@ -252,6 +254,8 @@ class _Process:
         self.calls: dict[tuple[_Frame, int], _Frame] = {}
         self.lines: Lines = []
         self.gone_used = False
+        self.inside: list[tuple[_Frame, int]] = []
+        """Where the step that is written has passed already."""
         self.holds = [
             (cell, self.place(cell, self.frame)) for cell in sorted(self.shape.uses[index].holds, key=lambda c: c.name)
         ]
@@ -411,12 +415,22 @@ class _Process:
             return self.return_(frame)
         edges = self.leaving[frame.graph].get(location, [])
         leaves = frame.parent is None and location == self.context.leaves
-        if leaves or not edges or any(e.step and not e.joined for e in edges):
+        ends = leaves or not edges or any(e.step and not e.joined for e in edges)
+        if ends and not self.is_unseen(frame, location, edges):
             arrived = self.arrived(frame, location)
             return [*arrived, f"goto {self.label(_Stop(frame, location))}"]
         if sum(map(len, self.lines)) > 40 * MAX_LINES:
             raise NotExportable(f"`{self.context.name}` is too long with all it calls")
-        return self.ways(frame, edges)
+        self.inside.append((frame, location))
+        lines = self.ways(frame, edges)
+        self.inside.pop()
+        return lines
+
+    def is_unseen(self, frame: _Frame, location: int, edges: Sequence[Edge]) -> bool:
+        """Whether the next step is nobody else's business: then it needs no place of its own."""
+        if len(edges) != 1 or (frame, location) in self.inside or len(self.inside) > MAX_JOINED:
+            return False
+        return not self.shape.is_seen(self.index, edges[0]) and not self.before(frame, location)
 
     def ways(self, frame: _Frame, edges: Sequence[Edge]) -> Lines:
         """What leads away from a location: one of its edges."""

@@ -11,7 +11,7 @@ from modelcheck.diagnostics import Rejected
 from modelcheck.engines.analyse import Analysis, Broken
 from modelcheck.evidence import certify
 from modelcheck.pipeline import InternalError, Options, obligations, verify
-from modelcheck.verdict import Proved, Report, Undecided, Violated
+from modelcheck.verdict import Proved, Report, Schedule, Trace, Undecided, Violated
 from tests.unit.test_layout import MODEL
 
 GOOD = "routine R() as DPC { Take(&A); Give(&A); }"
@@ -41,9 +41,12 @@ def test_a_proof_names_its_certificate_and_a_violation_its_trace(tmp_path: Path)
         match result.verdict:
             case Proved(certificate):
                 assert certificate
-            case Violated(trace, replayed):
+            case Violated(Trace(steps=steps), replayed):
                 assert replayed
-                assert trace.steps
+                assert steps
+            case Violated(Schedule(turns=turns), replayed):
+                assert replayed
+                assert turns
             case Undecided():
                 pytest.fail(result.obligation.id)
 

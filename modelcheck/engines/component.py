@@ -14,9 +14,10 @@ from modelcheck.engines.finding import NO_RING, Deadlocked, Excluded, Finding
 from modelcheck.engines.meeting import Meeting
 from modelcheck.engines.shown import Shown
 from modelcheck.mutual.cycles import Link, formula, link_name
-from modelcheck.mutual.positions import EXCLUSIVE, SHARED
+from modelcheck.mutual.positions import EXCLUSIVE, MAY_BE_FREE, SHARED
 from modelcheck.mutual.questions import Question
 from modelcheck.mutual.rings import Rings
+from modelcheck.mutual.situation import known_holds
 from modelcheck.verdict import Property, Trace
 
 MAX_RINGS = 4
@@ -61,7 +62,7 @@ class Component:
     def wishes(self, positions: set[int], direct: bool) -> list[Question]:
         """The questions whose answers show the shortest rings through the positions, or that they are none."""
         rings = self._shortest(positions, direct)
-        return [question for ring in rings[:1] for question in self._asked(ring).values()]
+        return [question for ring in rings[:1] if self._possible(ring) for question in self._asked(ring).values()]
 
     def _shortest(self, positions: set[int], direct: bool) -> list[list[int]]:
         key = (frozenset(positions), direct)
@@ -89,6 +90,8 @@ class Component:
     def _at_once(self, positions: set[int], direct: bool) -> Deadlocked | None:
         """A deadlock along one of the shortest rings, if runs to its places go together just so."""
         for ring in self._shortest(positions, direct):
+            if not self._possible(ring):
+                continue
             asked = self._asked(ring)
             self.meeting.ask(list(asked.values()))
             runs = {stand: run for stand, q in asked.items() if isinstance(run := self.meeting.known[q], Trace)}
@@ -98,6 +101,34 @@ class Component:
                     self._blame(ring, finding)
                     return finding
         return None
+
+    def _possible(self, ring: list[int]) -> bool:
+        """Whether the stands of a ring go together, as far as is known without runs."""
+        links = [self.rings.links[number] for number in ring]
+        stands = dict.fromkeys(n for link in links for n in (link.stand, link.ground) if n >= 0)
+        held: dict[str, int] = {}
+        values: dict[str, int] = {}
+        for candidates, tests in (self.rings.states[n] for n in stands):
+            for lock, mask in known_holds(candidates, tests):
+                if not mask & MAY_BE_FREE:
+                    if lock in held and EXCLUSIVE in (mask, held[lock]):
+                        return False
+                    held[lock] = mask
+            for name, value in self.meeting.situation.steady(candidates, tests).items() if tests else ():
+                if values.setdefault(name, value) != value:
+                    return False
+        return self._overlapping([self.rings.states[n][0].root for n in stands])
+
+    def _overlapping(self, roots: list[int]) -> bool:
+        """Whether contexts of these roots can be there at once."""
+        overlap = self.meeting.situation.overlap
+        kinds: dict[object, list[int]] = {}
+        for root in roots:
+            kinds.setdefault(overlap.meeting(root), []).append(root)
+        ones = [members[0] for members in kinds.values()]
+        return all(overlap.meet(one, other) for one, other in itertools.combinations(ones, 2)) and all(
+            len(members) < 2 or overlap.meet(members[0], members[1]) for members in kinds.values()
+        )
 
     def _compatible(self, runs: dict[int, Trace]) -> bool:
         """Whether contexts that ran like that can be at their places at once."""

@@ -57,10 +57,11 @@ def system_of(model: Lowered, bits: bool) -> System:
 
 @pytest.mark.parametrize("loop", [False, True], ids=["once", "in a loop"])
 def test_many_flags_are_proved(loop: bool, tmp_path: Path) -> None:
-    """Every obligation, with a certificate that Z3 accepts."""
+    """Every obligation about one context, with a certificate that Z3 accepts."""
     path = tmp_path / "model.drvm"
     path.write_text(flags(loop), encoding="utf-8")
-    assert all(isinstance(result.verdict, Proved) for result in verify(path).results)
+    alone = [result for result in verify(path).results if result.obligation.code not in MUTUAL]
+    assert all(isinstance(result.verdict, Proved) for result in alone)
 
 
 def test_merged_paths_do_not_prove_a_missing_release(tmp_path: Path) -> None:
@@ -87,7 +88,8 @@ def test_wide_integers_are_proved(tmp_path: Path) -> None:
     """A comparison of a wide number guards acquire and release."""
     path = tmp_path / "model.drvm"
     path.write_text(WIDE.replace("LIMIT", "5"), encoding="utf-8")
-    assert all(isinstance(result.verdict, Proved) for result in verify(path).results)
+    alone = [result for result in verify(path).results if result.obligation.code not in MUTUAL]
+    assert all(isinstance(result.verdict, Proved) for result in alone)
 
 
 def test_wide_integers_are_refuted(tmp_path: Path) -> None:

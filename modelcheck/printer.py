@@ -567,9 +567,7 @@ def _attributes(kind: s.LockKind) -> list[str]:
     words = ["spins"] if kind.spins else []
     if kind.level is not None:
         words.append(f"level {expression(kind.level)}")
-    words += [
-        f"recursive {r.mode}" + ("" if r.under is r.mode else f" under {r.under}") for r in kind.recursion
-    ]
+    words += [f"recursive {r.mode}" + ("" if r.under is r.mode else f" under {r.under}") for r in kind.recursion]
     said = (("init required", kind.init_required), ("resident", kind.resident), ("writers first", kind.writers_first))
     return words + [word for word, holds in said if holds]
 

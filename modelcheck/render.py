@@ -1,11 +1,11 @@
 """Diagnostics as text: code, message, the place with its source line, notes and help.
 
-    error[E0201]: `QueueLok` is not declared
-      --> toaster.drvm:12:27
-       |
-    12 |     KeAcquireSpinLock(&QueueLok, &old);
-       |                        ^^^^^^^^
-       = help: did you mean `QueueLock`?
+error[E0201]: `QueueLok` is not declared
+  --> toaster.drvm:12:27
+   |
+12 |     KeAcquireSpinLock(&QueueLok, &old);
+   |                        ^^^^^^^^
+   = help: did you mean `QueueLock`?
 """
 
 from __future__ import annotations

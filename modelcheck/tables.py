@@ -171,9 +171,7 @@ def make_tables(grammar: str) -> Tables:
     pattern, keywords = _lexing(lark)
     words = {t.name: _READABLE.get(t.name, f"`{t.pattern.value}`") for t in lark.terminals} | {END: _READABLE[END]}
     words |= {name: f"`{word}`" for word, name in keywords.items()}
-    return Tables(
-        tuple(actions), tuple(gotos), made, numbers[start], numbers[final], pattern, keywords, kept, words
-    )
+    return Tables(tuple(actions), tuple(gotos), made, numbers[start], numbers[final], pattern, keywords, kept, words)
 
 
 _READABLE = {

@@ -164,7 +164,8 @@ class Wait:
     `reason`: `held` (they hold the lock `subject`), `self` (it holds it itself), `writer` (they wait for it
     exclusively, which stops new readers), `ended` (they have ended with it held), `event` (nobody who could set it
     can go on), `interrupted` (they have interrupted it), `displaced` (they have its processor), `called` (it has
-    called out, and they have come back into the driver in its place; `subject` is "" or the role). """
+    called out, and they have come back into the driver in its place; `subject` is "" or the role).
+    """
 
     actor: int
     reason: str

@@ -1,7 +1,8 @@
 """One cyclic component of the order: whether contexts can wait for each other along it.
 
 A shortest ring is tried at once. Where runs to its places do not go together, states are told apart and the formula
-of all rings (`mutual.cycles`) is asked, until it has none, or one with runs that do. """
+of all rings (`mutual.cycles`) is asked, until it has none, or one with runs that do.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 What the order (`mutual.order`) leaves on no cycle is proved by ranks. Each cyclic component is asked about as a whole
 (`component`), with stands told apart by questions (`states`), each with a run that comes there. A ring that remains
-is put together to a schedule (`shown`, `meeting`, `schedule`), to be replayed. """
+is put together to a schedule (`shown`, `meeting`, `schedule`), to be replayed.
+"""
 
 from __future__ import annotations
 

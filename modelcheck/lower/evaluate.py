@@ -175,9 +175,7 @@ class Evaluator(ABC):
         term = self.term(index, frame)
         low, high = self.builder.range(term)
         if low < 0 or high >= size:
-            inside = both(
-                arithmetic(s.BinaryOp.GE, term, ir.Const(0)), arithmetic(s.BinaryOp.LT, term, ir.Const(size))
-            )
+            inside = both(arithmetic(s.BinaryOp.GE, term, ir.Const(0)), arithmetic(s.BinaryOp.LT, term, ir.Const(size)))
             self.demand(inside, Property.C04, frame, index.span, family, f"the index of {family} is below {size}")
         if isinstance(term, ir.Const):
             return [(TRUE, f"{family}[{term.value}]")] if 0 <= term.value < size else []

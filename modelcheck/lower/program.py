@@ -748,9 +748,7 @@ def _always_run(body: s.Block) -> Iterable[s.Stmt]:
         yield stmt
 
 
-def _assigned(
-    program: Program, target: s.Ref, value: s.Expr | None, found: dict[str, _Written], certain: bool
-) -> None:
+def _assigned(program: Program, target: s.Ref, value: s.Expr | None, found: dict[str, _Written], certain: bool) -> None:
     name = ".".join((target.name, *(m.name for m in target.selectors if isinstance(m, s.Member))))
     declared = program.variables.get(name)
     if declared is None:

@@ -222,9 +222,7 @@ class GraphLowerer:
             return True
         return calls_back(self.program, name)
 
-    def call(
-        self, call: s.Call, at: int, frame: Frame, results: dict[int, Variable]
-    ) -> tuple[int, Variable | None]:
+    def call(self, call: s.Call, at: int, frame: Frame, results: dict[int, Variable]) -> tuple[int, Variable | None]:
         if call.name in self.program.routines:
             return self.routine_call(self.program.routines[call.name], call.args, call.span, at, frame, results)
         return self._calling_back(call, at, frame, results)

@@ -1,7 +1,7 @@
 """Deadlocks and races of random drivers in the open world, against a search of all runs of a few contexts.
 
 What the search breaks must not be proved: two contexts on two processors are among any number. What the engine breaks
-it shows by a schedule that replays, so nothing is to be compared there. Few answers may be unknown. """
+it shows by a schedule that replays, so nothing is to be compared there. Few answers may be unknown."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from modelcheck.engines.analyse import Analysis, Limits
 from modelcheck.lower import Lowered, lower
 from modelcheck.pipeline import load, verify
 from modelcheck.system import NotFlat, System
-from modelcheck.verdict import Property, Proved, Violated
+from modelcheck.verdict import MUTUAL, Property, Proved, Violated
 
 FLAGS = 8
 

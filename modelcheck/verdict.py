@@ -240,6 +240,8 @@ class Hierarchy:
     ranks: tuple[tuple[str, int], ...]
     order: tuple[tuple[str, str, tuple[Span, ...]], ...] = ()
     ruled: tuple[Ruled, ...] = ()
+    events: frozenset[str] = frozenset()
+    """Which of the ranked are events: who is to set one waits only for those further down."""
 
 
 @dataclass(frozen=True, slots=True)

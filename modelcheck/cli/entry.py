@@ -7,11 +7,24 @@ import os
 import sys
 from collections.abc import Sequence
 
-from modelcheck.cli import baseline, completion, config, draw, explain, export, fmt, init, obligations, recheck, verify
+from modelcheck.cli import (
+    baseline,
+    completion,
+    config,
+    draw,
+    explain,
+    export,
+    fmt,
+    init,
+    obligations,
+    order,
+    recheck,
+    verify,
+)
 from modelcheck.cli.arguments import EXIT_STATUSES
 from modelcheck.cli.terminal import complain, version
 
-COMMANDS = (verify, draw, obligations, explain, recheck, export, baseline, init, config, fmt, completion)
+COMMANDS = (verify, draw, order, obligations, explain, recheck, export, baseline, init, config, fmt, completion)
 """In the order of `--help`."""
 
 

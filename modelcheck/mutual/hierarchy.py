@@ -34,7 +34,8 @@ def hierarchy(situation: Situation, ruled: Mapping[int, Iterable[str]]) -> Hiera
         for component, reasons in sorted(ruled.items())
         if (locks := _locks(situation, component))
     )
-    return Hierarchy(tuple(listed), pairs, cycles)
+    events = frozenset(p.wanted for p in situation.facts.positions if p.sort == "event")
+    return Hierarchy(tuple(listed), pairs, cycles, events)
 
 
 def _locks(situation: Situation, component: int) -> tuple[str, ...]:

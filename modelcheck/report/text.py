@@ -311,7 +311,7 @@ def hierarchy(order: Hierarchy, style: Style) -> str:
     """The order of a driver's locks, and which cycles cannot close."""
     by_rank: defaultdict[int, list[str]] = defaultdict(list)
     for name, rank in order.ranks:
-        by_rank[rank].append(clean(name))
+        by_rank[rank].append(clean(name) + (" (event)" if name in order.events else ""))
     lines = [style.paint("faint", _wrapped("lock hierarchy: who holds one waits only for those further down", style))]
     width = len(str(max(by_rank)))
     for rank, names in sorted(by_rank.items()):

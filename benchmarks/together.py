@@ -138,13 +138,8 @@ def against_spin(bench: Bench) -> None:
     seconds = 8 if bench.quick else 120
     sizes = (4, 7) if bench.quick else (4, 6, 8, 10, 12, 14)
     for k in sizes:
-        _pair(
-            bench,
-            f"{k} ordered philosophers",
-            contexts.philosophers(k, True),
-            seconds,
-            1 if bench.quick or k > 8 else 3,
-        )
+        times = 1 if bench.quick or k > 8 else 3
+        _pair(bench, f"{k} ordered philosophers", contexts.philosophers(k, True), seconds, times)
     _pair(bench, f"{sizes[-1]} crossed philosophers", contexts.philosophers(sizes[-1], False), seconds, 1)
     k = 4 if bench.quick else 8
     model = contexts.mixed(k, False)

@@ -19,7 +19,18 @@ import z3
 
 from modelcheck import encode, invariant, ir, pipeline
 from modelcheck.encode import Encoded
-from modelcheck.engines import analyse, deadlock, execute, fixpoint, paths, refine, schedule
+from modelcheck.engines import (
+    analyse,
+    component,
+    deadlock,
+    execute,
+    fixpoint,
+    meeting,
+    paths,
+    refine,
+    schedule,
+    states,
+)
 from modelcheck.evidence import certify, conditions, meetings
 from modelcheck.layout import Layout
 from modelcheck.lower import evaluate
@@ -560,7 +571,7 @@ def lower_asks_nothing_about_lives(patch: Patch) -> None:
 
 @fault("crossed", CERTIFICATE)
 def arrive_comes_nowhere(patch: Patch) -> None:
-    patch.setattr(deadlock, "arrivals", lambda _: ())
+    patch.setattr(states, "arrivals", lambda _: ())
 
 
 @fault("crossed at once", CERTIFICATE)
@@ -574,7 +585,7 @@ def arrive_holds_nothing(patch: Patch) -> None:
             for index, values in found
         )
 
-    afterwards(patch, deadlock, "arrivals", free)
+    afterwards(patch, states, "arrivals", free)
 
 
 @fault("crossed", CERTIFICATE)
@@ -584,7 +595,7 @@ def order_ranks_whatever_has_a_cycle(patch: Patch) -> None:
 
 @fault("crossed", CERTIFICATE)
 def deadlock_excludes_every_ring(patch: Patch) -> None:
-    patch.setattr(deadlock._Component, "_ask", lambda self, *_, **__: deadlock.Excluded(self.number, ()))
+    patch.setattr(component.Component, "decide", lambda self, *_, **__: deadlock.Excluded(self.number, ()))
 
 
 @fault("itself", CERTIFICATE)
@@ -605,7 +616,7 @@ def deadlock_sees_no_accesses_at_once(patch: Patch) -> None:
 @fault("shared race", CERTIFICATE)
 def deadlock_takes_any_two_holds_for_apart(patch: Patch) -> None:
     patch.setattr(deadlock, "go_together", lambda *_: False)
-    patch.setattr(deadlock, "schedule", lambda *_: None)
+    patch.setattr(meeting, "schedule", lambda *_: None)
     right = deadlock.Deadlock._race
 
     def never(self: Any, data: str) -> Any:
@@ -678,6 +689,7 @@ def shared_a_shared_gate_keeps_apart(patch: Patch) -> None:
         right(self, dataclasses.replace(ring, stands=[exclusive(stand) for stand in ring.stands]))
 
     patch.setattr(cycles._Writer, "__init__", strict)
+    patch.setattr(component.Component, "_at_once", lambda *_: None)
 
 
 @fault("stopped readers", SEARCH)

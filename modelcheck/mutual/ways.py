@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from modelcheck import ir
-from modelcheck.ir import Edge, Graph, Instruction
+from modelcheck.ir import Edge, Graph, Instruction, Term
 from modelcheck.lower import every_graph
 from modelcheck.mutual.positions import EXCLUSIVE, instructions, lock_of
 
@@ -112,10 +112,58 @@ def _is_event(edge: Edge, register: int, event: str) -> bool:
 def certainly(test: Callable[[Edge, Instruction], bool]) -> Callable[[Edge], bool]:
     """Whether every way through an edge comes to an instruction that passes the test."""
 
-    def always(edge: Edge, code: tuple[Instruction, ...]) -> bool:
-        return any(
-            (always(edge, i.then) and always(edge, i.otherwise)) if isinstance(i, ir.Choose) else test(edge, i)
-            for i in code
-        )
+    def always(edge: Edge, code: tuple[Instruction, ...], known: dict[int, int]) -> bool:
+        for i in code:
+            match i:
+                case ir.Choose(condition, then, otherwise):
+                    value = _value(condition, known)
+                    ways = [w for w, taken in ((then, value != 0), (otherwise, not value)) if taken]
+                    if all(always(edge, way, dict(known)) for way in ways):
+                        return True
+                    for register in {r for way in ways for r in _set_in(way)}:
+                        known.pop(register, None)
+                case ir.Set(register, value=ir.Const(number), low=low, high=high):
+                    known[register] = min(max(number, low), high)
+                case _:
+                    if test(edge, i):
+                        return True
+                    for register in _set_in((i,)):
+                        known.pop(register, None)
+        return False
 
-    return lambda edge: edge.operation is not None and always(edge, edge.operation.code)
+    return lambda edge: edge.operation is not None and always(edge, edge.operation.code, {})
+
+
+def _value(term: Term, known: dict[int, int]) -> int | None:
+    """The value of a condition from registers with a known one, None if it is not known."""
+    match term:
+        case ir.Const(value):
+            return value
+        case ir.Reg(register):
+            return known.get(register)
+        case ir.Not(operand):
+            inner = _value(operand, known)
+            return None if inner is None else int(not inner)
+        case _:
+            return None
+
+
+def _set_in(code: tuple[Instruction, ...]) -> set[int]:
+    """The registers that a code may write."""
+    found: set[int] = set()
+    for i in instructions(code):
+        match i:
+            case ir.Take(register, result=result) | ir.Convert(register, result=result):
+                found.update((register,) if result is None else (register, result))
+            case (
+                ir.Set(register)
+                | ir.Pick(register)
+                | ir.Interfere(register)
+                | ir.Drop(register)
+                | ir.Change(register)
+                | ir.CounterStep(register)
+            ):
+                found.add(register)
+            case _:
+                pass
+    return found

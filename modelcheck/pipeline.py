@@ -244,7 +244,9 @@ def _verdicts(
             case None:
                 verdicts[number] = Undecided("nothing starts or calls this")
     meetings = _Meetings(lowered, analysis, options, replays, checked)
-    verdicts |= meetings.verdicts([n for n in listed if lowered.obligations[n].code in MUTUAL], verdicts)
+    asked = options.only if options.only and not options.certificate else MUTUAL
+    wanted = [n for n in listed if lowered.obligations[n].code in MUTUAL and lowered.obligations[n].code in asked]
+    verdicts |= meetings.verdicts(wanted, verdicts)
     order = meetings.hierarchy()
     if not options.certificate:
         return verdicts, None, order

@@ -12,6 +12,7 @@ from modelcheck.cli.terminal import show_rejected, style
 def add(commands: Commands) -> None:
     listing = commands.add_parser("list", help="list the obligations of a model")
     listing.add_argument("path", metavar="FILE")
+    listing.add_argument("--strict", action="store_true", help="also D04: locks in one order, deadlock or not")
     add_width(listing)
     listing.set_defaults(run=run)
 
@@ -25,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         from modelcheck.pipeline import obligations
 
-        found = obligations(path)
+        found = obligations(path, options.strict)
     except Rejected as error:
         show_rejected(error.diagnostics, options.width)
         return 2

@@ -193,7 +193,8 @@ class Deadlock(Meeting):
     def _event(self, number: int, positions: list[int]) -> Finding:
         """D03: somebody who can still run sets what is waited for."""
         event = self.facts.positions[positions[0]].wanted
-        if event in self.lowered.ledger.handed:
+        positions = [p for p in positions if p not in self.situation.idle]
+        if event in self.lowered.ledger.handed or not positions:
             return Ranked(True)
         setting = [root for root, signals in enumerate(self.facts.signals) if event in signals]
         waiting = sorted({self.facts.positions[p].root for p in positions})

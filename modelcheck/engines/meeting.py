@@ -29,6 +29,9 @@ class Meeting(States):
     ) -> Deadlocked | Open:
         """The members' runs as one, with those who set the events that are waited for on the way."""
         members = list(members)
+        for _, reason, event, _ in waits:
+            if reason == "event" and any(self._may_set(member, event) for member in members):
+                return Open(f"{event} may be set by then")
         for number, member in enumerate(list(members)):
             last = len(member.trace.steps) - 1
             for at, step in enumerate(member.trace.steps):
@@ -44,6 +47,16 @@ class Meeting(States):
         if made is None:
             return Open("no order of the steps was found that leads to it")
         return Deadlocked(made, tuple(member.root for member in members))
+
+    def _may_set(self, member: Member, event: str) -> bool:
+        """Whether the run of a member passes a place where the event is set."""
+        graphs = self.situation.graphs
+        places = {
+            graphs[site.graph].edges[site.edge].span
+            for signals in self.facts.signals
+            for site in signals.get(event, ())
+        }
+        return any(step.span in places for step in member.trace.steps[:-1])
 
     def _awaited(self, span: Span) -> list[str]:
         """Events that the statement at a place may wait for."""

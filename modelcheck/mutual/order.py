@@ -52,15 +52,25 @@ def lock_nodes(name: str, mask: int) -> list[Node]:
     return [("lock", name, mode) for mode in (*MODES, WAITING) if mask & mode]
 
 
-def build(facts: Facts, roots: list[Root], overlap: Overlap, writers_first: frozenset[str]) -> Order:
-    """The order of a driver."""
-    return _Builder(facts, roots, overlap, writers_first).build()
+def build(
+    facts: Facts, roots: list[Root], overlap: Overlap, writers_first: frozenset[str], idle: frozenset[int]
+) -> Order:
+    """The order of a driver. `idle`: positions that do not wait after all."""
+    return _Builder(facts, roots, overlap, writers_first, idle).build()
 
 
 class _Builder:
     """Makes an order from positions."""
 
-    def __init__(self, facts: Facts, roots: list[Root], overlap: Overlap, writers_first: frozenset[str]) -> None:
+    def __init__(
+        self,
+        facts: Facts,
+        roots: list[Root],
+        overlap: Overlap,
+        writers_first: frozenset[str],
+        idle: frozenset[int],
+    ) -> None:
+        self.idle = {id(facts.positions[number]) for number in idle}
         self.facts = facts
         self.roots = roots
         self.overlap = overlap
@@ -96,7 +106,7 @@ class _Builder:
         if position.sort == "lock" and not dict(position.held).get(position.wanted, MAY_BE_FREE) & MAY_BE_FREE:
             return []
         if position.sort == "event":
-            return [("event", position.wanted)]
+            return [] if id(position) in self.idle else [("event", position.wanted)]
         if position.sort == "role":
             return [("role", position.wanted, position.irql)]
         found: list[Node] = [("lock", position.wanted, EXCLUSIVE)]

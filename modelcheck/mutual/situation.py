@@ -55,7 +55,9 @@ class Situation:
             lock_of(c) for r in roots for c in r.environment.cells.values() if c.writers_first
         )
         self.graphs: list[Graph] = every_graph([r.graph for r in roots])
-        self.order: Order = build(facts, roots, self.overlap, self.writers_first)
+        self.idle = frozenset(n for n, p in enumerate(facts.positions) if p.sort == "event" and self.set_before(p))
+        """Positions that wait for an event which is set: they do not wait."""
+        self.order: Order = build(facts, roots, self.overlap, self.writers_first, self.idle)
         self.members: dict[int, dict[Node, None]] = {}
         for node, number in self.order.components.items():
             self.members.setdefault(number, {})[node] = None
@@ -136,7 +138,7 @@ class Situation:
     def outlook(self, positions: list[int]) -> Outlook | str:
         """Who sets what is waited for at some positions, and what has to be proved of him; or why nobody is known."""
         facts, event = self.facts, self.facts.positions[positions[0]].wanted
-        waiting = [p for p in (facts.positions[n] for n in positions) if not self.set_before(p)]
+        waiting = [facts.positions[n] for n in positions if n not in self.idle]
         if not waiting:
             return Outlook(-1, frozenset())
         if any(self.roots[p.root].phase in (LOAD, UNLOAD) for p in waiting):

@@ -1,7 +1,7 @@
 """The lock hierarchy as SAL: lock levels and their order, for the headers of the driver itself.
 
 `_Create_lock_level_`, `_Has_lock_level_` and `_Lock_level_order_` of concurrencysal.h; the analyser of the compiler
-warns of an acquisition against them (C26105; code-quality/annotating-locking-behavior). """
+warns of an acquisition against them (C26105; code-quality/annotating-locking-behavior)."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from typing import Any
 from modelcheck import verify
 from modelcheck.diagnostics import Rejected
 from modelcheck.pipeline import Options
-from modelcheck.verdict import Report
+from modelcheck.verdict import MUTUAL, Property, Report
 from tests.conformance.notation import Case, Claim, Malformed, read_case, read_claims
 from tests.conformance.operations import Inexpressible
 from tests.conformance.properties import Answer, Fails, Holds, NotKnown, answer
@@ -64,21 +64,30 @@ def run_case(source: Mapping[str, Any]) -> tuple[Outcome, ...]:
     except (Malformed, KeyError, TypeError, ValueError) as trouble:
         return _not_known(name, claims, f"cannot be expressed: {trouble}")
     answers: dict[Claim, Answer] = {}
-    for clauses in (False, True):
-        for together in (False, True):
-            group = [c for c in claims if needs_clauses(c) == clauses and is_together(c) == together]
-            answers |= _decide(case, clauses, together, group)
+    for kind in sorted(set(map(_kind, claims))):
+        answers |= _decide(case, kind, [c for c in claims if _kind(c) == kind])
     return tuple(Outcome(case.id, claim, answers[claim]) for claim in claims)
 
 
-def _decide(case: Case, clauses: bool, together: bool, claims: list[Claim]) -> dict[Claim, Answer]:
+def _kind(claim: Claim) -> tuple[bool, bool, bool]:
+    """What two claims have in common that are decided by one run: with clauses, in a scenario, by the order of locks."""
+    return needs_clauses(claim), is_together(claim), is_order(claim)
+
+
+def _options(kind: tuple[bool, bool, bool]) -> Options:
+    """Only what such claims need: what a driver of any number of contexts may do beyond it is not asked."""
+    _, together, order = kind
+    if order:
+        return Options(strict=True, only=frozenset({Property.D04}))
+    return Options() if together else Options(only=frozenset(Property) - MUTUAL)
+
+
+def _decide(case: Case, kind: tuple[bool, bool, bool], claims: list[Claim]) -> dict[Claim, Answer]:
     """The answers to claims that share a model."""
-    if not claims:
-        return {}
     try:
-        model = translate(case, clauses, together)
+        model = translate(case, *kind[:2])
         with time_limit(LIMIT):
-            report = verify_text(model.text, strict=any(map(is_order, claims)))
+            report = verify_text(model.text, _options(kind))
     except TimeoutError:
         return dict.fromkeys(claims, NotKnown(f"no answer in {LIMIT} s"))
     except Inexpressible as trouble:
@@ -113,12 +122,12 @@ def time_limit(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def verify_text(text: str, strict: bool = False) -> Report:
+def verify_text(text: str, options: Options = Options()) -> Report:
     """The report on a model that is given as text. Raises Rejected."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "case.drvm"
         path.write_text(text, encoding="utf-8")
-        return verify(path, Options(strict=strict))
+        return verify(path, options)
 
 
 def run_file(path: Path, jobs: int) -> list[Outcome]:

@@ -207,6 +207,10 @@ class _Text:
             self.marks[len(self.lines)] = marks
 
 
+def _kind(context: Context) -> str:
+    return context.kind if context.kind in ("thread", "dpc", "isr") else "thread"
+
+
 class _Translator:
     def __init__(self, case: Case, clauses: bool, together: bool) -> None:
         self.case = case
@@ -330,7 +334,8 @@ class _Translator:
         processors = max(self.case.cpus, *(context.cpu + 1 for context in self.case.contexts))
         text.add(f"scenario {SCENARIO} on {processors} processors {{")
         for context in self.case.contexts:
-            text.add(f"    run {roots[context.name]}() on {context.cpu};")
+            start = f"as {_kind(context)} at {level(context.irql)}"
+            text.add(f"    run {roots[context.name]}() {start} on {context.cpu};")
         text.add("}")
 
     def _takes(self, body: Body) -> bool:
@@ -359,10 +364,12 @@ class _Translator:
         return found
 
     def _root(self, context: Context, position: int) -> str:
-        kind = context.kind if context.kind in ("thread", "dpc", "isr") else "thread"
         root, role = _name(f"cx{position}_", context.name), f"CASE_ROLE_{position}"
-        self.text.add(f"role {role} {{ irql {level(context.irql)}; {kind}; single; }}")
-        self.text.add(f"routine {root}() as {role}")
+        if self.together:
+            self.text.add(f"routine {root}()")
+        else:
+            self.text.add(f"role {role} {{ irql {level(context.irql)}; {_kind(context)}; single; }}")
+            self.text.add(f"routine {root}() as {role}")
         for clause, mark in self._clauses(context):
             self.text.add(f"    {clause}", mark)
         self.text.add("{")

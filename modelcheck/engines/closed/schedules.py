@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from modelcheck.engines.closed.local import RUNNING, Micro
 from modelcheck.engines.closed.search import Path, Search, State
+from modelcheck.engines.closed.stuck import may_set
 from modelcheck.ir import FREE, Sort, unhold
 from modelcheck.verdict import Actor, Choice, Schedule, Step, Turn, Wait
 
@@ -29,6 +30,7 @@ def opening(search: Search, number: int, actor: int, path: Path) -> Schedule:
 def schedule(search: Search, state: State, last: tuple[int, Path] | None, waits: tuple[Wait, ...] = ()) -> Schedule:
     """The way to a state, and on from there by `last`: a context and its steps."""
     needed = {actor for wait in waits for actor in (wait.actor, *wait.by)} | ({last[0]} if last else set())
+    needed |= {i for wait in waits if wait.reason == "event" for i in _setters(search, wait.subject)}
     moves, values = _moves(search, state, needed)
     if last is not None:
         moves += [Move(last[0], micro) for micro in last[1]]
@@ -41,6 +43,13 @@ def race(search: Search, state: State, one: int, two: int) -> Schedule:
     made = _schedule(search, moves, values, ())
     stands = (_standing(search, state, one), _standing(search, state, two))
     return replace(made, turns=(*made.turns, *stands))
+
+
+def _setters(search: Search, event: str) -> Iterator[int]:
+    """The contexts that have a statement that sets the event: where it stays unset, all have passed theirs by."""
+    for at, cell in enumerate(search.layout.common):
+        if cell.name == f"event {event}":
+            yield from (i for i in range(search.count) if may_set(search, i, at))
 
 
 def _moves(search: Search, state: State, needed: set[int]) -> tuple[list[Move], dict[str, int]]:

@@ -151,7 +151,7 @@ class _Reasons:
     def _cause(self, index: int, need: Need) -> tuple[str, tuple[int, ...]]:
         """The reason of a `Wait`, and the contexts that would have to go on."""
         if need.is_event:
-            return "event", tuple(i for i in self.stuck if i != index and self._may_set(i, need.cell))
+            return "event", tuple(i for i in self.stuck if i != index and may_set(self.search, i, need.cell))
         if need.forbidden:
             return "self", (index,)
         holders, writers = self._others(index, need)
@@ -176,12 +176,6 @@ class _Reasons:
             elif other != index and engine.mode[local] == WAITING and theirs is not None and theirs.cell == need.cell:
                 writers.append(other)
         return holders, writers
-
-    def _may_set(self, index: int, event: int) -> bool:
-        """Whether the context has a statement that sets the event."""
-        cell = self.search.layout.common[event]
-        graphs = every_graph([self.search.closed.contexts[index].graph])
-        return any(_sets(e.operation.code, e.cells, cell) for g in graphs for e in g.edges if e.operation is not None)
 
     def _reaches(self, start: int, goal: int) -> bool:
         seen, pending = {start}, [start]
@@ -244,6 +238,13 @@ class _Reasons:
             return Wait(index, reason, cell.name.partition(" ")[2], tuple(i for i in by if i in kept) or by)
         by = self.blockers[index]
         return Wait(index, "displaced" if search.is_thread[by[0]] else "interrupted", "", by)
+
+
+def may_set(search: Search, index: int, event: int) -> bool:
+    """Whether the context has a statement that sets the event."""
+    cell = search.layout.common[event]
+    graphs = every_graph([search.closed.contexts[index].graph])
+    return any(_sets(e.operation.code, e.cells, cell) for g in graphs for e in g.edges if e.operation is not None)
 
 
 def _sets(code: tuple[ir.Instruction, ...], cells: tuple[ir.Cell | None, ...], event: ir.Cell) -> bool:

@@ -400,8 +400,9 @@ class Engine:
             walk.seen = True
         return Expansion(walk.seen, tuple(walk.ways), frozenset(walk.touches), walk.unknown)
 
-    def refused(self, code: _EdgeCode, view: View) -> frozenset[tuple[int, bool]]:
-        """Which tries at this edge fail because of others."""
+    def refused(self, code: _EdgeCode, view: View, given: Values) -> frozenset[tuple[int, bool]]:
+        """Which tries at this edge fail because of others. A waiting writer (3) stops only who does not hold the
+        lock."""
         if not self.tried:
             return frozenset()
         found = set()
@@ -410,7 +411,7 @@ class Engine:
                 others = view[self.tried.index(place)]
                 if others:
                     found.add((register, False))
-                if others > 1:
+                if others == 2 or (others == 3 and given[register] == FREE):
                     found.add((register, True))
         return frozenset(found)
 
@@ -537,8 +538,8 @@ class _Walk:
                     values.append(0)
         values.append(0)
         elsewhere = self.elsewhere(code, own) if operation.demands_free else _NOTHING
-        refused = engine.refused(code, self.view)
         given = tuple(values)
+        refused = engine.refused(code, self.view, given)
         if code.edge.step and code is not sofar.code:
             sofar = replace(sofar, code=code, depth=len(frames))
         for outcome in engine.execute(code, part, given, elsewhere, refused):

@@ -109,7 +109,7 @@ VIOLATIONS = (
         "Three threads on two processors",
         "examples/seeds/ndis_release_order_bad.drvm",
         "trace",
-        "D01:16",
+        "D01:17",
         "Releasing A before B lowers the IRQL with B still held (the blue line goes back to PASSIVE). The thread can "
         "now lose its processor to one that spins, and a third closes the cycle.",
     ),

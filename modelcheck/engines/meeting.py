@@ -43,7 +43,13 @@ class Meeting(States):
                         return Open(f"no run was found in which {event} is set before it is waited for")
                     members[number] = replace(members[number], gates=(*members[number].gates, (at, len(members))))
                     members.append(setter)
-        made = schedule(self.lowered, members, waits, loading(members) if first < 0 else first)
+        loads = loading(members)
+        if loads >= 0:
+            enabled = self.situation.overlap.enabled[self.roots.index(members[loads].root)]
+            for member in members:
+                if member.root.phase != LOAD and member.root.routine not in enabled:
+                    return Open(f"who starts {member.root.routine} while the driver loads is not put together with it")
+        made = schedule(self.lowered, members, waits, loads if first < 0 else first)
         if made is None:
             return Open("no order of the steps was found that leads to it")
         return Deadlocked(made, tuple(member.root for member in members))

@@ -19,7 +19,9 @@ class Overlap:
     def __init__(self, roots: list[Root]) -> None:
         self.roots = roots
         self.enabled = [enabled_by(root) for root in roots]
-        by_load = set[str]().union(*(e for r, e in zip(roots, self.enabled, strict=True) if r.phase == LOAD))
+        by_load = self._in_turn(
+            set[str]().union(*(e for r, e in zip(roots, self.enabled, strict=True) if r.phase == LOAD))
+        )
         by_any = set[str]().union(*self.enabled)
         self.with_load = [root.routine in by_load for root in roots]
         self.with_unload = [root.routine in by_any for root in roots]
@@ -42,8 +44,21 @@ class Overlap:
         driver loads, only what it has enabled by then."""
         if self.roots[root].phase != LOAD or root == other:
             return True
-        places = self._after_enabling(root, self.roots[other].routine)
+        name = self.roots[other].routine
+        begins = [r.routine for r in self.roots if name in self._in_turn({r.routine})]
+        places = set[tuple[int, int]]().union(*(self._after_enabling(root, first) for first in begins))
         return any((site.graph, site.edge) in places for site in sites)
+
+    def _in_turn(self, routines: set[str]) -> set[str]:
+        """Routines, and those that they enable, and so on."""
+        found, pending = set(routines), list(routines)
+        while pending:
+            name = pending.pop()
+            for root, enabled in zip(self.roots, self.enabled, strict=True):
+                if root.routine == name:
+                    pending += sorted(enabled - found)
+                    found |= enabled
+        return found
 
     def _after_enabling(self, root: int, routine: str) -> set[tuple[int, int]]:
         """Graph and edge numbers of a root that can come after a routine was enabled; the edge that does it is one."""

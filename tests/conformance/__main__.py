@@ -55,14 +55,16 @@ class Outcome:
                 return f"{self.case}: {self.claim}: expected {expected}, got unknown: {reason}"
 
 
-def run_case(source: Mapping[str, Any]) -> tuple[Outcome, ...]:
-    """The outcome of every property of one case, in its order."""
+def run_case(source: Any) -> tuple[Outcome, ...]:
+    """The outcome of every property of one case, in its order; of what is no case, none."""
+    if not isinstance(source, Mapping):
+        return ()
     name = str(source.get("id", "?"))
     claims = read_claims(source)
     try:
         case = read_case(source)
-    except (Malformed, KeyError, TypeError, ValueError) as trouble:
-        return _not_known(name, claims, f"cannot be expressed: {trouble}")
+    except (Malformed, KeyError, TypeError, ValueError, AttributeError) as trouble:
+        return _not_known(name, claims, f"cannot be expressed: {type(trouble).__name__}: {trouble}")
     answers: dict[Claim, Answer] = {}
     for kind in sorted(set(map(_kind, claims))):
         answers |= _decide(case, kind, [c for c in claims if _kind(c) == kind])
@@ -132,13 +134,19 @@ def verify_text(text: str, options: Options = Options()) -> Report:
 
 def run_file(path: Path, jobs: int) -> list[Outcome]:
     """The outcomes of all cases of a file, in its order."""
-    cases = json.loads(path.read_text(encoding="utf-8"))
-    if isinstance(cases, dict):
-        cases = cases.get("cases", [cases])
+    cases = _cases(path)
     if jobs == 1:
         return [outcome for case in cases for outcome in run_case(case)]
     with ProcessPoolExecutor(jobs) as pool:
         return [outcome for found in pool.map(run_case, cases) for outcome in found]
+
+
+def _cases(path: Path) -> list[Any]:
+    """The cases of a file: a list of them, an object with such a list as `cases`, or one case."""
+    cases = json.loads(path.read_text(encoding="utf-8"))
+    if isinstance(cases, dict):
+        cases = cases.get("cases", [cases])
+    return list(cases)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -161,8 +169,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _print_model(files: list[Path], name: str) -> int:
     for path in files:
-        for source in json.loads(path.read_text(encoding="utf-8")):
-            if source.get("id") == name:
+        for source in _cases(path):
+            if isinstance(source, Mapping) and source.get("id") == name:
                 case = read_case(source)
                 kinds = {(needs_clauses(c), is_together(c)) for c in case.claims}
                 print("\n".join(translate(case, *kind).text for kind in sorted(kinds or {(False, False)})), end="")

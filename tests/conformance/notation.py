@@ -295,12 +295,14 @@ def _read_body(source: Any) -> Body:
 def _read_claim(source: Mapping[str, Any]) -> Claim:
     name, _, subject = str(source.get("name", "")).partition("(")
     subject = subject.strip().removesuffix(")").strip()
-    return Claim(name.strip(), subject, bool(source.get("verdict")), str(source.get("needs", "a")))
+    return Claim(name.strip(), subject, bool(source.get("verdict")), str(source.get("needs") or "a"))
 
 
 def read_claims(source: Mapping[str, Any]) -> tuple[Claim, ...]:
     """Only the properties of a case, for a case that cannot be read otherwise."""
-    return tuple(_read_claim(p) for p in source.get("properties") or ())
+    properties = source.get("properties") or ()
+    listed = [properties] if isinstance(properties, Mapping) else properties
+    return tuple(_read_claim(p) for p in listed if isinstance(p, Mapping))
 
 
 _START = {"thread": "PASSIVE", "dpc": "DISPATCH", "isr": "DIRQL"}
@@ -315,7 +317,7 @@ def read_case(source: Mapping[str, Any]) -> Case:
         contexts.append(Context(str(c.get("name", f"c{position}")), kind, irql, int(c.get("cpu") or 0), _read_body(c)))
     variables = {str(n).replace(" ", ""): _initial(v) for n, v in (source.get("vars") or {}).items()}
     return Case(
-        id=str(source["id"]),
+        id=str(source.get("id", "?")),
         locks=dict(source.get("locks") or {}),
         variables=variables,
         routines={str(n): _read_body(r) for n, r in (source.get("routines") or {}).items()},

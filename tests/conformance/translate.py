@@ -331,7 +331,7 @@ class _Translator:
         return DriverModel("\n".join(text.lines) + "\n", text.marks, roots, taking)
 
     def _scenario(self, text: _Text, roots: dict[str, str]) -> None:
-        processors = max(self.case.cpus, *(context.cpu + 1 for context in self.case.contexts))
+        processors = max([self.case.cpus, *(context.cpu + 1 for context in self.case.contexts)])
         text.add(f"scenario {SCENARIO} on {processors} processors {{")
         for context in self.case.contexts:
             start = f"as {_kind(context)} at {level(context.irql)}"

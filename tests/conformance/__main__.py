@@ -72,7 +72,7 @@ def run_case(source: Any) -> tuple[Outcome, ...]:
 
 
 def _kind(claim: Claim) -> tuple[bool, bool, bool]:
-    """What two claims have in common that are decided by one run: with clauses, in a scenario, by the order of locks."""
+    """What claims decided by one run have in common: with clauses, in a scenario, by the order of locks."""
     return needs_clauses(claim), is_together(claim), is_order(claim)
 
 
@@ -124,12 +124,12 @@ def time_limit(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def verify_text(text: str, options: Options = Options()) -> Report:
+def verify_text(text: str, options: Options | None = None) -> Report:
     """The report on a model that is given as text. Raises Rejected."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "case.drvm"
         path.write_text(text, encoding="utf-8")
-        return verify(path, options)
+        return verify(path, options or Options())
 
 
 def run_file(path: Path, jobs: int) -> list[Outcome]:

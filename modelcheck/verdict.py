@@ -240,7 +240,7 @@ class Hierarchy:
     ranks: tuple[tuple[str, int], ...]
     order: tuple[tuple[str, str, tuple[Span, ...]], ...] = ()
     ruled: tuple[Ruled, ...] = ()
-    events: frozenset[str] = frozenset()
+    events: tuple[str, ...] = ()
     """Which of the ranked are events: who is to set one waits only for those further down."""
 
 

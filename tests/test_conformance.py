@@ -15,7 +15,8 @@ from tests.conformance.properties import Answer, Fails, Holds, NotKnown, answer
 from tests.conformance.translate import translate
 
 FOLDER = Path(__file__).parent / "conformance"
-CASES = [case for name in ("cases.json", "extra.json") for case in json.loads((FOLDER / name).read_text("utf-8"))]
+FILES = ("cases.json", "extra.json", "several.json")
+CASES = [case for name in FILES for case in json.loads((FOLDER / name).read_text("utf-8"))]
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
@@ -41,6 +42,33 @@ def test_a_wrong_expectation_is_reported_and_counted(tmp_path: Path, capsys: pyt
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("leak: no_lock_held_at_exit: expected holds, got fails: B03")
     assert lines[-1] == "2 passed, 1 failed"
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {},
+        {"contexts": {"a": 1}},
+        {"contexts": [{"ops": [{"foo": 1}]}]},
+        {"contexts": [{"text": "acquire(L"}]},
+        {"contexts": [{"text": "frobnicate(L)"}]},
+        {"contexts": [{"irql": "SYNCH", "text": "nop"}]},
+        {"contexts": [{"text": "inc(c)"}], "vars": {"c": "x"}},
+        {"contexts": []},
+    ],
+)
+@pytest.mark.parametrize("needs", ["a", "b", None])
+def test_an_odd_case_is_not_known_and_stops_nothing(case: dict[str, Any], needs: str | None) -> None:
+    claims = [{"name": "no_deadlock", "verdict": True}, {"name": "no_such_property", "verdict": True, "needs": needs}]
+    outcomes = run_case({"id": "odd", "properties": claims} | case)
+    assert [type(o.answer) for o in outcomes] == [NotKnown, NotKnown]
+
+
+def test_what_is_no_case_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "cases.json"
+    file.write_text(json.dumps({"cases": ["a word", 7, None, {"id": "no properties"}]}), "utf-8")
+    assert main([str(file), "--jobs", "1"]) == 0
+    assert capsys.readouterr().out == "0 passed, 0 failed\n"
 
 
 def test_what_cannot_be_expressed_counts_as_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,7 @@ from modelcheck import encode, invariant, ir, pipeline
 from modelcheck.encode import Encoded
 from modelcheck.engines import (
     analyse,
+    arrive,
     component,
     deadlock,
     execute,
@@ -29,7 +30,6 @@ from modelcheck.engines import (
     paths,
     refine,
     schedule,
-    states,
 )
 from modelcheck.evidence import certify, conditions, meetings
 from modelcheck.layout import Layout
@@ -571,7 +571,7 @@ def lower_asks_nothing_about_lives(patch: Patch) -> None:
 
 @fault("crossed", CERTIFICATE)
 def arrive_comes_nowhere(patch: Patch) -> None:
-    patch.setattr(states, "arrivals", lambda _: ())
+    patch.setattr(arrive, "arrivals", lambda _: ())
 
 
 @fault("crossed at once", CERTIFICATE)
@@ -585,7 +585,7 @@ def arrive_holds_nothing(patch: Patch) -> None:
             for index, values in found
         )
 
-    afterwards(patch, states, "arrivals", free)
+    afterwards(patch, arrive, "arrivals", free)
 
 
 @fault("crossed", CERTIFICATE)

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from modelcheck.blocks import Sets
 from modelcheck.engines import merge, spacer
+from modelcheck.engines.arrive import Cases, meetings
 from modelcheck.engines.correlation import suspects
 from modelcheck.engines.fixpoint import Activation, Fixpoint, GaveUp, Plan
 from modelcheck.engines.paths import Move, Paths
@@ -20,6 +21,8 @@ from modelcheck.invariant import BlockInvariant, FormulaInvariant, Invariant, Li
 from modelcheck.ir import Cell, Root, Sort
 from modelcheck.layout import used_cells
 from modelcheck.lower import Lowered, every_graph
+from modelcheck.mutual.positions import Facts
+from modelcheck.mutual.situation import Situation
 from modelcheck.system import NotFlat, System
 from modelcheck.verdict import MUTUAL, Trace
 
@@ -83,7 +86,9 @@ class Analysis:
     decisions: dict[int, Decision] = field(default_factory=dict)
     lives: dict[Root, Lives] = field(default_factory=dict)
     base: Invariant | None = None
-    """Of all roots, with nothing followed: where contexts wait is read off it. None: the fixpoint gave up."""
+    """Of all roots: where contexts wait is read off it. None: the fixpoint gave up."""
+    read: tuple[Invariant, Facts, Cases, Situation] | None = None
+    """What was read off an invariant of all roots."""
     _roots: dict[int, list[Root]] = field(default_factory=dict)
     _ends: dict[Root, dict[str, tuple[int, ...]]] = field(default_factory=dict)
 
@@ -101,18 +106,29 @@ class Analysis:
         self._last_resort()
 
     def _find_base(self) -> None:
-        """The invariant of all roots, with all variables followed that obligations asked for, or as many as is not too
-        much; perhaps one of those made already."""
+        """The invariant of all roots: one that was made already, if its order of locks has no cycle; else one in which
+        all variables are followed that obligations asked for, or as many as is not too much."""
         current = [i for i in self.invariants if all(i.lives[root] == self.lives[root] for root in i.roots)]
+        whole = [i for i in current if i.obligations and len(i.roots) == len(self.lowered.roots)]
+        if whole:
+            self.base = min(whole, key=lambda i: len(i.tracked))
+        if not self.lowered.roots or (self.base is not None and self._is_ordered(self.base)):
+            return
         asked = frozenset(cell for i in current for cell in i.tracked)
         for tracked in dict.fromkeys((asked, frozenset(c for c in asked if not c.is_global), frozenset[Cell]())):
-            for invariant in current:
-                whole = invariant.obligations and len(invariant.roots) == len(self.lowered.roots)
-                if whole and invariant.tracked >= tracked:
-                    self.base = invariant
-                    return
-            if self.lowered.roots and self._whole(tracked):
+            known = next((i for i in whole if i.tracked >= tracked), None)
+            if known is not None:
+                self.base = known
                 return
+            if self._whole(tracked):
+                return
+
+    def _is_ordered(self, base: Invariant) -> bool:
+        """Whether nothing that is read off an invariant of all roots speaks against an order of the locks."""
+        read = meetings(base, self.lowered)
+        self.read = (base, *read)
+        found, _, situation = read
+        return not situation.parts and not any(found.ending)
 
     def _whole(self, tracked: frozenset[Cell]) -> bool:
         """Makes the invariant of all roots with these variables followed, if that is not too much."""

@@ -3,9 +3,17 @@ there."""
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from modelcheck.engines.execute import Content, Pending, State, _Executor
+from modelcheck.invariant import Invariant
 from modelcheck.ir import Instruction
-from modelcheck.mutual.positions import Arrival, Case, Constraint, sites
+from modelcheck.lower import Lowered
+from modelcheck.mutual.positions import Arrival, Case, Constraint, Facts, facts, sites
+from modelcheck.mutual.situation import Situation
+
+Cases: TypeAlias = dict[Case, tuple[Arrival, ...]]
+"""For each operation at which contexts meet, in each state, the ways in which it is come to."""
 
 
 class _Observer(_Executor):
@@ -33,10 +41,16 @@ def arrivals(case: Case) -> tuple[Arrival, ...]:
     return tuple(dict.fromkeys((index, tuple(map(_values, values))) for index, values in observer.seen))
 
 
+def meetings(base: Invariant, lowered: Lowered) -> tuple[Facts, Cases, Situation]:
+    """Where contexts meet, read off an invariant of all roots, with the proposals it was read with."""
+    found, cases = facts(base, lowered.roots, arrivals)
+    return found, cases, Situation(base, lowered, found)
+
+
 def _values(content: Content) -> Constraint:
     if content is None:
         return None
     return content.values if isinstance(content, Pending) else (content,)
 
 
-__all__ = ["arrivals"]
+__all__ = ["Cases", "arrivals", "meetings"]

@@ -38,7 +38,7 @@ class Meeting(States):
                 for event in self._awaited(step.span):
                     if at == last and member.kind == "waits" and member.subject == event:
                         continue
-                    setter = self._setter(event)
+                    setter = self._setter(event, members)
                     if setter is None:
                         return Open(f"no run was found in which {event} is set before it is waited for")
                     members[number] = replace(members[number], gates=(*members[number].gates, (at, len(members))))
@@ -76,11 +76,14 @@ class Meeting(States):
                         found.append(position.wanted)
         return self._waiting.get(span, [])
 
-    def _setter(self, event: str) -> Member | None:
-        """A run of somebody who sets an event without waiting for one."""
+    def _setter(self, event: str, members: list[Member]) -> Member | None:
+        """A run of somebody who can be there beside the members and sets an event without waiting for one."""
         if event in self.lowered.ledger.handed:
             return None
+        overlap, there = self.situation.overlap, {self.roots.index(member.root) for member in members}
         for root, places in enumerate(self.facts.signals):
+            if not all(overlap.meet(root, other) for other in there):
+                continue
             if event in places and self.really_sets(root, event):
                 run = self.known[self._setting(root, event)]
                 if isinstance(run, Trace) and not any(self._awaited(step.span) for step in run.steps):

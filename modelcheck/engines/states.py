@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from modelcheck.engines.analyse import Analysis, Broken, Decision, Held, Limits
-from modelcheck.engines.arrive import arrivals
+from modelcheck.engines.arrive import meetings
 from modelcheck.ir import Root
 from modelcheck.lower import Lowered
-from modelcheck.mutual.positions import facts
 from modelcheck.mutual.questions import Question, Questions
-from modelcheck.mutual.situation import Candidates, Situation, Splits, Tests, apart
+from modelcheck.mutual.situation import Candidates, Splits, Tests, apart
 from modelcheck.verdict import Trace
 
 MAX_TOLD = 400
@@ -44,8 +43,11 @@ class States:
         self.analysis = analysis
         self.limits = limits
         self.confirm = confirm
-        self.facts, self.cases = facts(analysis.base, lowered.roots, arrivals)
-        self.situation = Situation(analysis.base, lowered, self.facts)
+        read = analysis.read
+        if read is not None and read[0] is analysis.base:
+            _, self.facts, self.cases, self.situation = read
+        else:
+            self.facts, self.cases, self.situation = meetings(analysis.base, lowered)
         self.roots = lowered.roots
         self.rounds: list[Round] = []
         self.splits: Splits = {}

@@ -34,7 +34,7 @@ def hierarchy(situation: Situation, ruled: Mapping[int, Iterable[str]]) -> Hiera
         for component, reasons in sorted(ruled.items())
         if (locks := _locks(situation, component))
     )
-    events = frozenset(p.wanted for p in situation.facts.positions if p.sort == "event")
+    events = tuple(sorted({p.wanted for p in situation.facts.positions if p.sort == "event"}))
     return Hierarchy(tuple(listed), pairs, cycles, events)
 
 

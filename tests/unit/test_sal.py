@@ -10,7 +10,7 @@ ORDER = (("A", "Port.Lock", ()), ("Port.Lock", "C", ()), ("A", "C", ()), ("A", "
 
 
 def test_levels_are_created_ordered_and_given() -> None:
-    text = sal(Hierarchy(RANKS, ORDER, events=frozenset({"Done"}))).splitlines()
+    text = sal(Hierarchy(RANKS, ORDER, events=("Done",))).splitlines()
     assert "_Create_lock_level_(Port_Lock_Level);" in text
     assert "_Lock_level_order_(A_Level, Port_Lock_Level);" in text
     assert "// Port.Lock: _Has_lock_level_(Port_Lock_Level)" in text
@@ -21,7 +21,7 @@ def test_what_follows_from_two_others_is_not_said() -> None:
 
 
 def test_locks_without_an_order_and_events_have_no_level() -> None:
-    text = sal(Hierarchy(RANKS, ORDER, events=frozenset({"Done"})))
+    text = sal(Hierarchy(RANKS, ORDER, events=("Done",)))
     assert "Alone" not in text
     assert "Done" not in text
 

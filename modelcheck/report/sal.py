@@ -13,7 +13,9 @@ from modelcheck.verdict import Hierarchy
 def sal(order: Hierarchy) -> str:
     """The annotations as text, one for a line. Two locks are ordered by what is held directly before; SAL takes the
     order to be transitive."""
-    pairs = {(held, wanted) for held, wanted, _ in order.order if held != wanted and not {held, wanted} & set(order.events)}
+    pairs = {
+        (held, wanted) for held, wanted, _ in order.order if held != wanted and not {held, wanted} & set(order.events)
+    }
     ordered = {name for pair in pairs for name in pair}
     locks = [name for name, _ in order.ranks if name in ordered]
     lines = [f"_Create_lock_level_({level(name)});" for name in locks]

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from modelcheck import ir
-from modelcheck.engines.closed.layout import taken_shared
+from modelcheck.engines.closed.layout import taken_shared, tried
 from modelcheck.engines.closed.local import ENDED, GONE, UNSTARTED, WAITING, Engine, Execution, Need
 from modelcheck.engines.closed.search import Search, State
 from modelcheck.engines.closed.segments import Segment
@@ -23,7 +23,7 @@ from modelcheck.ir import FREE, Edge, Instruction, Operation, Sort, unhold
 from modelcheck.lower import every_graph
 from modelcheck.lower.builder import registers_of
 from modelcheck.lower.closed import Closed, is_common
-from modelcheck.syntax import ContextKind
+from modelcheck.syntax import BinaryOp, ContextKind
 from modelcheck.verdict import DISPATCH_LEVEL
 
 
@@ -61,7 +61,7 @@ def _ranges(
 
 
 def _operation(part: Segment, refused: frozenset[tuple[int, bool]]) -> Operation:
-    """A part of an operation as one of its own; a try that others refuse gives false."""
+    """A part of an operation as one of its own; a try that others refuse gives false, any other true if it can."""
     code = tuple(_refusing(part.code, refused))
     whole = part.operation
     return replace(whole, code=code, size=whole.size + 1, scratch=whole.scratch | {part.stop})
@@ -77,8 +77,20 @@ def _refusing(code: Iterable[Instruction], refused: frozenset[tuple[int, bool]])
             case ir.Convert(register, shared, result=int(result)) if (register, shared) in refused:
                 no = (ir.Set(result, ir.Const(0), 0, 1, None),)
                 yield ir.Choose(ir.IsHeld(register, not shared), no, (instruction,))
+            case ir.Take(register, shared, allowed=allowed, result=int(result)):
+                yield instruction
+                forbidden = [ir.IsHeld(register, mode) for mode in (False, True) if (shared, mode) not in allowed]
+                yield ir.Guess(_either(ir.Reg(result), *forbidden))
+            case ir.Convert(register, shared, result=int(result)):
+                yield instruction
+                yield ir.Guess(_either(ir.Reg(result), ir.Not(ir.IsHeld(register, not shared))))
             case _:
                 yield instruction
+
+
+def _either(*terms: ir.Term) -> ir.Term:
+    first, *rest = terms
+    return ir.Arith(BinaryOp.OR, first, _either(*rest)) if rest else first
 
 
 def gap(solved: Solved) -> str:
@@ -105,6 +117,15 @@ class _Rules:
             if (cell := edge.cells[register]) is not None and cell.writers_first
         }
         """The locks where a waiting writer stops readers, and there are some."""
+        self.noticed = self.queued | {
+            cell
+            for context in closed.contexts
+            for graph in every_graph([context.graph])
+            for edge in graph.edges
+            if edge.operation is not None
+            for register in tried(edge.operation.code)
+            if (cell := edge.cells[register]) is not None
+        }
 
     def _high(self) -> set[int]:
         """The contexts that come to DISPATCH_LEVEL or above in some state or on the way to one."""
@@ -299,7 +320,7 @@ class _Rules:
             case ir.Drop(register):
                 cell = edge.cells[register]
                 assert cell is not None
-                return cell not in others or (always and cell not in self.queued)
+                return cell not in others or (always and cell not in self.noticed)
             case ir.Take(register) | ir.Convert(register):
                 return edge.cells[register] not in others
             case ir.Guess(condition):

@@ -104,7 +104,7 @@ class Locks(Memory):
             return False
         self._alive(lock)
         shared = mode is s.Mode.SHARED
-        if not self._admits(lock, shared) or not self._open(lock, shared) or not self.choose("try", (0, 1)):
+        if not self._admits(lock, shared) or not self._open(lock, shared) or not self.choose("try", self.tries):
             return False
         self._take(lock, shared, tag)
         return True
@@ -147,7 +147,7 @@ class Locks(Memory):
         if not held[0]:
             self._fail(Property.B04, lock)
             return False
-        if not self._sole(lock) or not self.choose("try", (0, 1)):
+        if not self._sole(lock) or not self.choose("try", self.tries):
             return False
         self.state.holds[lock] = (False, held[1], held[2])
         return True

@@ -38,6 +38,8 @@ class Memory:
         self.choose: Choose
         self.failures: list[Failure]
         self.quiet = False
+        self.tries: tuple[int, ...] = (0, 1)
+        """How a try may go that can succeed."""
         self.written: dict[str, set[int]] = {}
         """What was ever written to each shared variable and ghost field `L.use`, by any run of this machine."""
         self.touched: set[str] = set()

@@ -44,6 +44,7 @@ class World(Waiting):
         player.admits, player.sole = admits, lambda lock: not self.holders(now, index, lock, False)
         player.events, player.enabled = now.events, now.enabled
         player.comes_back = not self.closed and bool(self.inside[index])
+        player.tries = (1,) if self.closed else (0, 1)
         return player
 
     # steps

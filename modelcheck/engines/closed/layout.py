@@ -26,6 +26,8 @@ class Layout:
     """Shared variables that can have several values at the start."""
     queued: frozenset[Cell] = frozenset()
     """Locks where a waiting writer stops readers, and there are some."""
+    noticed: frozenset[Cell] = frozenset()
+    """Locks of which it matters when they are released: those, and what somebody tries to get."""
     irql: int = 0
     holds: tuple[int, ...] = ()
     """Where among `own` the IRQL is, and the holds."""
@@ -57,6 +59,7 @@ class Layout:
         self.contended = frozenset(contended)
         read = {cell for use in uses for cell in use.shared}
         self.queued = frozenset(cell for cell in self.own if cell.writers_first and cell in read)
+        self.noticed = self.queued.union(*(use.tried for use in uses))
         self.irql = next((i for i, c in enumerate(self.own) if c.sort is Sort.IRQL))
         self.holds = tuple(i for i, c in enumerate(self.own) if c.sort is Sort.HOLD)
 
@@ -70,6 +73,8 @@ class _Uses:
     written: set[Cell] = field(default_factory=set)
     shared: set[Cell] = field(default_factory=set)
     """Locks that it takes shared."""
+    tried: set[Cell] = field(default_factory=set)
+    """Locks that it tries to get."""
 
 
 def _uses(context: Context, closed: Closed) -> _Uses:
@@ -85,6 +90,7 @@ def _uses(context: Context, closed: Closed) -> _Uses:
                 reads = _read(edge.operation.code, lambda slot, n=numbers: closed.obligations[n[slot]].code in CODES)  # type: ignore[misc]
                 found.read.update(c for r in reads if (c := edge.cells[r]) is not None and c.is_global)
                 found.shared.update(c for r in taken_shared(edge.operation.code) if (c := edge.cells[r]) is not None)
+                found.tried.update(c for r in tried(edge.operation.code) if (c := edge.cells[r]) is not None)
             for ours, theirs in edge.copies_in + edge.copies_out:
                 found.touched.update(c for c in (ours, theirs) if c.is_global)
                 found.read.update(c for c in (ours,) if c.is_global)
@@ -117,6 +123,17 @@ def taken_shared(code: Iterable[Instruction]) -> Iterator[int]:
                 yield from taken_shared(then)
                 yield from taken_shared(otherwise)
             case ir.Take(register, True):
+                yield register
+
+
+def tried(code: Iterable[Instruction]) -> Iterator[int]:
+    """The registers of the locks that are tried: taken or converted if that is possible."""
+    for instruction in code:
+        match instruction:
+            case ir.Choose(_, then, otherwise):
+                yield from tried(then)
+                yield from tried(otherwise)
+            case ir.Take(register, result=int()) | ir.Convert(register, result=int()):
                 yield register
 
 

@@ -451,7 +451,7 @@ class Engine:
                 case ir.Drop(register):
                     cell = cells[register]
                     assert cell is not None
-                    seen = cell in contended and (not steady or cell in self.layout.queued)
+                    seen = cell in contended and (not steady or cell in self.layout.noticed)
                 case ir.Take(register) | ir.Convert(register):
                     seen = cells[register] in contended
                 case ir.Await() | ir.Signal():

@@ -221,11 +221,10 @@ class _Runner:
         refused.values[take.result] = 0
         if after is None or (take.register, take.shared) in self.refused:
             return [refused]
-        refused.choices = (*refused.choices, ("try", -1, 0))
         run.choices = (*run.choices, ("try", -1, 1))
         run.values[take.register] = after
         run.values[take.result] = 1
-        return [refused, run]
+        return [run]
 
     def drop(self, run: _Run, drop: ir.Drop) -> list[_Run]:
         value = run.values[drop.register]
@@ -262,10 +261,9 @@ class _Runner:
         refused.values[convert.result] = 0
         if (convert.register, convert.shared) in self.refused:
             return [refused]
-        refused.choices = (*refused.choices, ("try", -1, 0))
         run.choices = (*run.choices, ("try", -1, 1))
         run.values[convert.register], run.values[convert.result] = changed, 1
-        return [refused, run]
+        return [run]
 
     def change(self, run: _Run, change: ir.Change, level: int) -> _Run:
         now = run.values[change.register]

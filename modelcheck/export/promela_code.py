@@ -241,11 +241,11 @@ class Code:
         return [f"{own} = ({own} == {FREE} -> {first} : (({full}) -> {own} : {own} + 1));"]
 
     def take(self, take: ir.Take) -> Lines:
-        """A try; it may fail in any case."""
+        """A try; it fails only where it is not possible."""
         assert take.result is not None
         got = [*self.taken(take), *self.assign(take.result, "1")]
         failed = self.assign(take.result, "0")
-        return branch([(self.possible(take), got), ("", failed)])
+        return branch([(self.possible(take), got), ("else", failed)])
 
     def drop(self, drop: ir.Drop) -> Lines:
         own = self.register(drop.register)
@@ -285,7 +285,7 @@ class Code:
         refused = self.refused(cell, convert.shared)
         can = f"({other}) && !({refused})" if refused else other
         failed = self.assign(convert.result, "0")
-        return lines + branch([(can, [*done, *self.assign(convert.result, "1")]), ("", failed)])
+        return lines + branch([(can, [*done, *self.assign(convert.result, "1")]), ("else", failed)])
 
     def change(self, change: ir.Change) -> Lines:
         now = self.register(change.register)

@@ -124,7 +124,7 @@ def engine(model: Model, bench: Bench) -> float:
     started = time.perf_counter()
     analysis = Analysis(lowered, Limits())
     analysis.run()
-    Deadlock(lowered, analysis, Limits(), lambda _: frozenset()).run(strict=False)
+    Deadlock(lowered, analysis, Limits(), lambda _: frozenset(), analysis.held).run(strict=False)
     seconds = time.perf_counter() - started
     gc.enable()
     return seconds

@@ -36,7 +36,7 @@ from modelcheck.verdict import (
 )
 
 if TYPE_CHECKING:
-    from modelcheck.engines.analyse import Analysis
+    from modelcheck.engines.analyse import Analysis, Decision
     from modelcheck.engines.deadlock import Deadlock
     from modelcheck.evidence.certify import Checked
     from modelcheck.evidence.conditions import Pool, Query
@@ -220,7 +220,7 @@ def _verdicts(
     from modelcheck.evidence.manifest import write
 
     pool = _pool(lowered, analysis, analysis.formulas, options.full)
-    checked = certify(pool, int(options.timeout * 1000))
+    checked = _doubted(certify(pool, int(options.timeout * 1000)), lowered, analysis)
     replays, timing = _Replays(lowered, analysis), lowered.ledger.timing
     verdicts: dict[int, Verdict] = {}
     listed = _listed(lowered, options.ordered)
@@ -232,7 +232,7 @@ def _verdicts(
             verdicts[number] = _fact(obligation, lowered.facts[number])
             continue
         match analysis.decisions.get(number):
-            case Held() if number in timing and not isinstance(analysis.decisions[timing[number]], Held):
+            case Held() if number in timing and not _confirmed(checked, analysis.decisions.get(timing[number])):
                 callees = ", ".join(f"`{name}`" for name in sorted(lowered.ledger.untimed))
                 verdicts[number] = Undecided(f"the time that {callees} can take is not known")
             case Held(invariant_number, reached):
@@ -243,11 +243,13 @@ def _verdicts(
                 verdicts[number] = Undecided(reason)
             case None:
                 verdicts[number] = Undecided("nothing starts or calls this")
-    meetings = _Meetings(lowered, analysis, options, replays, checked)
+    meetings = _Meetings(lowered, analysis, options, replays, checked, _proved_of(verdicts))
     asked = options.only if options.only and not options.certificate else MUTUAL
+    if asked & MUTUAL:
+        asked |= _WAITS  # who sets an event has to come to it; the hierarchy rests on all of them
     wanted = [n for n in listed if lowered.obligations[n].code in MUTUAL and lowered.obligations[n].code in asked]
-    verdicts |= meetings.verdicts(wanted, verdicts)
-    order = meetings.hierarchy()
+    verdicts |= meetings.verdicts(wanted)
+    order = meetings.hierarchy(verdicts)
     if not options.certificate:
         return verdicts, None, order
     good = [f for n, f in enumerate(analysis.formulas) if -1 - n not in {*checked.rejected, *checked.unanswered}]
@@ -277,6 +279,34 @@ def _pool(
     return pool
 
 
+def _proved_of(verdicts: Mapping[int, Verdict]) -> frozenset[int]:
+    return frozenset(number for number, verdict in verdicts.items() if isinstance(verdict, Proved))
+
+
+def _doubted(checked: Checked, lowered: Lowered, analysis: Analysis) -> Checked:
+    """What Z3 said, where all rests on how earlier phases leave the locks: nothing is answered if that is not.
+
+    Raises:
+        InternalError: Z3 found an invariant about it to be none.
+    """
+    left = {number for root in lowered.roots for number in root.outcomes.values()}
+    for number, invariant in enumerate(analysis.invariants):
+        if left & invariant.obligations and number in checked.rejected:
+            raise InternalError(f"Z3 rejects an invariant about how locks are left:\n{checked.rejected[number]}")
+        if left & invariant.obligations and number in checked.unanswered:
+            numbers = range(-len(analysis.formulas), len(analysis.invariants))
+            return replace(checked, unanswered=dict.fromkeys(numbers, checked.unanswered[number]))
+    return checked
+
+
+def _confirmed(checked: Checked, decision: Decision | None) -> bool:
+    """Whether an obligation that the report does not list was found to hold, and Z3 confirms it."""
+    from modelcheck.engines.analyse import Held
+
+    return isinstance(decision, Held) and decision.invariant not in {*checked.rejected, *checked.unanswered}
+
+
+_WAITS = {Property.D01, Property.D02, Property.D03}
 _WORDS = {Proved: "proved", Violated: "violated", Undecided: "unknown"}
 
 
@@ -306,10 +336,17 @@ def _fact(obligation: Obligation, holds: bool) -> Verdict:
 
 
 class _Meetings:
-    """Verdicts on what only several contexts together can break."""
+    """Verdicts on what only several contexts together can break. `proved`: the obligations about one context that
+    are."""
 
     def __init__(
-        self, lowered: Lowered, analysis: Analysis, options: Options, replays: _Replays, checked: Checked
+        self,
+        lowered: Lowered,
+        analysis: Analysis,
+        options: Options,
+        replays: _Replays,
+        checked: Checked,
+        proved: frozenset[int],
     ) -> None:
         from modelcheck.engines.analyse import Limits
         from modelcheck.engines.deadlock import Deadlock as Engine
@@ -317,6 +354,7 @@ class _Meetings:
         self.lowered = lowered
         self.analysis = analysis
         self.replays = replays
+        self.proved = proved
         self.options = options
         self.pools: list[Pool] = []
         self.found: Deadlock | None = None
@@ -331,7 +369,7 @@ class _Meetings:
             self.reason = "Z3 did not answer all queries of the certificate in time"
             return
         limits = Limits(options.steps, int(options.timeout * 1000))
-        self.found = Engine(lowered, analysis, limits, self._confirm)
+        self.found = Engine(lowered, analysis, limits, self._confirm, proved)
         self.found.run(options.ordered)
 
     def _confirm(self, answers: Analysis) -> frozenset[int]:
@@ -355,8 +393,8 @@ class _Meetings:
         }
         return frozenset(answers.decisions.keys() - confirmed)
 
-    def verdicts(self, numbers: list[int], others: Mapping[int, Verdict]) -> dict[int, Verdict]:
-        """A verdict for each of these obligations; `others` are the verdicts about one context.
+    def verdicts(self, numbers: list[int]) -> dict[int, Verdict]:
+        """A verdict for each of these obligations.
 
         Raises:
             InternalError: a proof is not one, or a schedule does not replay.
@@ -368,24 +406,32 @@ class _Meetings:
         if self.found is None:
             return found
         pool = Pool(self.options.full)
-        self._conditions([n for n, v in found.items() if isinstance(v, Proved)], others, pool)
+        self._conditions(sorted(_proved_of(found)), pool)
         checked = certify(pool, int(self.options.timeout * 1000))
         for number, query in checked.rejected.items():
             name = self.lowered.obligations[number].id if number >= 0 else "several contexts"
             raise InternalError(f"Z3 rejects what should prove {name}:\n{query}")
         for number in checked.unanswered:
-            for one in [number] if number >= 0 else [n for n, v in found.items() if isinstance(v, Proved)]:
+            for one in [number] if number >= 0 else sorted(_proved_of(found)):
                 found[one] = Undecided("Z3 did not answer all queries of the certificate in time")
+        codes = {self.lowered.obligations[number].code for number in checked.unanswered if number >= 0}
+        if codes & _WAITS:
+            for number in _proved_of(found):
+                if self.lowered.obligations[number].code is Property.D03:
+                    found[number] = Undecided("Z3 did not answer in time whether who sets it comes to it")
         return found
 
-    def _conditions(self, claims: list[int], others: Mapping[int, Verdict], pool: Pool) -> None:
+    def _conditions(self, claims: list[int], pool: Pool) -> None:
+        from modelcheck.evidence.conditions import start_conditions
         from modelcheck.evidence.meetings import Grounds, conditions
 
-        assert self.found is not None
-        never = {q: n for asked in self.found.rounds for q, n in zip(asked.questions, asked.never, strict=True)}
-        proved = frozenset(n for n, v in others.items() if isinstance(v, Proved))
-        grounds = Grounds(self.lowered, self.found.situation, self.found.cases, never, proved, self.found.splits)
+        found = self.found
+        assert found is not None
+        never = {q: n for asked in found.rounds for q, n in zip(asked.questions, asked.never, strict=True)}
+        grounds = Grounds(self.lowered, found.situation, found.cases, never, self.proved, found.splits)
         conditions(grounds, claims, pool)
+        used = [found.situation.base, *(made for asked in found.rounds for made in asked.answers.invariants)]
+        start_conditions(used, self.analysis.invariants, self.lowered.roots, pool)
 
     def add_to(self, pool: Pool, verdicts: Mapping[int, Verdict]) -> None:
         """Adds the queries on which the proofs about several contexts rest."""
@@ -394,10 +440,8 @@ class _Meetings:
         for asked in self.pools:
             for query in asked.queries:
                 pool.add(query, -1)
-        claims = [
-            n for n, v in verdicts.items() if isinstance(v, Proved) and self.lowered.obligations[n].code in MUTUAL
-        ]
-        self._conditions(claims, verdicts, pool)
+        claims = [n for n in _proved_of(verdicts) if self.lowered.obligations[n].code in MUTUAL]
+        self._conditions(claims, pool)
 
     def written(self) -> Written | None:
         """What the manifest says of it."""
@@ -409,16 +453,15 @@ class _Meetings:
         rounds = [(asked.questions, asked.never, asked.answers.invariants) for asked in self.found.rounds]
         return Written(base, list(self.found.cases.values()), rounds, self.found.splits, self.options.ordered)
 
-    def hierarchy(self) -> Hierarchy | None:
+    def hierarchy(self, verdicts: Mapping[int, Verdict]) -> Hierarchy | None:
         """The order of the locks, None where it is not proved to be one."""
-        from modelcheck.engines.analyse import Open
-        from modelcheck.engines.deadlock import Deadlocked, Excluded
+        from modelcheck.engines.deadlock import Excluded
         from modelcheck.mutual.hierarchy import hierarchy
 
         ordered = (Property.D01, Property.D02)
         if self.found is None or any(
-            isinstance(finding, Deadlocked | Open) and self.lowered.obligations[number].code in ordered
-            for number, finding in self.found.findings.items()
+            self.lowered.obligations[number].code in ordered and not isinstance(verdicts[number], Proved)
+            for number in self.found.findings
         ):
             return None
         ruled: dict[int, list[str]] = {}

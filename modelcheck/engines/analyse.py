@@ -92,6 +92,11 @@ class Analysis:
     _roots: dict[int, list[Root]] = field(default_factory=dict)
     _ends: dict[Root, dict[str, tuple[int, ...]]] = field(default_factory=dict)
 
+    @property
+    def held(self) -> frozenset[int]:
+        """The obligations found to hold; evidence has still to confirm it."""
+        return frozenset(number for number, decision in self.decisions.items() if isinstance(decision, Held))
+
     def run(self) -> None:
         self._roots = _roots_of(self.lowered)
         self._phases()

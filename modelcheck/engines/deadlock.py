@@ -7,7 +7,7 @@ is put together to a schedule (`shown`, `meeting`, `schedule`), to be replayed.
 
 from __future__ import annotations
 
-from modelcheck.engines.analyse import Analysis, Broken, Held, Limits, Open
+from modelcheck.engines.analyse import Analysis, Broken, Limits, Open
 from modelcheck.engines.component import MAX_TRIES, Component
 from modelcheck.engines.finding import Deadlocked, Excluded, Finding, Ranked, mode_of
 from modelcheck.engines.meeting import Meeting
@@ -22,10 +22,14 @@ from modelcheck.verdict import MUTUAL, Property, Trace
 
 
 class Deadlock(Meeting):
-    """Decides the obligations that several contexts together can break."""
+    """Decides the obligations that several contexts together can break. `proved`: the obligations about one context
+    that a proof may rest on."""
 
-    def __init__(self, lowered: Lowered, analysis: Analysis, limits: Limits, confirm: Confirm) -> None:
+    def __init__(
+        self, lowered: Lowered, analysis: Analysis, limits: Limits, confirm: Confirm, proved: frozenset[int]
+    ) -> None:
         super().__init__(lowered, analysis, limits, confirm)
+        self.proved = proved
         self.findings: dict[int, Finding] = {}
         self.by_obligation: dict[int, list[int]] = {}
         for number, position in enumerate(self.facts.positions):
@@ -93,7 +97,9 @@ class Deadlock(Meeting):
         if code is Property.R03:
             found = self._race(self.lowered.obligations[number].subject)
         elif not positions:
-            return Ranked(False) if number in self.analysis._roots else None
+            if number not in self.analysis._roots:
+                return None
+            found = Ranked(False)
         else:
             match code:
                 case Property.D01:
@@ -132,6 +138,8 @@ class Deadlock(Meeting):
                     return self.together([member], [(0, "self", position.wanted, (0,))])
                 case Open(reason):
                     return Open(f"whether it is held here already is not known: {reason}")
+                case _ if position.itself >= 0 and position.itself not in self.proved:
+                    return Open("that it is not held here already is not proved")
                 case _:
                     pass
         return None
@@ -152,17 +160,18 @@ class Deadlock(Meeting):
     def _after(self, position: Position, root: int) -> Finding | None:
         """What comes of a routine that may end with the lock held; None if it is proved not to."""
         routine, lock = self.roots[root].routine, position.wanted
-        decisions = [
-            self.analysis.decisions.get(number)
+        numbers = [
+            number
             for number, obligation in enumerate(self.lowered.obligations)
             if obligation.code in (Property.B03, Property.C02)
             and obligation.routine == routine
             and obligation.subject == lock
         ]
-        for decision in decisions:
+        for number in numbers:
+            decision = self.analysis.decisions.get(number)
             if isinstance(decision, Broken):
                 return self._leaked(position, decision)
-        if decisions and all(isinstance(decision, Held) for decision in decisions):
+        if numbers and self.proved.issuperset(numbers):
             return None
         return Open(f"{routine} may end with {lock} held")
 

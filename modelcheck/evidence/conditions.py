@@ -10,7 +10,7 @@ their register, so that the thousands of places where the same happens ask one q
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -20,6 +20,7 @@ from modelcheck.invariant import (
     BlockInvariant,
     FormulaInvariant,
     Invariant,
+    Lives,
     Table,
     held_outside,
     lives_from,
@@ -204,8 +205,28 @@ def life_conditions(
     roots: list[Root],
     pool: Pool,
 ) -> None:
-    """The lives of locks that the invariants start from: all that earlier phases can leave, as far as not excluded by
-    proof."""
+    """The lives of locks that the invariants start from, where they prove something: all that earlier phases can
+    leave."""
+    starts = _starts(invariants, roots)
+    for index, invariant in enumerate(invariants):
+        for missing in _narrowed(invariant, invariant.roots, starts) if invariant.obligations else ():
+            pool.add(missing, index)
+    for index, formula in enumerate(formulas):
+        for missing in _narrowed(formula, [part[0] for part in formula.parts], starts):
+            pool.add(missing, -1 - index)
+
+
+def start_conditions(used: Sequence[Invariant], invariants: Sequence[Invariant], roots: list[Root], pool: Pool) -> None:
+    """The lives of locks that invariants start from whose states are `used`, whatever they prove: as in
+    `life_conditions`, with what `invariants` prove of earlier phases. The queries have number -1."""
+    starts = _starts(invariants, roots)
+    for invariant in used:
+        for missing in _narrowed(invariant, invariant.roots, starts):
+            pool.add(missing, -1)
+
+
+def _starts(invariants: Sequence[Invariant], roots: list[Root]) -> dict[int, Lives]:
+    """For each phase the lives of locks that earlier ones can leave, as far as not excluded by proof."""
     proved = {n for invariant in invariants for n in invariant.obligations}
     ends: list[tuple[Root, dict[str, Values]]] = []
     for root in roots:
@@ -213,19 +234,17 @@ def life_conditions(
         for (name, value), number in sorted(root.outcomes.items()):
             end[name] = end.get(name, ()) + (() if number in proved else (value,))
         ends.append((root, end))
-    starts = {root.phase: lives_from(root, ends) for root in {root.phase: root for root in roots}.values()}
-    for index, invariant in enumerate(invariants):
-        if not invariant.obligations:
-            continue
-        for root in invariant.roots:
-            for name, values in starts[root.phase].items():
-                if not set(values) <= set(invariant.lives[root].get(name, values)):
-                    pool.add(Impossible(f"{name} can have other values when {root.routine} starts"), index)
-    for index, formula in enumerate(formulas):
-        for root in dict.fromkeys(part[0] for part in formula.parts):
-            for name, values in starts[root.phase].items():
-                if not set(values) <= set(formula.lives[root].get(name, values)):
-                    pool.add(Impossible(f"{name} can have other values when {root.routine} starts"), -1 - index)
+    return {root.phase: lives_from(root, ends) for root in {root.phase: root for root in roots}.values()}
+
+
+def _narrowed(
+    invariant: Invariant | FormulaInvariant | BlockInvariant, roots: Iterable[Root], starts: Mapping[int, Lives]
+) -> Iterable[Impossible]:
+    """Where an invariant starts from fewer lives than there can be."""
+    for root in dict.fromkeys(roots):
+        for name, values in starts[root.phase].items():
+            if not set(values) <= set(invariant.lives[root].get(name, values)):
+                yield Impossible(f"{name} can have other values when {root.routine} starts")
 
 
 class _Conditions:

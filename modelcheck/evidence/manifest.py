@@ -300,6 +300,8 @@ def _read_one(entry: Mapping[str, Any], names: _Names, count: int) -> Invariant:
     obligations = frozenset(int(n) for n in entry["obligations"])
     if any(not 0 <= n < count for n in obligations):
         raise ValueError("an obligation does not exist")
+    if set(starts) != set(roots) or set(lives) != set(roots):
+        raise ValueError("a root has no start")
     return Invariant(roots, tracked, shapes, tables, starts, lives, obligations)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from modelcheck.check import check
 from modelcheck.diagnostics import Rejected
 from modelcheck.evidence.certify import script
-from modelcheck.evidence.conditions import Pool, conditions, formula_conditions, life_conditions
+from modelcheck.evidence.conditions import Pool, conditions, formula_conditions, life_conditions, start_conditions
 from modelcheck.evidence.manifest import (
     FORMAT,
     Malformed,
@@ -99,6 +99,8 @@ def _check(stem: str, manifest: Any, text: str) -> Rechecked:
     for number in sorted(claimed - set(mutual)):
         if number not in covered and not lowered.facts.get(number, False):
             raise Malformed(f"{lowered.obligations[number].id} is claimed proved, and no invariant covers it")
+        if lowered.ledger.timing.get(number, number) not in covered and number not in lowered.facts:
+            raise Malformed(f"{lowered.obligations[number].id} is claimed proved, and not all costs are known")
     pool = Pool()
     for number, invariant in enumerate(invariants):
         conditions(invariant, number, lowered.roots, pool)
@@ -128,8 +130,11 @@ def _meetings(
     try:
         base = invariants[int(entry["base"])]
         splits = read_splits(entry)
+        used = [base]
         for asked in entry["rounds"]:
-            never |= _round(asked, names, lowered, pool)
+            answers, answered = _round(asked, names, lowered, pool)
+            never |= answers
+            used += answered
         proposals = iter(read_arrivals(entry))
         facts_, cases = facts(base, lowered.roots, lambda case: next(proposals))
         if next(proposals, None) is not None:
@@ -141,10 +146,14 @@ def _meetings(
     single = frozenset(n for n in claimed if lowered.obligations[n].code not in MUTUAL)
     grounds = Grounds(lowered, Situation(base, lowered, facts_), cases, never, single, splits)
     meeting_conditions(grounds, [n for n in claimed if lowered.obligations[n].code in MUTUAL], pool)
+    start_conditions(used, invariants, lowered.roots, pool)
 
 
-def _round(entry: Mapping[str, Any], names: Any, lowered: Lowered, pool: Pool) -> dict[Question, bool]:
-    """The questions of a round, with whether the invariants given for them show that the state is never met."""
+def _round(
+    entry: Mapping[str, Any], names: Any, lowered: Lowered, pool: Pool
+) -> tuple[dict[Question, bool], list[Invariant]]:
+    """The questions of a round, with whether the invariants given for them show that the state is never met; and those
+    invariants."""
     questions = [read_question(one, names) for one in entry["questions"]]
     inserted = Questions(lowered)
     numbers = inserted.insert(questions)
@@ -164,7 +173,7 @@ def _round(entry: Mapping[str, Any], names: Any, lowered: Lowered, pool: Pool) -
         found[question] = bool(never)
     for query in asked.queries:
         pool.add(query, -1)
-    return found
+    return found, invariants
 
 
 def _scenarios(manifest: Mapping[str, Any], lowered: Lowered, pool: Pool) -> int:

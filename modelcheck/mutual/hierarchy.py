@@ -48,21 +48,24 @@ def _places(situation: Situation) -> dict[tuple[str, str], list[Span]]:
     for."""
     found: dict[tuple[str, str], list[Span]] = {}
     order, positions = situation.order, situation.facts.positions
+    behind: dict[Node, list[Node]] = {}
+    for source, targets in order.edges.items():
+        for target in targets:
+            behind.setdefault(target, []).append(source)
     for (source, target), numbers in order.waits.items():
         if source[0] in ("lock", "event") and target[0] in ("lock", "event"):
             for number in numbers:
                 _note(found, source, target, situation, positions[number].site)
     for (cover, target), numbers in order.covers.items():
-        for source in order.edges:
-            if source[0] == "lock" and cover in order.edges[source]:
+        for source in behind.get(cover, ()):
+            if source[0] == "lock":
                 for number in numbers:
                     _note(found, source, target, situation, positions[number].site)
     for (role, target), numbers in order.waits.items():
         if role[0] == "role":
-            for source in order.edges:
-                if role in order.edges[source]:
-                    for number in numbers:
-                        _note(found, source, target, situation, positions[number].site)
+            for source in behind.get(role, ()):
+                for number in numbers:
+                    _note(found, source, target, situation, positions[number].site)
     return found
 
 

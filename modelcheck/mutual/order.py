@@ -187,11 +187,10 @@ class _Builder:
             root = signaller(event, self.facts, self.roots, self.overlap)
             if root is not None:
                 self.order.edges.setdefault(("event", event), {})
-                for number, position in enumerate(self.facts.positions):
-                    if position.root == root and comes_before(position, event, self.roots):
-                        for target in self.targets(position):
-                            self.order.edge(("event", event), target)
-                            self.order.waits.setdefault((("event", event), target), []).append(number)
+                for number in before_setting(root, event, self.facts, self.roots):
+                    for target in self.targets(self.facts.positions[number]):
+                        self.order.edge(("event", event), target)
+                        self.order.waits.setdefault((("event", event), target), []).append(number)
 
     def _reentry(self) -> None:
         """A call-out may come back: what the routines of that role wait for, and those that they call out to in turn,
@@ -216,11 +215,16 @@ class _Builder:
                         self.order.waits.setdefault((("role", *call), target), []).append(number)
 
 
-def comes_before(position: Position, event: str, roots: list[Root]) -> bool:
-    """Whether a context at the position may set the event later."""
-    graph = every_graph([r.graph for r in roots])[position.site.graph]
-    leading = leading_to(roots[position.root].graph, may_signal(event, True)).get(graph, set())
-    return graph.edges[position.site.edge].source in leading
+def before_setting(root: int, event: str, facts: Facts, roots: list[Root]) -> list[int]:
+    """The positions of a root (by number) at which it may set the event later."""
+    graphs = every_graph([r.graph for r in roots])
+    leading = leading_to(roots[root].graph, may_signal(event, True))
+    return [
+        number
+        for number, position in enumerate(facts.positions)
+        if position.root == root
+        and graphs[position.site.graph].edges[position.site.edge].source in leading.get(graphs[position.site.graph], ())
+    ]
 
 
 def signaller(event: str, facts: Facts, roots: list[Root], overlap: Overlap) -> int | None:

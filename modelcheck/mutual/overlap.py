@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from modelcheck import ir
-from modelcheck.ir import Graph, Root
+from modelcheck.ir import Edge, Graph, Root
 from modelcheck.lower import every_graph
-from modelcheck.mutual.positions import Site
+from modelcheck.mutual.positions import Site, instructions
 from modelcheck.verdict import DISPATCH_LEVEL
 
 LOAD, START, UNLOAD = 0, 2, 5
@@ -74,7 +74,7 @@ class Overlap:
                 for graph in graphs:
                     for number, edge in enumerate(graph.edges):
                         begun = edge.source in after[graph]
-                        does = edge.operation is not None and routine in _enabled(edge.operation.code)
+                        does = routine in _enabled(edge)
                         if edge.callee is not None:
                             entered = after[edge.callee]
                             if begun and edge.callee.entry not in entered:
@@ -106,22 +106,9 @@ def takes_over(level: int, below: Root, above: Root, at: int) -> bool:
 
 def enabled_by(root: Root) -> frozenset[str]:
     """Routines that a root enables somewhere."""
-    found = set()
-    for graph in every_graph([root.graph]):
-        for edge in graph.edges:
-            if edge.operation is not None:
-                found.update(_enabled(edge.operation.code))
-    return frozenset(found)
+    return frozenset(name for graph in every_graph([root.graph]) for edge in graph.edges for name in _enabled(edge))
 
 
-def _enabled(code: tuple[ir.Instruction, ...]) -> set[str]:
-    found: set[str] = set()
-    for instruction in code:
-        match instruction:
-            case ir.Enable(routine, True):
-                found.add(routine)
-            case ir.Choose(_, then, otherwise):
-                found |= _enabled(then) | _enabled(otherwise)
-            case _:
-                pass
-    return found
+def _enabled(edge: Edge) -> set[str]:
+    code = () if edge.operation is None else edge.operation.code
+    return {i.routine for i in instructions(code) if isinstance(i, ir.Enable) and i.on}

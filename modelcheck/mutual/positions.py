@@ -24,8 +24,6 @@ WAITING = 8
 Held: TypeAlias = tuple[tuple[str, int], ...]
 """Locks that may be held, sorted, each with its mask."""
 
-Waiting: TypeAlias = ir.Take | ir.Await | ir.Reenter
-
 
 @dataclass(frozen=True, slots=True)
 class Site:
@@ -62,14 +60,13 @@ class Position:
 class Facts:
     """All positions of a driver. `holding[root]`: for each IRQL the locks a root may hold there, with their masks
     (never MAY_BE_FREE); `ending[root]`: what it may still hold at its end; `lowest[root]`: the lowest level it is
-    ever at; `signals[root]`: events it may set, and where; `enables[root]`: routines it may enable."""
+    ever at; `signals[root]`: events it may set, and where."""
 
     positions: list[Position] = field(default_factory=list)
     holding: list[dict[int, dict[str, int]]] = field(default_factory=list)
     ending: list[dict[str, int]] = field(default_factory=list)
     lowest: list[int] = field(default_factory=list)
     signals: list[dict[str, list[Site]]] = field(default_factory=list)
-    enables: list[set[str]] = field(default_factory=list)
     accesses: list[Access] = field(default_factory=list)
     tainted: list[bool] = field(default_factory=list)
     """Roots that call what no model knows."""
@@ -229,7 +226,6 @@ class _Reader:
             found.holding.append(seen.holding)
             found.lowest.append(min(seen.levels, default=0))
             found.signals.append(seen.signals)
-            found.enables.append(seen.enables)
             found.tainted.append(seen.tainted)
             found.ending.append(self.ending(root))
         return found
@@ -364,8 +360,6 @@ class _Reader:
                 places = seen.signals.setdefault(cell(register).name.removeprefix("event "), [])
                 if site not in places:
                     places.append(site)
-            case ir.Enable(routine, True):
-                seen.enables.add(routine)
             case _:
                 pass
 
@@ -379,7 +373,6 @@ class _Seen:
     holding: dict[int, dict[str, int]] = field(default_factory=dict)
     levels: set[int] = field(default_factory=set)
     signals: dict[str, list[Site]] = field(default_factory=dict)
-    enables: set[str] = field(default_factory=set)
     tainted: bool = False
 
     def hold(self, level: int, masks: dict[Cell, int]) -> None:
@@ -399,7 +392,6 @@ class _Seen:
         for event, places in other.signals.items():
             known = self.signals.setdefault(event, [])
             known += [place for place in places if place not in known]
-        self.enables |= other.enables
         self.tainted |= other.tainted
 
 

@@ -10,7 +10,7 @@ from modelcheck import ir
 from modelcheck.invariant import Invariant
 from modelcheck.ir import Cell, Edge, Graph, Root, Sort
 from modelcheck.lower import Lowered, every_graph
-from modelcheck.mutual.order import Node, Order, build, comes_before, signaller
+from modelcheck.mutual.order import Node, Order, before_setting, build, signaller
 from modelcheck.mutual.overlap import LOAD, START, UNLOAD, Overlap
 from modelcheck.mutual.positions import (
     EXCLUSIVE,
@@ -147,7 +147,7 @@ class Situation:
         if root is None:
             return f"no routine that can run while {event} is waited for sets it"
         if self.overlap.meet(root, root):
-            mine = [n for n, p in enumerate(facts.positions) if p.root == root and comes_before(p, event, self.roots)]
+            mine = before_setting(root, event, facts, self.roots)
             return Outlook(root, frozenset(o for n in mine for o in facts.positions[n].obligations))
         if any(self.roots[p.root].kind != "thread" or p.irql >= DISPATCH_LEVEL for p in waiting):
             return f"the only {self.roots[root].routine} may be kept from setting {event} by who waits for it"

@@ -65,7 +65,7 @@ def findings(text: str, folder: Path, strict: bool = False) -> list[tuple[str, F
     lowered = lower(load(model(text, folder))[0])
     analysis = Analysis(lowered, Limits())
     analysis.run()
-    engine = Deadlock(lowered, analysis, Limits(), lambda _: frozenset())
+    engine = Deadlock(lowered, analysis, Limits(), lambda _: frozenset(), analysis.held)
     engine.run(strict)
 
     return [(name_of(lowered.obligations[n]), finding) for n, finding in engine.findings.items()]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from modelcheck.engines.analyse import Analysis, Held, Limits
+from modelcheck.engines.analyse import Analysis, Limits
 from modelcheck.engines.deadlock import Deadlock
 from modelcheck.evidence.certify import certify
 from modelcheck.evidence.conditions import ArrivalQuery, FormulaQuery, Impossible, Pool
@@ -44,11 +44,10 @@ def grounds(text: str, folder: Path) -> Grounds:
     lowered = lower(load(path)[0])
     analysis = Analysis(lowered, Limits())
     analysis.run()
-    engine = Deadlock(lowered, analysis, Limits(), lambda _: frozenset())
+    engine = Deadlock(lowered, analysis, Limits(), lambda _: frozenset(), analysis.held)
     engine.run(False)
     never = {q: n for asked in engine.rounds for q, n in zip(asked.questions, asked.never, strict=True)}
-    proved = frozenset(n for n, decision in analysis.decisions.items() if isinstance(decision, Held))
-    return Grounds(lowered, engine.situation, engine.cases, never, proved, engine.splits)
+    return Grounds(lowered, engine.situation, engine.cases, never, analysis.held, engine.splits)
 
 
 def claims(found: Grounds, code: Property | None = None) -> list[int]:

@@ -58,7 +58,7 @@ def situation(text: str, folder: Path) -> Situation:
     lowered = lower(load(path)[0])
     analysis = Analysis(lowered, Limits())
     analysis.run()
-    return Deadlock(lowered, analysis, Limits(), lambda _: frozenset()).situation
+    return Deadlock(lowered, analysis, Limits(), lambda _: frozenset(), analysis.held).situation
 
 
 def read(text: str, folder: Path) -> Facts:
@@ -112,17 +112,15 @@ def test_a_lock_left_held_is_seen_at_the_end(tmp_path: Path) -> None:
 
 
 def test_events_accesses_and_what_is_enabled_are_read(tmp_path: Path) -> None:
-    found = read(
-        """routine T() as THREAD { Set(E); Take(&A); write D; Give(&A); atomic { read D; } Start(W); }
-        routine W() as THREAD { Wait(E); }""",
-        tmp_path,
-    )
+    text = """routine T() as THREAD { Set(E); Take(&A); write D; Give(&A); atomic { read D; } Start(W); }
+        routine W() as THREAD { Wait(E); }"""
+    found = read(text, tmp_path)
     assert [set(signals) for signals in found.signals] == [{"E"}, set()]
     assert [(a.write, a.atomic, a.held) for a in found.accesses] == [
         (True, False, (("A", HELD_X),)),
         (False, True, ()),
     ]
-    assert found.enables == [{"W"}, set()]
+    assert situation(text, tmp_path).overlap.enabled == [{"W"}, set()]
     assert [(p.sort, p.wanted) for p in found.positions if p.root == 1] == [("event", "E")]
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from modelcheck import pipeline
 from modelcheck.diagnostics import Rejected
-from modelcheck.engines.analyse import Analysis, Broken
+from modelcheck.engines.analyse import Analysis, Broken, Limits, Open
+from modelcheck.engines.deadlock import Deadlock, Ranked
 from modelcheck.evidence import certify
-from modelcheck.pipeline import InternalError, Options, obligations, verify
-from modelcheck.verdict import Proved, Report, Schedule, Trace, Undecided, Violated
+from modelcheck.evidence.conditions import Pool
+from modelcheck.lower import lower
+from modelcheck.pipeline import InternalError, Options, load, obligations, verify
+from modelcheck.verdict import MUTUAL, Property, Proved, Report, Schedule, Trace, Undecided, Violated
 from tests.unit.test_layout import MODEL
 
 GOOD = "routine R() as DPC { Take(&A); Give(&A); }"
@@ -67,6 +71,100 @@ def test_what_is_not_reached_is_proved_and_said_to_be(tmp_path: Path) -> None:
 def test_only_the_properties_asked_for_are_reported(tmp_path: Path) -> None:
     """The others are left out, not proved."""
     assert set(kinds(verify(written(tmp_path, BAD), Options(only=frozenset({"B01"}))))) == {"B01"}
+
+
+LEFT = """driver left;
+import wdm;
+lock A : KSPIN_LOCK;
+routine AddDevice() as DRIVER_ADD_DEVICE { KeInitializeSpinLock(&A); }
+routine Read(Irp) as DRIVER_DISPATCH { KIRQL old; KeAcquireSpinLock(&A, &old); KeReleaseSpinLock(&A, old); }
+"""
+SETTER = """driver only;
+import wdm;
+lock A : FAST_MUTEX initialised;
+event E;
+routine W(Irp) as DRIVER_DISPATCH(IRP_MJ_CREATE) {
+    KeWaitForSingleObject(&E, Executive, KernelMode, FALSE, NULL);
+}
+routine S(Irp) as DRIVER_DISPATCH(IRP_MJ_CREATE) {
+    ExAcquireFastMutex(&A); ExReleaseFastMutex(&A); KeSetEvent(&E, 0, FALSE);
+}
+"""
+
+
+def test_who_sets_an_event_is_asked_about_though_only_the_event_is(tmp_path: Path) -> None:
+    """That the event is set rests on the lock that the one who sets it waits for."""
+    path = tmp_path / "only.drvm"
+    path.write_text(SETTER, encoding="utf-8")
+    (result,) = verify(path, Options(only=frozenset({"D03"}))).results
+    (same,) = (r for r in verify(path).results if r.obligation.code is Property.D03)
+    assert result.verdict == same.verdict == Proved("order")
+
+
+def test_an_unknown_about_one_obligation_is_no_proof_of_another_that_rests_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither of the event that is set after a lock, nor of the hierarchy."""
+    path = tmp_path / "only.drvm"
+    path.write_text(SETTER, encoding="utf-8")
+    codes = [o.code for o in lower(load(path)[0]).obligations]
+    right = certify.certify
+
+    def silent(pool: Pool, milliseconds: int) -> certify.Checked:
+        checked = right(pool, milliseconds)
+        assert not checked.unanswered
+        several = all(max(numbers) < 0 or codes[max(numbers)] in MUTUAL for numbers in pool.invariants)
+        waits = {n: "" for n, code in enumerate(codes) if code is Property.D01} if several and pool.queries else {}
+        return replace(checked, unanswered=waits)
+
+    assert verify(path).hierarchy is not None
+    monkeypatch.setattr(certify, "certify", silent)
+    report = verify(path)
+    assert {r.obligation.code for r in report.undecided} == {Property.D01, Property.D03}
+    assert report.hierarchy is None
+
+
+def test_an_unknown_about_how_locks_are_left_is_no_proof_of_anything(tmp_path: Path) -> None:
+    """All phases after it start from that."""
+    path = tmp_path / "left.drvm"
+    path.write_text(LEFT, encoding="utf-8")
+    lowered = lower(load(path)[0])
+    analysis = Analysis(lowered, Limits())
+    analysis.run()
+    left = {n for root in lowered.roots for n in root.outcomes.values()}
+    (proves, *_) = (i for i, made in enumerate(analysis.invariants) if made.obligations & left)
+    checked = pipeline._doubted(certify.Checked({}, {proves: "q"}, 1), lowered, analysis)
+    assert checked.unanswered.keys() >= set(range(len(analysis.invariants)))
+    with pytest.raises(InternalError, match="how locks are left"):
+        pipeline._doubted(certify.Checked({proves: "q"}, {}, 1), lowered, analysis)
+
+
+def test_nothing_about_several_contexts_is_proved_beside_a_call_that_no_model_knows(tmp_path: Path) -> None:
+    """Not even where no path comes there: the call may do anything."""
+    path = written(tmp_path, "routine R() as DPC { WhoKnows(); return; Take(&A); Give(&A); }")
+    several = [r for r in verify(path).results if r.obligation.code in MUTUAL]
+    assert several
+    for result in several:
+        assert isinstance(result.verdict, Undecided)
+        assert "no model knows" in result.verdict.reason
+
+
+def test_what_rests_on_an_unconfirmed_proof_is_not_proved(tmp_path: Path) -> None:
+    """That nobody waits for himself is proved by B01 alone, and that nobody ends with the lock by B03 alone."""
+    path = written(tmp_path, "routine R() as DPC { if (*) { Take(&A); Give(&A); } }")
+    lowered = lower(load(path)[0])
+    analysis = Analysis(lowered, Limits())
+    analysis.run()
+    (waiting,) = (n for n, o in enumerate(lowered.obligations) if o.code is Property.D01)
+
+    def found(proved: frozenset[int]) -> object:
+        engine = Deadlock(lowered, analysis, Limits(), lambda _: frozenset(), proved)
+        engine.run(strict=False)
+        return engine.findings[waiting]
+
+    assert isinstance(found(analysis.held), Ranked)
+    unconfirmed = frozenset(n for n in analysis.held if lowered.obligations[n].code is not Property.B01)
+    assert isinstance(found(unconfirmed), Open)
 
 
 def test_a_wrong_model_is_rejected_before_anything_is_asked(tmp_path: Path) -> None:

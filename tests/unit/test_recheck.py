@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from modelcheck.engines.analyse import Analysis, Limits
 from modelcheck.evidence.certify import script
-from modelcheck.evidence.conditions import Impossible, Pool, conditions
+from modelcheck.evidence.conditions import Impossible, Pool, conditions, start_conditions
 from modelcheck.evidence.manifest import digest
 from modelcheck.evidence.recheck import ask, recheck
 from modelcheck.lower import lower
@@ -383,6 +384,86 @@ def test_changed_grounds_are_refused(
     proofs = prove(tmp_path, TWO)
     change(proofs, lambda content: edit(content["meetings"]))
     assert forge(proofs, monkeypatch) != ""
+
+
+UNTIMED = """driver untimed;
+import wdm;
+lock A : KSPIN_LOCK initialised;
+extern Compute();
+routine Read(Irp) as DRIVER_DISPATCH {
+    KIRQL old;
+    KeAcquireSpinLock(&A, &old);
+    cost 1us;
+    Compute();
+    KeReleaseSpinLock(&A, old);
+}
+"""
+
+
+def test_a_time_that_is_not_known_cannot_be_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes no time that a model knows may take any."""
+    proofs = prove(tmp_path, UNTIMED)
+
+    def claim(content: dict[str, Any]) -> None:
+        (entry,) = (entry for entry in content["obligations"] if entry["code"] == "T01")
+        assert entry["verdict"] == "unknown"
+        entry["verdict"] = "proved"
+
+    change(proofs, claim)
+    assert "not all costs are known" in forge(proofs, monkeypatch)
+
+
+LIVES = """driver lives;
+import wdm;
+lock A : KSPIN_LOCK;
+lock B : KSPIN_LOCK initialised;
+routine AddDevice() as DRIVER_ADD_DEVICE { if (*) { KeInitializeSpinLock(&A); } }
+routine Read(Irp) as DRIVER_DISPATCH {
+    KIRQL old;
+    KeAcquireSpinLock(&B, &old);
+    KeReleaseSpinLock(&B, old);
+}
+"""
+
+
+def test_lives_that_no_invariant_may_leave_out(tmp_path: Path) -> None:
+    """An invariant whose states are used starts from all lives that earlier phases leave, also where it proves no
+    obligation itself."""
+    path = tmp_path / "lives.drvm"
+    path.write_text(LIVES, encoding="utf-8")
+    lowered = lower(load(path)[0])
+    analysis = Analysis(lowered, Limits())
+    analysis.run()
+    base = analysis.base
+    assert base is not None
+    pool = Pool()
+    start_conditions([replace(base, obligations=frozenset())], analysis.invariants, lowered.roots, pool)
+    assert not pool.queries
+    lives = {root: {name: values[:1] for name, values in given.items()} for root, given in base.lives.items()}
+    assert lives != base.lives
+    start_conditions([replace(base, obligations=frozenset(), lives=lives)], analysis.invariants, lowered.roots, pool)
+    assert pool.queries
+    assert all(isinstance(query, Impossible) for query in pool.queries)
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_those_who_are_asked_about_start_from_all_lives(
+    narrow: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What answers a question cannot leave out lives that earlier phases leave, with a script that fits it."""
+    started = "{ rising = *; if (rising) { KeInitializeSpinLock(&C); } }"
+    text = TWO.replace("{ rising = *; }", started).replace("data Count;", "data Count;\nlock C : KSPIN_LOCK;")
+    proofs = prove(tmp_path, text)
+
+    def start(content: dict[str, Any]) -> None:
+        rounds = content["meetings"]["rounds"]
+        given = [lives for asked in rounds for made in asked["invariants"] for _, lives in made["lives"]]
+        assert any(len(values) > 1 for lives in given for values in lives.values())
+        for lives in given if narrow else ():
+            lives.update({name: values[:1] for name, values in lives.items()})
+
+    change(proofs, start)
+    assert bool(forge(proofs, monkeypatch)) is narrow
 
 
 WAITING = """driver waiting;

@@ -7,7 +7,7 @@ fits everywhere, so that one mistake is one finding.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 
 from modelcheck import syntax as s
@@ -25,6 +25,7 @@ from modelcheck.names import (
     type_meaning,
 )
 from modelcheck.printer import expression, parameter, reference, signature, type_text
+from modelcheck.record import dataclass
 from modelcheck.resolve import Program, enum_of, find_role, substatements, type_range
 from modelcheck.source import Span
 from modelcheck.verdict import HIGH_LEVEL, Property

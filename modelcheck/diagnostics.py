@@ -3,9 +3,9 @@
 Rendering is here too, because every command prints them the same way.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 
+from modelcheck.record import dataclass
 from modelcheck.source import Span
 
 

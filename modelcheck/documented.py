@@ -6,9 +6,10 @@ which is not the same as harmless.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+
+from modelcheck.record import dataclass
 
 
 @dataclass(frozen=True, slots=True)

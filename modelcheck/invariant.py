@@ -6,11 +6,12 @@ Also the rule by which the life of locks goes on from phase to phase, which engi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import TypeAlias
 
 from modelcheck import ir
 from modelcheck.ir import Cell, Edge, Graph, Root, Sort
 from modelcheck.layout import Layout
+from modelcheck.record import dataclass
 
 Lives = Mapping[str, tuple[int, ...]]
 """For each life cell (`life L`) the values it can have when a root starts."""
@@ -18,10 +19,11 @@ Lives = Mapping[str, tuple[int, ...]]
 
 @dataclass(slots=True, eq=False)
 class Table:
-    """One graph, entered in one way. `states[location]`: key -> sets, packed by the graph's layout. `calls`: for a call
-    edge (by number in the graph) and the caller's key the table of the callee."""
+    """One graph, entered in one way. `states[location]`: key -> sets, packed by the layout. `calls`: for a call edge
+    (by number in the graph) and the caller's key the table of the callee."""
 
     graph: Graph
+    layout: Layout
     states: list[dict[int, int]]
     calls: dict[tuple[int, int], Table]
 
@@ -57,6 +59,22 @@ class BlockInvariant:
     obligations: frozenset[int]
     parts: list[tuple[Root, int, dict[int, tuple[Sequence[int], ...]]]]
     lives: dict[Root, Lives]
+
+
+Base: TypeAlias = Mapping[Root, Invariant]
+"""For each root the invariant that says where it meets other contexts."""
+
+
+def every_table(starts: Sequence[Table]) -> list[Table]:
+    """These tables, and all that calls lead to from them."""
+    order = {id(table): table for table in starts}
+    pending = list(starts)
+    while pending:
+        for callee in pending.pop().calls.values():
+            if id(callee) not in order:
+                order[id(callee)] = callee
+                pending.append(callee)
+    return list(order.values())
 
 
 def start_values(root: Root, cell: Cell, lives: Lives) -> Sequence[int]:

@@ -11,10 +11,11 @@ How a lock is held is one number: 0 free, else `hold(mode, count, tag)`; counts 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import TypeAlias
 
+from modelcheck.record import dataclass
 from modelcheck.source import Span
 from modelcheck.syntax import BinaryOp
 
@@ -363,7 +364,7 @@ class Edge:
     joined: bool = False
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Graph:
     """A routine for one binding of its lock parameters, or the harness that starts a root."""
 
@@ -378,6 +379,9 @@ class Graph:
     inputs: list[Cell] = field(default_factory=list)
     outputs: list[Cell] = field(default_factory=list)
     result: Cell | None = None
+
+    def __repr__(self) -> str:
+        return f"<graph {self.name}>"
 
     def location(self) -> int:
         self.size += 1

@@ -14,13 +14,13 @@ import gc
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from modelcheck import syntax as s
 from modelcheck.build import MAX_DEPTH, Builder, Token, too_deep
 from modelcheck.diagnostics import Code, Diagnostic, Note, Rejected, in_source_order
+from modelcheck.record import dataclass
 from modelcheck.source import Source, Span
 from modelcheck.tables import END, Rule, Tables, grammar_text, load_tables
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from modelcheck.interpret import Environment, Failure, Machine, replay_on, repla
 from modelcheck.ir import INITIALISED, Root, Sort
 from modelcheck.lower import Lowered, lower
 from modelcheck.lower.closed import lower_scenarios
+from modelcheck.record import dataclass
 from modelcheck.report.vacuity import vacuous
 from modelcheck.resolve import Program, enum_of, resolve
 from modelcheck.verdict import (
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from modelcheck.evidence.certify import Checked
     from modelcheck.evidence.conditions import Pool, Query
     from modelcheck.evidence.manifest import Written
-    from modelcheck.invariant import BlockInvariant, FormulaInvariant
+    from modelcheck.invariant import Base, BlockInvariant, FormulaInvariant
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,15 +363,20 @@ class _Meetings:
         wanted = any(o.code in MUTUAL and (not options.only or o.code in options.only) for o in lowered.obligations)
         if analysis.base is None or not wanted:
             return
-        number = analysis.invariants.index(analysis.base)
-        if number in checked.rejected:
-            raise InternalError(f"Z3 rejects the invariant of all routines:\n{checked.rejected[number]}")
-        if number in checked.unanswered:
-            self.reason = "Z3 did not answer all queries of the certificate in time"
-            return
+        for number in sorted(set(self._base(analysis.base))):
+            if number in checked.rejected:
+                raise InternalError(f"Z3 rejects an invariant of routines that meet:\n{checked.rejected[number]}")
+            if number in checked.unanswered:
+                self.reason = "Z3 did not answer all queries of the certificate in time"
+                return
         limits = Limits(options.steps, int(options.timeout * 1000))
         self.found = Engine(lowered, analysis, limits, self._confirm, proved)
         self.found.run(options.ordered)
+
+    def _base(self, base: Base) -> list[int]:
+        """For each root the number of its invariant."""
+        numbers = {id(invariant): number for number, invariant in enumerate(self.analysis.invariants)}
+        return [numbers[id(base[root])] for root in self.lowered.roots]
 
     def _confirm(self, answers: Analysis) -> frozenset[int]:
         """The questions whose answer "never" Z3 does not confirm.
@@ -430,7 +436,8 @@ class _Meetings:
         never = {q: n for asked in found.rounds for q, n in zip(asked.questions, asked.never, strict=True)}
         grounds = Grounds(self.lowered, found.situation, found.cases, never, self.proved, found.splits)
         conditions(grounds, claims, pool)
-        used = [found.situation.base, *(made for asked in found.rounds for made in asked.answers.invariants)]
+        used = list(dict.fromkeys(found.situation.base.values()))
+        used += [made for asked in found.rounds for made in asked.answers.invariants]
         start_conditions(used, self.analysis.invariants, self.lowered.roots, pool)
 
     def add_to(self, pool: Pool, verdicts: Mapping[int, Verdict]) -> None:
@@ -449,7 +456,7 @@ class _Meetings:
 
         if self.found is None:
             return None
-        base = self.analysis.invariants.index(self.found.situation.base)
+        base = self._base(self.found.situation.base)
         rounds = [(asked.questions, asked.never, asked.answers.invariants) for asked in self.found.rounds]
         return Written(base, list(self.found.cases.values()), rounds, self.found.splits, self.options.ordered)
 

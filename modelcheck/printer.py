@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from modelcheck import syntax as s
+from modelcheck.record import dataclass
 from modelcheck.source import Source
 
 WIDTH = 120

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeAlias
@@ -17,6 +17,7 @@ from typing import TypeAlias
 from modelcheck import syntax as s
 from modelcheck.diagnostics import Code, Diagnostic, Note, Rejected, in_source_order
 from modelcheck.parser import parse
+from modelcheck.record import dataclass
 from modelcheck.source import Source, Span
 from modelcheck.verdict import APC_LEVEL, DISPATCH_LEVEL, HIGH_LEVEL, NO_LEVEL, PASSIVE_LEVEL
 

@@ -5,8 +5,10 @@ out only when something is printed.
 """
 
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
+
+from modelcheck.record import dataclass
 
 
 @dataclass(frozen=True, slots=True, eq=False)

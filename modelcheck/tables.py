@@ -12,10 +12,12 @@ import marshal
 import os
 import re
 import sys
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from modelcheck.record import dataclass
 
 FORMAT = 1
 """Changes with the meaning of what is kept."""

@@ -6,11 +6,11 @@ of `report`; finding them that of `engines`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
 from modelcheck.diagnostics import Diagnostic
+from modelcheck.record import dataclass
 from modelcheck.source import Span
 
 PASSIVE_LEVEL, APC_LEVEL, DISPATCH_LEVEL, HIGH_LEVEL = 0, 1, 2, 31

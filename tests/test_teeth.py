@@ -30,6 +30,7 @@ from modelcheck.engines import (
     paths,
     refine,
     schedule,
+    transfer,
 )
 from modelcheck.evidence import certify, conditions, meetings
 from modelcheck.layout import Layout
@@ -329,14 +330,16 @@ def execute_bounds_are_off_by_one(patch: Patch) -> None:
 
 
 @fault("paths", CERTIFICATE)
-def fixpoint_joins_drop_states(patch: Patch) -> None:
-    right = fixpoint.Fixpoint._join
+def fixpoint_drops_what_comes_to_a_known_state(patch: Patch) -> None:
+    right = fixpoint.Fixpoint._follow
 
-    def first_only(self: Any, activation: Any, location: int, key: int, sets: int) -> None:
-        if key not in activation.table[location]:
-            right(self, activation, location, key, sets)
+    def first_only(self: Any, activation: Any, plan: Any, keys: list[int], table: dict[int, int]) -> None:
+        following = activation.table[plan.edge.target]
+        before = dict(following)
+        right(self, activation, plan, keys, table)
+        following.update(before)
 
-    patch.setattr(fixpoint.Fixpoint, "_join", first_only)
+    patch.setattr(fixpoint.Fixpoint, "_follow", first_only)
 
 
 @fault("levels", CERTIFICATE)
@@ -352,7 +355,7 @@ def fixpoint_starts_with_empty_sets(patch: Patch) -> None:
 @fault("called", CERTIFICATE)
 def fixpoint_calls_change_nothing(patch: Patch) -> None:
     for owner in (fixpoint, paths):
-        patch.setattr(owner, "returned", lambda _, callee, key, sets: [(key, sets)] * len(callee.exits))
+        patch.setattr(owner, "returned", lambda _, inner, exits, key, sets: [(key, sets)] * len(exits))
 
 
 @fault("called", CERTIFICATE)
@@ -374,7 +377,7 @@ def fixpoint_does_not_follow_what_is_passed_along(patch: Patch) -> None:
 
 @fault("complete", CERTIFICATE)
 def fixpoint_asks_no_locks_outside_an_operation(patch: Patch) -> None:
-    patch.setattr(fixpoint, "_lock_masks", lambda *_: (0, 0))
+    patch.setattr(transfer, "_lock_masks", lambda *_: (0, 0))
 
 
 @fault("kinds", CERTIFICATE)
@@ -489,7 +492,7 @@ def shared_locks_are_initialised(patch: Patch) -> None:
 
 @fault("complete", SEARCH)
 def shared_no_locks_outside_an_operation(patch: Patch) -> None:
-    patch.setattr(fixpoint, "_lock_masks", lambda *_: (0, 0))
+    patch.setattr(transfer, "_lock_masks", lambda *_: (0, 0))
     patch.setattr(conditions, "held_outside", lambda *_: (False, False, -1))
 
 

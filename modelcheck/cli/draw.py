@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelcheck.cli.arguments import Commands, properties, seconds
 from modelcheck.cli.terminal import complain, say, show_rejected
+from modelcheck.record import dataclass
 
 if TYPE_CHECKING:
     from modelcheck.draw import Picture

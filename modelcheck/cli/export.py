@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelcheck.cli.arguments import Commands
 from modelcheck.cli.terminal import complain, show_rejected
+from modelcheck.record import dataclass
 
 if TYPE_CHECKING:
     from modelcheck.resolve import Program

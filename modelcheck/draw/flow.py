@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeAlias
 
 from modelcheck.draw.picture import FAINT, PALE_RED, PAPER, RED, Picture, graph, label, plain, quoted, wrap, wrap_source
 from modelcheck.ir import Edge, Graph
 from modelcheck.lower import Lowered
+from modelcheck.record import dataclass
 from modelcheck.report.run import Case
 from modelcheck.report.words import clean, line_words, statement_words
 from modelcheck.source import Span

@@ -6,8 +6,8 @@ What breaks the obligation, waits, or changes the IRQL or a lock is never left o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+from modelcheck.record import dataclass
 from modelcheck.report.run import Moment, Run
 
 LONGEST_LOOP = 40

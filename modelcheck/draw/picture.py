@@ -9,9 +9,9 @@ from __future__ import annotations
 import textwrap
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from modelcheck.record import dataclass
 from modelcheck.report.words import broken, clean
 
 if TYPE_CHECKING:

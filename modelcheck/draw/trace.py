@@ -8,7 +8,6 @@ font; Graphviz only draws (engine `nop2`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -33,6 +32,7 @@ from modelcheck.draw.picture import (
     wrap,
     wrap_source,
 )
+from modelcheck.record import dataclass
 from modelcheck.report.explain import title
 from modelcheck.report.run import Case, Lane, Moment, Run
 from modelcheck.report.words import and_list, clean, file_name, held_words, level_name

@@ -7,22 +7,24 @@ longer alarms is proposed as proved, with the fixpoint's tables as invariant.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
 
 from modelcheck.blocks import Sets
 from modelcheck.engines import merge, spacer
 from modelcheck.engines.arrive import Cases, meetings
-from modelcheck.engines.correlation import suspects
-from modelcheck.engines.fixpoint import Activation, Fixpoint, GaveUp, Plan
+from modelcheck.engines.correlation import FIRST, suspects
+from modelcheck.engines.fixpoint import Activation, Fixpoint
 from modelcheck.engines.paths import Move, Paths
 from modelcheck.engines.refine import Feasible, Infeasible, decide
-from modelcheck.invariant import BlockInvariant, FormulaInvariant, Invariant, Lives, Table, lives_from
+from modelcheck.engines.transfer import GaveUp, Plan, Shape, Ways
+from modelcheck.invariant import Base, BlockInvariant, FormulaInvariant, Invariant, Lives, Table, lives_from
 from modelcheck.ir import Cell, Root, Sort
 from modelcheck.layout import used_cells
-from modelcheck.lower import Lowered, every_graph
+from modelcheck.lower import Lowered, every_graph, frames
 from modelcheck.mutual.positions import Facts
 from modelcheck.mutual.situation import Situation
+from modelcheck.record import dataclass
 from modelcheck.system import NotFlat, System
 from modelcheck.verdict import MUTUAL, Trace
 
@@ -85,10 +87,12 @@ class Analysis:
     formulas: list[FormulaInvariant | BlockInvariant] = field(default_factory=list)
     decisions: dict[int, Decision] = field(default_factory=dict)
     lives: dict[Root, Lives] = field(default_factory=dict)
-    base: Invariant | None = None
-    """Of all roots: where contexts wait is read off it. None: the fixpoint gave up."""
-    read: tuple[Invariant, Facts, Cases, Situation] | None = None
-    """What was read off an invariant of all roots."""
+    base: Base | None = None
+    """Where contexts wait is read off it. None: the fixpoint gave up."""
+    read: tuple[Base, Facts, Cases, Situation] | None = None
+    """What was read off the base."""
+    shapes: dict[Shape, Ways] = field(default_factory=dict)
+    """What operations do, for whichever fixpoint."""
     _roots: dict[int, list[Root]] = field(default_factory=dict)
     _ends: dict[Root, dict[str, tuple[int, ...]]] = field(default_factory=dict)
 
@@ -106,48 +110,67 @@ class Analysis:
         wanted = set(range(len(self.lowered.obligations))) - set(self.lowered.facts) - self.lowered.questions
         wanted |= set(self.lowered.ledger.timing.values())
         wanted -= {n for n, o in enumerate(self.lowered.obligations) if o.code in MUTUAL}
-        self.decide(wanted & set(self._roots))  # what no root comes to is not proved by that: it has no decision
+        wanted &= set(self._roots)  # what no root comes to is not proved by that: it has no decision
+        self.decide(wanted, self._sketch())
         self._find_base()
         self._last_resort()
 
+    def _sketch(self) -> frozenset[Cell]:
+        """What to follow from the beginning, guessed from how each routine goes by itself."""
+        edges = sum(len(graph.edges) for graph in every_graph([root.graph for root in self.lowered.roots]))
+        fixpoint = Fixpoint(self.lowered.roots, frozenset(), STEPS_PER_EDGE * edges, self.shapes)
+        try:
+            for root in self.lowered.roots:
+                fixpoint.sketch(root, self.lives[root])
+        except GaveUp:
+            return frozenset()
+        return suspects(fixpoint, fixpoint.alarms, FIRST)
+
     def _find_base(self) -> None:
-        """The invariant of all roots: one that was made already, if its order of locks has no cycle; else one in which
-        all variables are followed that obligations asked for, or as many as is not too much."""
+        """For each root the invariant that follows most of what obligations asked for. If contexts may meet in ways
+        that speak against an order of the locks, once more all together where one follows less than that."""
         current = [i for i in self.invariants if all(i.lives[root] == self.lives[root] for root in i.roots)]
-        whole = [i for i in current if i.obligations and len(i.roots) == len(self.lowered.roots)]
-        if whole:
-            self.base = min(whole, key=lambda i: len(i.tracked))
-        if not self.lowered.roots or (self.base is not None and self._is_ordered(self.base)):
-            return
-        asked = frozenset(cell for i in current for cell in i.tracked)
-        for tracked in dict.fromkeys((asked, frozenset(c for c in asked if not c.is_global), frozenset[Cell]())):
-            known = next((i for i in whole if i.tracked >= tracked), None)
-            if known is not None:
-                self.base = known
+        asked = frozenset(cell for invariant in current for cell in invariant.tracked)
+        base: dict[Root, Invariant] = {}
+        short: list[Root] = []
+        touched = frames([root.graph for root in self.lowered.roots])
+        for root in self.lowered.roots:
+            useful = asked & touched[root.graph].union(*(graph.locals for graph in every_graph([root.graph])))
+            made = [i for i in current if root in i.starts]
+            if made:
+                base[root] = max(made, key=lambda i: len(useful & i.tracked))
+            if not made or useful - base[root].tracked:
+                short.append(root)
+        if len(base) == len(self.lowered.roots):
+            self.base = base
+            if not short or self._is_ordered(base):
                 return
-            if self._whole(tracked):
+        for tracked in dict.fromkeys((asked, frozenset(c for c in asked if not c.is_global), frozenset[Cell]())):
+            made_now = self._whole(short, tracked)
+            if made_now is not None:
+                self.base = base | dict.fromkeys(short, made_now)
                 return
 
-    def _is_ordered(self, base: Invariant) -> bool:
-        """Whether nothing that is read off an invariant of all roots speaks against an order of the locks."""
+    def _is_ordered(self, base: Base) -> bool:
+        """Whether nothing that is read off the invariants speaks against an order of the locks."""
         read = meetings(base, self.lowered)
         self.read = (base, *read)
         found, _, situation = read
         return not situation.parts and not any(found.ending)
 
-    def _whole(self, tracked: frozenset[Cell]) -> bool:
-        """Makes the invariant of all roots with these variables followed, if that is not too much."""
-        edges = sum(len(graph.edges) for graph in every_graph([root.graph for root in self.lowered.roots]))
+    def _whole(self, roots: list[Root], tracked: frozenset[Cell]) -> Invariant | None:
+        """An invariant of these roots with these variables followed, if that is not too much."""
+        edges = sum(len(graph.edges) for graph in every_graph([root.graph for root in roots]))
         steps = min(self.limits.steps, STEPS_PER_EDGE * edges) if tracked else self.limits.steps
-        fixpoint = Fixpoint(self.lowered.roots, tracked, steps)
+        fixpoint = Fixpoint(roots, tracked, steps, self.shapes)
         try:
-            for root in self.lowered.roots:
+            for root in roots:
                 fixpoint.run(root, self.lives[root])
         except GaveUp:
-            return False
-        self.base = _invariant(fixpoint, self.lives, frozenset())
-        self.invariants.append(self.base)
-        return True
+            return None
+        made = _invariant(fixpoint, self.lives, frozenset())
+        self.invariants.append(made)
+        return made
 
     def _last_resort(self) -> None:
         """Path-merged queries and then Spacer, for what the tables could not decide."""
@@ -253,14 +276,14 @@ class Analysis:
 
     # ---- refinement ----
 
-    def decide(self, obligations: set[int]) -> None:
-        """Decides these obligations.
+    def decide(self, obligations: set[int], guessed: frozenset[Cell] = frozenset()) -> None:
+        """Decides these obligations. `guessed`: variables that may be worth following.
 
         Those that need the same shared variables form a group and share fixpoints, which follow every variable that one
         of them needs: a local variable costs only where it lives. A group that is too much for one fixpoint is split.
         """
         agenda: dict[tuple[frozenset[Cell], int], _Group] = {
-            (frozenset(), 0): _Group(dict.fromkeys(obligations, frozenset()))
+            (frozenset(), 0): _Group(dict.fromkeys(obligations, frozenset()), guessed)
         }
         lanes = 0
         while agenda:
@@ -269,7 +292,7 @@ class Analysis:
             try:
                 self._round(group)
             except GaveUp as gave_up:
-                parts = group.split() if group.rounds else []  # too much already when nothing is followed
+                parts = group.split() if group.tracked() else []  # too much already when nothing is followed
                 if not parts:
                     for number in group.needs:
                         self.decisions[number] = Open(gave_up.reason, hopeful=True)
@@ -295,7 +318,7 @@ class Analysis:
         met = {root for number in numbers for root in self._roots.get(number, ())}
         roots = [root for root in self.lowered.roots if root in met]
         budget = min(self.limits.steps, group.budget(roots)) if group.split() else self.limits.steps
-        fixpoint = Fixpoint(roots, tracked, budget)
+        fixpoint = Fixpoint(roots, tracked, budget, self.shapes)
         for root in roots:
             fixpoint.run(root, self.lives[root])
         number = len(self.invariants)
@@ -450,15 +473,16 @@ def _roots_of(lowered: Lowered) -> dict[int, list[Root]]:
 def _reached(fixpoint: Fixpoint) -> set[int]:
     numbers: set[int] = set()
     for activation in fixpoint.activations.values():
-        for plan in activation.reached:
-            numbers.update(plan.edge.obligations)
-            numbers.update(check.obligation for check in plan.edge.checks)
+        for location, plans in enumerate(activation.plans):
+            for plan in plans if activation.table[location] else ():
+                numbers.update(plan.edge.obligations)
+                numbers.update(check.obligation for check in plan.edge.checks)
     return numbers
 
 
 def _invariant(fixpoint: Fixpoint, lives: dict[Root, Lives], obligations: frozenset[int]) -> Invariant:
     """The fixpoint's tables, without anything of the engine in them."""
-    tables = {a: Table(a.graph, a.table, {}) for a in fixpoint.activations.values()}
+    tables = {a: Table(a.graph, a.layout, a.table, {}) for a in fixpoint.activations.values()}
     for activation, table in tables.items():
         for location, plans in enumerate(activation.plans):
             for plan in plans:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from modelcheck.engines.execute import Content, Pending, State, _Executor
-from modelcheck.invariant import Invariant
+from modelcheck.invariant import Base
 from modelcheck.ir import Instruction
 from modelcheck.lower import Lowered
 from modelcheck.mutual.positions import Arrival, Case, Constraint, Facts, facts, sites
@@ -41,8 +41,8 @@ def arrivals(case: Case) -> tuple[Arrival, ...]:
     return tuple(dict.fromkeys((index, tuple(map(_values, values))) for index, values in observer.seen))
 
 
-def meetings(base: Invariant, lowered: Lowered) -> tuple[Facts, Cases, Situation]:
-    """Where contexts meet, read off an invariant of all roots, with the proposals it was read with."""
+def meetings(base: Base, lowered: Lowered) -> tuple[Facts, Cases, Situation]:
+    """Where contexts meet, read off an invariant for each root, with the proposals it was read with."""
     found, cases = facts(base, lowered.roots, arrivals)
     return found, cases, Situation(base, lowered, found)
 

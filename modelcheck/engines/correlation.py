@@ -9,11 +9,11 @@ time: what is followed too much changes no verdict.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from modelcheck.engines.fixpoint import Activation, Fixpoint, reverse_postorder
 from modelcheck.ir import Cell, Edge, Graph, Sort
 from modelcheck.layout import Layout, used_cells
+from modelcheck.record import dataclass
 
 MAX_VALUES = 16
 """Variables with more values are never guessed."""
@@ -32,10 +32,13 @@ class _Manner:
     values: int
 
 
-_MANNERS = (_Manner(False, True, MAX_VALUES), _Manner(True, False, 2), _Manner(True, False, MAX_VALUES))
+FIRST = (_Manner(False, True, 4),)
+"""Before anything is known: what costs little."""
+LATER = (_Manner(False, True, MAX_VALUES), _Manner(True, False, 2), _Manner(True, False, MAX_VALUES))
+"""Where there are alarms: the next manner where the one before finds nothing new."""
 
 
-def suspects(fixpoint: Fixpoint, obligations: Iterable[int]) -> frozenset[Cell]:
+def suspects(fixpoint: Fixpoint, obligations: Iterable[int], manners: tuple[_Manner, ...] = LATER) -> frozenset[Cell]:
     """Local variables not yet followed that may tell apart what a fixpoint has joined, or that these obligations look
     at."""
     entered: dict[Graph, list[Activation]] = {}
@@ -44,7 +47,7 @@ def suspects(fixpoint: Fixpoint, obligations: Iterable[int]) -> frozenset[Cell]:
     alarms = [alarm for number in obligations for alarm in fixpoint.alarms[number]]
     looked_at = {c for edge in dict.fromkeys(alarm.plan.edge for alarm in alarms) for c in used_cells(edge)}
     graphs = [_Joins(fixpoint, graph, activations) for graph, activations in entered.items()]
-    for manner in _MANNERS:
+    for manner in manners:
         found: set[Cell] = set()
         for joins in graphs:
             found |= joins.suspects(manner, looked_at)

@@ -7,12 +7,12 @@ values only when an instruction looks at it. Over-approximate exactly where None
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from modelcheck import ir
 from modelcheck.ir import FREE, MAX_COUNT, Instruction, Operation, Term, hold, unhold
 from modelcheck.lower.builder import registers_of
+from modelcheck.record import dataclass
 from modelcheck.resolve import apply
 from modelcheck.syntax import BinaryOp
 from modelcheck.verdict import NO_LEVEL

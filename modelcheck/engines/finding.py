@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from modelcheck.engines.analyse import Open
 from modelcheck.ir import Root
 from modelcheck.mutual.positions import Position
+from modelcheck.record import dataclass
 from modelcheck.verdict import Schedule
 
 NO_RING = "no ring goes through here"

@@ -7,11 +7,12 @@ to that exit state; recursion is solved by repeating until no distance changes.
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
 from itertools import count
 from typing import TypeAlias
 
-from modelcheck.engines.fixpoint import Activation, Alarm, Fixpoint, Plan, outcomes_of, returned
+from modelcheck.engines.fixpoint import Activation, Alarm, Fixpoint
+from modelcheck.engines.transfer import Plan, outcomes_of, returned
+from modelcheck.record import dataclass
 
 Node: TypeAlias = tuple[int, int]
 """A location and a key."""
@@ -138,7 +139,9 @@ class Paths:
         callee = self.fixpoint.callee(plan, key, sets)
         known = self.distances.get(callee, {})
         found: list[tuple[int, int, int | None]] = []
-        for exit_key, (after, _) in zip(callee.exits, returned(plan, callee, key, sets), strict=True):
+        for exit_key, (after, _) in zip(
+            callee.exits, returned(plan, callee.layout, callee.exits, key, sets), strict=True
+        ):
             inner = known.get((callee.graph.exit, exit_key))
             if inner is not None:
                 found.append((after, inner + 1, exit_key))

@@ -7,8 +7,6 @@ is unsatisfiable, the assumptions in the core name the cells whose values the fi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import z3
 
 from modelcheck import encode
@@ -17,6 +15,7 @@ from modelcheck.engines.paths import Move
 from modelcheck.invariant import Lives, start_values
 from modelcheck.ir import FREE, Cell, Edge, Root, Sort, unhold
 from modelcheck.lower import Lowered
+from modelcheck.record import dataclass
 from modelcheck.verdict import Choice, Step, Trace
 
 
@@ -194,7 +193,11 @@ class PathFormula:
             cell = edge.cells[index]
             if cell is not None:
                 self.now[cell, -1 if cell.is_global else move.frame] = after[cell] = encoded.outputs[index]
-        holds = {cell: term for (cell, _), term in self.now.items() if cell.sort in (Sort.HOLD, Sort.IRQL)}
+        holds = {
+            cell: self.now[cell, -1]
+            for cell in edge.cells
+            if cell is not None and cell.sort in (Sort.HOLD, Sort.IRQL) and (cell, -1) in self.now
+        }
         self.executions.append((move, encoded, after, "", holds))
         return encoded
 
@@ -265,6 +268,8 @@ def _trace(formula: PathFormula, model: z3.ModelRef, root: Root, obligation: int
         if move.kind == "enter":
             depths[move.other] = depths[move.frame] + 1
     solver_terms = _Terms(formula, model)
+    irql = 0
+    holding: dict[str, tuple[str, str, int]] = {}
     for move, encoded, _, _, holds in formula.executions:
         choices = tuple(
             Choice(choice.name, number(choice.constant))
@@ -272,15 +277,16 @@ def _trace(formula: PathFormula, model: z3.ModelRef, root: Root, obligation: int
             if choice.name and solver_terms.true(choice.guard)
         )
         edge = move.plan.edge
-        irql = 0
-        held: list[tuple[str, str, int]] = []
-        for cell, term in sorted(holds.items(), key=lambda item: item[0].name):
-            value = solver_terms.value(term)
+        for cell, term in holds.items():
+            value, lock = solver_terms.value(term), cell.name.removeprefix("hold ")
             if cell.sort is Sort.IRQL:
                 irql = value
             elif value != FREE:
                 shared, count, _tag = unhold(value)
-                held.append((cell.name.removeprefix("hold "), "shared" if shared else "exclusive", count))
+                holding[lock] = (lock, "shared" if shared else "exclusive", count)
+            else:
+                holding.pop(lock, None)
+        held = [holding[lock] for lock in sorted(holding)]
         if edge.step or not steps:
             depth = max(depths[move.frame] - 1, 0)
             routine = move.plan.layout.graph.routine

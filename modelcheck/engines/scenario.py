@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from modelcheck.engines.closed.schedules import opening, race, schedule
@@ -10,6 +9,7 @@ from modelcheck.engines.closed.search import Explored, Search, explore
 from modelcheck.engines.closed.stuck import Deadlock, deadlocks
 from modelcheck.lower import every_graph
 from modelcheck.lower.closed import Closed, lower_scenarios
+from modelcheck.record import dataclass
 from modelcheck.resolve import Program
 from modelcheck.verdict import Obligation, Property, Schedule
 

@@ -6,10 +6,10 @@ what another keeps at its end does the order matter, and only rarely must they a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from modelcheck.ir import Root
 from modelcheck.lower import Lowered
+from modelcheck.record import dataclass
 from modelcheck.verdict import DISPATCH_LEVEL, Actor, Schedule, Step, Trace, Turn, Wait
 
 MAX_NODES = 20_000

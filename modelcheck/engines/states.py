@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from modelcheck.engines.analyse import Analysis, Broken, Decision, Held, Limits
@@ -13,6 +12,7 @@ from modelcheck.ir import Root
 from modelcheck.lower import Lowered
 from modelcheck.mutual.questions import Question, Questions
 from modelcheck.mutual.situation import Candidates, Splits, Tests, apart
+from modelcheck.record import dataclass
 from modelcheck.verdict import Trace
 
 MAX_TOLD = 400
@@ -112,6 +112,8 @@ class States:
             f"hold {lock}" for lock, mode, _ in way.steps[-1].held if lock in mine and "exclusive" in (mode, mine[lock])
         ]
         both = set(self.situation.variables(*one)) & set(self.situation.variables(*other))
+        if not both:
+            return found
         seen, there = _last_values(run), _last_values(way)
         return found + [name for name in sorted(both) if seen.get(name) != there.get(name)]
 
@@ -139,7 +141,7 @@ class States:
 
     def _answer(self, questions: list[Question], numbers: list[int]) -> tuple[Analysis, dict[int, Decision]]:
         """What the sequential engines say: `Held` that a state is never met, `Broken` with a run that comes there."""
-        inner = Analysis(self.lowered, self.limits)
+        inner = Analysis(self.lowered, self.limits, shapes=self.analysis.shapes)
         inner.lives = self.analysis.lives
         by_root: dict[Root, set[int]] = {}
         for question, number in zip(questions, numbers, strict=True):

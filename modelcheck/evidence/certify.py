@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import z3
 
 from modelcheck.evidence.conditions import FormulaQuery, Pool, Query, text
+from modelcheck.record import dataclass
 
 BATCH = 150
 """Queries asked at once: that one of them can be satisfied is one question."""

@@ -11,7 +11,7 @@ their register, so that the thousands of places where the same happens ask one q
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
 
 from modelcheck import encode
@@ -30,6 +30,7 @@ from modelcheck.ir import Cell, Edge, Graph, Operation, Root
 from modelcheck.layout import Layout
 from modelcheck.lower import every_graph
 from modelcheck.mutual.positions import Arrival, Case, sites
+from modelcheck.record import dataclass
 from modelcheck.system import NotFlat, System
 
 Values: TypeAlias = tuple[int, ...]
@@ -303,14 +304,7 @@ class _Conditions:
                 for key, sets in states.items():
                     self._call(table, layout, index, edge, key, sets)
                 continue
-            prepared = self.prepared.get(edge)
-            if prepared is None:
-                prepared = self.prepared[edge] = _Prepared(layout, edge, self.invariant.obligations)
-            by_rest = prepared.by_rest(table.states[edge.target])
-            for key, sets in states.items():
-                if edge.checks:
-                    self._checks(layout, edge, key, sets)
-                self._step(layout, edge, key, sets, prepared, by_rest)
+            self._steps(table, edge, states)
 
     def _checks(self, layout: Layout, edge: Edge, key: int, sets: int) -> None:
         for check in edge.checks:
@@ -319,6 +313,31 @@ class _Conditions:
                 if layout.taint & key:
                     self.add(Impossible("met after a call that no model knows"))
 
+    def _steps(self, table: Table, edge: Edge, states: Mapping[int, int]) -> None:
+        """One operation from every state of its source: which states of its target it may lead to, and what it must not
+        break. The innermost loop: what was asked already is passed over first."""
+        layout = table.layout
+        prepared = self.prepared.get(edge)
+        if prepared is None:
+            prepared = self.prepared[edge] = _Prepared(layout, edge, self.invariant.obligations)
+        by_rest = prepared.by_rest(table.states[edge.target])
+        key_mask, set_mask, seen = prepared.key_mask, prepared.set_mask, prepared.seen
+        demands_free, full, taint = prepared.operation.demands_free, self.pool.full, layout.taint
+        kept = ~key_mask & layout.live[edge.target]
+        outside = (False, False, -1)
+        for key, sets in states.items():
+            if edge.checks:
+                self._checks(layout, edge, key, sets)
+            rest = sets & ~set_mask
+            targets = [(k & key_mask, s & set_mask) for k, s in by_rest.get(key & kept, ()) if not rest & ~s]
+            if demands_free:
+                outside = held_outside(layout, edge, key, sets)
+            ways = frozenset(targets) if len(targets) > 1 else tuple(targets)
+            here = (key & key_mask, sets & set_mask, ways, outside, key & taint)
+            if here not in seen or full:
+                seen.add(here)
+                self._step(layout, edge, key, sets, prepared, targets, outside, here)
+
     def _step(
         self,
         layout: Layout,
@@ -326,43 +345,29 @@ class _Conditions:
         key: int,
         sets: int,
         prepared: _Prepared,
-        by_rest: dict[int, list[tuple[int, int]]],
+        targets: Iterable[tuple[int, int]],
+        outside: tuple[bool, bool, int],
+        here: object,
     ) -> None:
-        key_mask, set_mask, slots = prepared.key_mask, prepared.set_mask, prepared.slots
-        live = layout.live[edge.target]
-        operation = edge.operation
-        assert operation is not None
-        rest_key, rest_sets = key & ~key_mask & live, sets & ~set_mask
-        targets = frozenset([(k & key_mask, s & set_mask) for k, s in by_rest.get(rest_key, ()) if not rest_sets & ~s])
-        outside = held_outside(layout, edge, key, sets) if operation.demands_free else (False, False, -1)
-        tainted = layout.taint & key
-        here = (key & key_mask, sets & set_mask, targets, outside, tainted)
-        if here in prepared.seen and not self.pool.full:
-            return
-        prepared.seen.add(here)
-        masks = (live & key_mask, layout.live[edge.source] & key_mask)
+        operation, slots, live = prepared.operation, prepared.slots, layout.live[edge.target]
+        masks = (live & prepared.key_mask, layout.live[edge.source] & prepared.key_mask)
         mark = (layout, operation, edge.cells, here, slots, masks)
         if mark in self.seen and not self.pool.full:
             return
         self.seen[mark] = None
-        if slots and tainted:
+        if slots and layout.taint & key:
             self.add(Impossible("met after a call that no model knows"))
         # a state with no value for some cell is none; what may be forgotten can be anything
         known = layout.live[edge.source]
         inputs = tuple(self._after(layout, c, key, sets, known) for c in edge.cells)
         if () in inputs:
             return
-        reached = tuple(
-            sorted(
-                (tuple(self._after(layout, c, k, s, live) for c in edge.cells) for k, s in targets),
-                key=repr,
-            )
-        )
+        reached = {tuple(self._after(layout, c, k, s, live) for c in edge.cells) for k, s in targets}
         ranges = tuple(
             (0, 0, None) if c is None else (c.low, c.high, c.others if isinstance(c.others, range) else tuple(c.others))
             for c in edge.cells
         )
-        self.add(StepQuery(operation, ranges, inputs, reached, slots, outside))
+        self.add(StepQuery(operation, ranges, inputs, tuple(sorted(reached, key=repr)), slots, outside))
 
     def _after(self, layout: Layout, cell: Cell | None, key: int, sets: int, live: int) -> Constraint:
         if cell is None or (cell in layout.keys and not layout.key_mask(cell) & live):
@@ -446,6 +451,8 @@ class _Prepared:
                 self.key_mask |= layout.key_mask(cell)
             elif cell is not None and cell in layout.sets:
                 self.set_mask |= layout.set_mask(cell)
+        assert edge.operation is not None
+        self.operation = edge.operation
         self.slots = tuple(s for s, number in enumerate(edge.obligations) if number in obligations)
         self.seen: set[object] = set()
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from modelcheck.invariant import BlockInvariant, FormulaInvariant, Invariant, Lives, Table
 from modelcheck.ir import Cell, Graph, Root
-from modelcheck.layout import layouts
+from modelcheck.layout import Layout, layouts
 from modelcheck.lower import Lowered, every_graph
 from modelcheck.mutual.positions import Arrival, Site, sites
 from modelcheck.mutual.questions import Place, Question, Test
 from modelcheck.mutual.situation import Candidates, Splits
+from modelcheck.record import dataclass
 from modelcheck.verdict import Obligation
 
 FORMAT = 1
@@ -86,11 +86,11 @@ def write(
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What the proofs about several contexts rest on: the number of the invariant of all roots, the arrivals of each
+    """What the proofs about several contexts rest on: for each root the number of an invariant, the arrivals of each
     operation at which contexts meet (in the order they are read in), the questions asked in rounds with whether the
     state is never met and the invariants that say so, which states were told apart, and whether D04 was asked for."""
 
-    base: int
+    base: list[int]
     arrivals: list[tuple[Arrival, ...]]
     rounds: list[tuple[list[Question], list[bool], list[Invariant]]]
     splits: Splits
@@ -289,9 +289,7 @@ def _read_one(entry: Mapping[str, Any], names: _Names, count: int) -> Invariant:
     roots: list[Root] = [names.roots[n] for n in entry["roots"]]
     tracked = frozenset(names.cell(name) for name in entry["tracked"])
     shapes = layouts([root.graph for root in roots], tracked)
-    tables = [
-        Table(names.graphs[t["graph"]], _states(t["states"], names.graphs[t["graph"]]), {}) for t in entry["tables"]
-    ]
+    tables = [_table(names.graphs[t["graph"]], t["states"], shapes) for t in entry["tables"]]
     for table, written in zip(tables, entry["tables"], strict=True):
         for edge, key, callee in written["calls"]:
             table.calls[int(edge), int(key, 16)] = tables[callee]
@@ -303,6 +301,10 @@ def _read_one(entry: Mapping[str, Any], names: _Names, count: int) -> Invariant:
     if set(starts) != set(roots) or set(lives) != set(roots):
         raise ValueError("a root has no start")
     return Invariant(roots, tracked, shapes, tables, starts, lives, obligations)
+
+
+def _table(graph: Graph, states: Sequence[Sequence[Sequence[str]]], shapes: Mapping[Graph, Layout]) -> Table:
+    return Table(graph, shapes[graph], _states(states, graph), {})
 
 
 def _states(written: Sequence[Sequence[Sequence[str]]], graph: Graph) -> list[dict[int, int]]:

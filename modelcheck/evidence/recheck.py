@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +39,7 @@ from modelcheck.lower.closed import lower_scenarios
 from modelcheck.mutual.positions import facts
 from modelcheck.mutual.questions import Question, Questions
 from modelcheck.mutual.situation import Situation
+from modelcheck.record import dataclass
 from modelcheck.resolve import resolve
 from modelcheck.verdict import MUTUAL, Property
 
@@ -128,9 +128,9 @@ def _meetings(
     names = names_of(lowered)
     never: dict[Question, bool] = {}
     try:
-        base = invariants[int(entry["base"])]
+        base = {r: invariants[int(n)] for r, n in zip(lowered.roots, entry["base"], strict=True)}
         splits = read_splits(entry)
-        used = [base]
+        used = list(dict.fromkeys(base.values()))
         for asked in entry["rounds"]:
             answers, answered = _round(asked, names, lowered, pool)
             never |= answers
@@ -141,8 +141,6 @@ def _meetings(
             raise ValueError("there are arrivals that nothing asks for")
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, AssertionError, StopIteration) as error:
         raise Malformed(f"what is said of several contexts does not fit ({type(error).__name__}: {error})") from None
-    if set(base.roots) != set(lowered.roots):
-        raise Malformed("the invariant of all routines leaves some out")
     single = frozenset(n for n in claimed if lowered.obligations[n].code not in MUTUAL)
     grounds = Grounds(lowered, Situation(base, lowered, facts_), cases, never, single, splits)
     meeting_conditions(grounds, [n for n in claimed if lowered.obligations[n].code in MUTUAL], pool)

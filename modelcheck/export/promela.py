@@ -12,7 +12,6 @@ is no run.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from modelcheck import ir
 from modelcheck.export.names import Names
@@ -21,6 +20,7 @@ from modelcheck.export.refusal import NotExportable
 from modelcheck.export.scenario import Shape, instructions, waits
 from modelcheck.ir import FREE, Cell, Edge, Graph, Instruction, Sort, unhold
 from modelcheck.lower.closed import Closed, is_common
+from modelcheck.record import dataclass
 from modelcheck.verdict import DISPATCH_LEVEL, Property
 
 OUT = 255

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Set
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from modelcheck import ir
 from modelcheck.export.refusal import NotExportable
@@ -11,6 +11,7 @@ from modelcheck.ir import Cell, Edge, Graph, Instruction, Sort
 from modelcheck.lower import every_graph
 from modelcheck.lower.builder import registers_of
 from modelcheck.lower.closed import Closed, Context, is_common
+from modelcheck.record import dataclass
 from modelcheck.syntax import ContextKind
 from modelcheck.verdict import DISPATCH_LEVEL
 

@@ -12,10 +12,11 @@ import datetime
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from modelcheck.record import dataclass
 from modelcheck.report.outcome import Outcome
 from modelcheck.report.paths import Usage
 from modelcheck.report.shape import shape

@@ -10,8 +10,10 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TextIO
+
+from modelcheck.record import dataclass
 
 TERMINAL_SECONDS = 0.2
 PIPE_SECONDS = 30.0

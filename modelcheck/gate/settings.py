@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from modelcheck.record import dataclass
 from modelcheck.report.paths import Usage
 
 FILE = "modelcheck.toml"

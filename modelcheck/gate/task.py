@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelcheck.gate.cache import Entry, entry_of
 from modelcheck.gate.fault import told
+from modelcheck.record import dataclass
 from modelcheck.report.outcome import Outcome
 
 if TYPE_CHECKING:

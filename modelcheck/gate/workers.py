@@ -17,9 +17,10 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+
+from modelcheck.record import dataclass
 
 LENGTH = struct.Struct(">Q")
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
 
 from modelcheck import syntax as s
 from modelcheck.interpret.values import Domain, Local, Place, Value
+from modelcheck.record import dataclass
 from modelcheck.source import Span
 from modelcheck.verdict import Property
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 
 from modelcheck import syntax as s
 from modelcheck.interpret.code import (
@@ -27,6 +26,7 @@ from modelcheck.interpret.machine import Machine
 from modelcheck.interpret.state import Discarded, Frame, Over, State
 from modelcheck.interpret.values import Choose, Failure, Target
 from modelcheck.interpret.walk import calls_back
+from modelcheck.record import dataclass
 from modelcheck.resolve import Program
 from modelcheck.source import Span
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from modelcheck.interpret.machine import Machine
 from modelcheck.interpret.state import Divergence
 from modelcheck.interpret.values import Environment, Failure, Stepped
+from modelcheck.record import dataclass
 from modelcheck.resolve import Program
 from modelcheck.verdict import Choice, Obligation, Step, Trace
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Hashable
-from dataclasses import dataclass
 
 from modelcheck.interpret.configuration import Block, Configuration
 from modelcheck.interpret.player import TooLong, Wanted
 from modelcheck.interpret.values import Failure
 from modelcheck.interpret.world import World
+from modelcheck.record import dataclass
 from modelcheck.verdict import Property
 
 

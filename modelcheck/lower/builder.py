@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from modelcheck import ir
 from modelcheck.ir import Cell, Instruction, Sort, Term
+from modelcheck.record import dataclass
 from modelcheck.syntax import BinaryOp
 
 Range = tuple[int, int]
+
+
+@dataclass(slots=True, eq=False)
+class Whole:
+    """Code that is often all of a step, and its operation once that is known. `size`: its registers."""
+
+    code: tuple[Instruction, ...]
+    size: int
+    operation: ir.Operation | None = None
 
 
 class Builder:
@@ -22,6 +32,8 @@ class Builder:
         self.code: list[Instruction] = []
         self.slots: list[int] = []
         self.changes_irql = False
+        self.whole: Whole | None = None
+        """What the step began with, and perhaps is."""
 
     def register(self, cell: Cell) -> int:
         index = self.registers.get(cell)
@@ -69,9 +81,16 @@ class Builder:
     def assign(self, register: int, value: Term, low: int, high: int, obligation: int | None) -> None:
         self.emit(ir.Set(register, value, low, high, None if obligation is None else self.slot(obligation)))
 
-    def finish(self, extra: Iterable[Instruction] = ()) -> ir.Operation:
+    def finish(self, extra: Sequence[Instruction] = ()) -> ir.Operation:
         """The operation, the same object for the same code."""
-        code = (*self.code, *extra)
+        whole = self.whole
+        if whole is None or len(self.code) != len(whole.code) or len(self.cells) != whole.size or extra:
+            return self._operation((*self.code, *extra))
+        if whole.operation is None:
+            whole.operation = self._operation(whole.code)
+        return whole.operation
+
+    def _operation(self, code: tuple[Instruction, ...]) -> ir.Operation:
         holds = tuple(
             (index, cell.spins, cell.level)
             for index, cell in enumerate(self.cells)

@@ -7,7 +7,7 @@ replayed by that order.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from modelcheck import ir
 from modelcheck import syntax as s
@@ -511,16 +511,27 @@ class Evaluator(ABC):
     def _entered(self, lock: str, frame: Frame, result: int | None) -> None:
         """What others wrote to the variables that the lock guards, up to now."""
         changes: list[ir.Instruction] = []
-        for declared in self.program.variables.values():
-            if any(name == lock for guard in declared.guards for _, name in self.locks(guard, Frame({}, ""))):
-                cell = self.state.shared(declared)
-                if cell.others:
-                    changes.append(ir.Interfere(self.builder.register(cell)))
+        for declared in self.guarded_by(lock):
+            cell = self.state.shared(declared)
+            if cell.others:
+                changes.append(ir.Interfere(self.builder.register(cell)))
         if changes and result is not None:
             self.builder.emit(ir.Choose(ir.Reg(result), tuple(changes), ()))
         else:
             for change in changes:
                 self.builder.emit(change)
+
+    def guarded_by(self, lock: str) -> Iterable[s.VarDecl]:
+        """The variables a lock guards."""
+        if self.state.guarded is None:
+            self.state.guarded = {}
+            saved, self.builder = self.builder, Builder({})  # what an index needs is of no use here
+            for declared in self.program.variables.values():
+                for guard in declared.guards:
+                    for _, name in self.locks(guard, Frame({}, "")):
+                        self.state.guarded.setdefault(name, {})[declared.name] = declared
+            self.builder = saved
+        return self.state.guarded.get(lock, {}).values()
 
     def alive(self, lock: str, frame: Frame, span: Span) -> None:
         """B05, B06: initialised, and not freed."""

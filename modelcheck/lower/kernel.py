@@ -5,9 +5,22 @@ from __future__ import annotations
 from modelcheck import documented, ir
 from modelcheck import syntax as s
 from modelcheck.ir import Cell, Sort, Term
+from modelcheck.lower.builder import Builder
 from modelcheck.lower.evaluate import FALSE, TRUE, Evaluator, arithmetic, both, expressions, is_lock_reference, negate
-from modelcheck.lower.scope import Binding, Frame, Handle, Lock, Object, Opaque, Value, Variable
-from modelcheck.resolve import qualified, type_range
+from modelcheck.lower.repeated import Patterns, Repeatable
+from modelcheck.lower.scope import (
+    Binding,
+    Frame,
+    Handle,
+    Ledger,
+    Lock,
+    Object,
+    Opaque,
+    State,
+    Value,
+    Variable,
+)
+from modelcheck.resolve import Program, qualified, type_range
 from modelcheck.source import Span
 from modelcheck.verdict import Property
 
@@ -15,7 +28,12 @@ NO_WAIT, SOME_WAIT, WAIT_FOR_EVER = 0, 1, 2
 
 
 class KernelCalls(Evaluator):
-    """Adds calls of externs, of documented routines without a model, and of unknown ones."""
+    """Adds calls of externs, of documented routines without a model, and of unknown ones. `patterns`: what calls became
+    so far."""
+
+    def __init__(self, program: Program, state: State, ledger: Ledger, builder: Builder, patterns: Patterns) -> None:
+        super().__init__(program, state, ledger, builder)
+        self.patterns = patterns
 
     def select(self, call: s.Call, frame: Frame) -> s.Extern | None:
         """The first overload that the arguments fit, None if no model knows the routine."""
@@ -68,6 +86,75 @@ class KernelCalls(Evaluator):
         return any(name in table for table in tables[kind])
 
     def kernel_call(self, call: s.Call, frame: Frame, wanted: s.Type | None) -> Term:
+        repeatable = self._repeatable(call, frame, wanted)
+        if repeatable is None:
+            return self._called(call, frame, wanted)
+        pattern = self.patterns.find(repeatable)
+        if pattern is None:
+            result = self._called(call, frame, wanted)
+            self.patterns.learn(repeatable, self.builder, result, self.state, self.ledger)
+            return result
+        return pattern.apply(
+            repeatable,
+            self.builder,
+            self.state,
+            lambda said: self.ledger.number(said[0], frame.routine, call.span, said[1], said[2]),
+        )
+
+    def _repeatable(self, call: s.Call, frame: Frame, wanted: s.Type | None) -> Repeatable | None:
+        """The call, if it begins its step and all that it is given are locks that guard no variable, local variables,
+        constants and events."""
+        builder = self.builder
+        if builder.cells or builder.code or builder.slots or self.timed or self.reached or frame.call or frame.callee:
+            return None
+        if call.name not in self.program.externs:
+            return None
+        shape: list[object] = [call.name, wanted, frame.quiet, self.interlocked]
+        locks: list[str] = []
+        cells: list[Cell] = []
+        for arg in call.args:
+            ref = arg.ref if isinstance(arg, s.Address) else arg
+            if isinstance(ref, s.Number | s.Truth | s.Unknown):
+                shape.append(ref)
+                continue
+            if not isinstance(ref, s.Ref) or not all(isinstance(sel, s.Member) for sel in ref.selectors):
+                return None
+            given: object
+            match frame.names.get(ref.name), ref.selectors:
+                case Variable(Cell(is_global=False) as cell, kind), ():
+                    if cell not in cells:
+                        cells.append(cell)
+                    given = (cells.index(cell), cell.sort, cell.low, cell.high, kind)
+                case Opaque(), ():
+                    given = Opaque()
+                case Lock(name), ():
+                    given = self._shape_of_lock(name, locks)
+                case None, _ if not self.program.hides(ref):
+                    given = self._shape_of_name(ref, frame, locks)
+                case _:
+                    return None
+            if given is None:
+                return None
+            shape.append((isinstance(arg, s.Address), given))
+        return Repeatable(tuple(shape), tuple(locks), tuple(cells))
+
+    def _shape_of_name(self, ref: s.Ref, frame: Frame, locks: list[str]) -> object | None:
+        """What a declared name adds to the shape of a call, None where that is not enough."""
+        name = qualified(ref)
+        if name in self.program.locks:
+            return self._shape_of_lock(name, locks) if self.program.locks[name].size is None else None
+        if ref.name in self.program.locks or self.variable(ref, frame) is not None:
+            return None
+        return name
+
+    def _shape_of_lock(self, name: str, locks: list[str]) -> object | None:
+        if name.partition("[")[0] not in self.program.locks or self.guarded_by(name):
+            return None
+        if name not in locks:
+            locks.append(name)
+        return (locks.index(name), self.state.kind(name).name, self.state.level(name))
+
+    def _called(self, call: s.Call, frame: Frame, wanted: s.Type | None) -> Term:
         extern = self.select(call, frame)
         if extern is None:
             return self._without_model(call, frame, wanted)

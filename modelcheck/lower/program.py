@@ -7,7 +7,7 @@ the end. Its start state is open: any level of the role, any value that shared v
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from modelcheck import ir
 from modelcheck import syntax as s
@@ -16,6 +16,7 @@ from modelcheck.lower.evaluate import TRUE, arithmetic, references, states_costs
 from modelcheck.lower.kernel import KernelCalls, mentions_irql
 from modelcheck.lower.routine import GraphLowerer, Unit, all_locks, every_call
 from modelcheck.lower.scope import Binding, Frame, Handle, Ledger, Lock, Object, Opaque, State, Variable
+from modelcheck.record import dataclass
 from modelcheck.resolve import Program, find_role, substatements, type_range
 from modelcheck.source import Span
 from modelcheck.verdict import APC_LEVEL, DISPATCH_LEVEL, HIGH_LEVEL, PASSIVE_LEVEL, Obligation, Property

@@ -7,7 +7,7 @@ A `finally` block is lowered once for every way its `try` can be left.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
 
 from modelcheck import ir
@@ -16,6 +16,7 @@ from modelcheck.ir import Cell, Edge, Graph, Sort
 from modelcheck.lower.builder import Builder
 from modelcheck.lower.evaluate import TRUE, Evaluator, arithmetic, both, expressions, negate
 from modelcheck.lower.kernel import KernelCalls
+from modelcheck.lower.repeated import Patterns
 from modelcheck.lower.scope import (
     Binding,
     Frame,
@@ -29,6 +30,7 @@ from modelcheck.lower.scope import (
     Variable,
     is_kirql,
 )
+from modelcheck.record import dataclass
 from modelcheck.resolve import Program, qualified, substatements, type_range
 from modelcheck.source import Span
 from modelcheck.verdict import DISPATCH_LEVEL, NO_LEVEL, Property
@@ -44,8 +46,11 @@ class Unit:
     state: State
     ledger: Ledger
     operations: dict[object, ir.Operation]
+    patterns: Patterns = field(default_factory=Patterns)
     graphs: dict[Key, Graph] = field(default_factory=dict)
     order: list[Graph] = field(default_factory=list)
+    is_graph: dict[str, bool] = field(default_factory=dict)
+    """Which names, when called, are graphs of their own."""
 
     def graph(self, routine: s.Routine, names: dict[str, Binding]) -> Graph:
         """The graph of a routine for what its lock, handle and object parameters are bound to; made once."""
@@ -144,7 +149,8 @@ class GraphLowerer:
     # ---- steps ----
 
     def evaluator(self, results: dict[int, Variable] | None = None) -> KernelCalls:
-        evaluator = KernelCalls(self.program, self.unit.state, self.unit.ledger, Builder(self.unit.operations))
+        unit = self.unit
+        evaluator = KernelCalls(self.program, unit.state, unit.ledger, Builder(unit.operations), unit.patterns)
         evaluator.results = {**self.olds, **(results or {})}
         evaluator.interlocked = self.interlocked > 0
         return evaluator
@@ -218,9 +224,10 @@ class GraphLowerer:
                 return []
 
     def _is_graph(self, name: str) -> bool:
-        if name in self.program.routines:
-            return True
-        return calls_back(self.program, name)
+        known = self.unit.is_graph.get(name)
+        if known is None:
+            known = self.unit.is_graph[name] = name in self.program.routines or calls_back(self.program, name)
+        return known
 
     def call(self, call: s.Call, at: int, frame: Frame, results: dict[int, Variable]) -> tuple[int, Variable | None]:
         if call.name in self.program.routines:

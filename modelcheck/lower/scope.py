@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import field
 from typing import TypeAlias
 
 from modelcheck import ir
 from modelcheck import syntax as s
 from modelcheck.ir import Cell, Sort, Term
+from modelcheck.record import dataclass
 from modelcheck.resolve import Program, enum_of, type_range
 from modelcheck.source import Span
 from modelcheck.verdict import NO_LEVEL, Obligation, Property
@@ -94,6 +96,8 @@ class State:
         self.timed = timed
         self.environment = environment
         self.tags = tags
+        self.guarded: dict[str, dict[str, s.VarDecl]] | None = None
+        """For each lock the variables it guards, once somebody has asked."""
 
     def _cell(self, key: str, sort: Sort, low: int, high: int, **more: object) -> Cell:
         cell = self.environment.cells.get(key)
@@ -164,6 +168,15 @@ class State:
             return self.program.constant_of(kind, value) or 0
         low, high = type_range(self.program, kind)
         return high if is_kirql(kind) else low
+
+    def part(self, cell: Cell, lock: str) -> Callable[[State, str], Cell] | None:
+        """If a cell belongs to a lock, how to come to the same one of another lock of its kind."""
+        if cell.name in (f"hold {lock}", f"life {lock}"):
+            return State.hold if cell.sort is Sort.HOLD else State.life
+        for declared in self.kind(lock).fields:
+            if cell.name == f"{lock}.{declared.name}":
+                return lambda state, other, one=declared: state.field(other, one)  # type: ignore[misc]
+        return None
 
     def shared(self, variable: s.VarDecl) -> Cell:
         low, high = type_range(self.program, variable.type)

@@ -9,8 +9,9 @@ deadlock along these locks; a model is a set of rings to look for a run of."""
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from modelcheck.record import dataclass
 
 EXCLUSIVE, SHARED, MAYBE, WAITING = "x", "s", "?", "w"
 

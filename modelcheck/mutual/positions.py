@@ -6,15 +6,17 @@ the IRQL. A root also *holds* locks at levels: the ground of what can interrupt 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TypeAlias
 
 from modelcheck import ir
-from modelcheck.invariant import Invariant, Table
+from modelcheck.invariant import Base, Table, every_table
 from modelcheck.ir import FREE, Cell, Edge, Instruction, Operation, Root, Sort, unhold
 from modelcheck.layout import Layout
 from modelcheck.lower import every_graph
+from modelcheck.record import dataclass
 
 MAY_BE_FREE, SHARED, EXCLUSIVE = 1, 2, 4
 """How a lock may be held: bits of a mask."""
@@ -146,18 +148,15 @@ class Holds:
         self.layout = layout
         self.keyed = [c for c in layout.holds if c in layout.keys]
         self.keys = self.mask = self.whole = 0
-        self.of: dict[int, Cell] = {}
         for cell in layout.holds:
             if cell in layout.keys:
                 self.keys |= layout.key_mask(cell)
             else:
-                held = layout.held_mask(cell)
-                self.mask |= held
+                self.mask |= layout.held_mask(cell)
                 self.whole |= layout.set_mask(cell)
-                while held:
-                    low = held & -held
-                    self.of[low] = cell
-                    held &= held - 1
+        rising = sorted((layout.sets[cell][0], cell.name, cell) for cell in layout.holds if cell in layout.sets)
+        self.offsets = [offset for offset, _, _ in rising]
+        self.cells = [cell for _, _, cell in rising]
         self.irql = next((c for c in layout.keys if c.sort is Sort.IRQL), None)
         self.memo: dict[tuple[int, int], dict[Cell, int]] = {}
 
@@ -169,8 +168,9 @@ class Holds:
             return self.memo[part]
         found: dict[Cell, int] = {}
         while bits:
-            cell = self.of[bits & -bits]
-            bits &= ~self.layout.set_mask(cell)
+            number = bisect_right(self.offsets, bits.bit_length() - 1) - 1  # the highest lock
+            cell = self.cells[number]
+            bits &= (1 << self.offsets[number]) - 1
             found[cell] = mask_of(self.layout.set_values(sets, cell))
         for cell in self.keyed:
             value = self.layout.key_value(key, cell)
@@ -195,29 +195,29 @@ def lock_of(cell: Cell) -> str:
     return cell.name.removeprefix("hold ")
 
 
-def facts(invariant: Invariant, roots: list[Root], propose: Propose) -> tuple[Facts, dict[Case, tuple[Arrival, ...]]]:
-    """What the invariant says of all roots, by their index in `roots`; and the proposals it was read with."""
-    reader = _Reader(invariant, roots, propose)
+def facts(base: Base, roots: list[Root], propose: Propose) -> tuple[Facts, dict[Case, tuple[Arrival, ...]]]:
+    """What the invariants say of all roots, by their index in `roots`; and the proposals it was read with."""
+    reader = _Reader(base, roots, propose)
     return reader.run(), reader.known
 
 
 class _Reader:
-    def __init__(self, invariant: Invariant, roots: list[Root], propose: Propose) -> None:
-        self.invariant = invariant
+    def __init__(self, base: Base, roots: list[Root], propose: Propose) -> None:
+        self.base = base
         self.propose = propose
         self.roots = roots
         self.graphs = {graph: n for n, graph in enumerate(every_graph([root.graph for root in roots]))}
-        self.holds = {graph: Holds(layout) for graph, layout in invariant.layouts.items()}
+        self.holds: dict[Layout, Holds] = {}
         self.known: dict[Case, tuple[Arrival, ...]] = {}
-        self.watched: dict[Edge, bool] = {}
+        self.watched: dict[tuple[Layout, Edge], _Watch] = {}
+        self.listed: dict[Operation, list[Instruction]] = {}
         self.read: dict[int, _Seen] = {}
 
     def run(self) -> Facts:
         found = Facts()
         for number, root in enumerate(self.roots):
             seen = _Seen()
-            tables = self.reached(self.invariant.starts.get(root, []))
-            for table in tables:
+            for table in every_table(self.base[root].starts[root]):
                 seen.add(self.table(table))
             found.positions += [self.placed(p, number) for p in seen.positions]
             found.accesses += [
@@ -233,22 +233,18 @@ class _Reader:
     def placed(self, position: Position, root: int) -> Position:
         return replace(position, root=root)
 
-    def reached(self, starts: list[Table]) -> list[Table]:
-        order = {id(t): t for t in starts}
-        pending = list(starts)
-        while pending:
-            for callee in pending.pop().calls.values():
-                if id(callee) not in order:
-                    order[id(callee)] = callee
-                    pending.append(callee)
-        return list(order.values())
+    def holds_of(self, layout: Layout) -> Holds:
+        found = self.holds.get(layout)
+        if found is None:
+            found = self.holds[layout] = Holds(layout)
+        return found
 
     def ending(self, root: Root) -> dict[str, int]:
         """Locks a root may hold when it has ended, beyond those it was given."""
         assert root.end is not None
         masks: dict[str, int] = {}
-        for table in self.invariant.starts.get(root, []):
-            holds = self.holds[root.graph]
+        for table in self.base[root].starts[root]:
+            holds = self.holds_of(table.layout)
             for key, sets in table.states[root.end.source].items():
                 for cell, mask in holds.masks(key, sets).items():
                     if cell not in root.given:
@@ -260,7 +256,7 @@ class _Reader:
         if known is not None:
             return known
         seen = self.read[id(table)] = _Seen()
-        layout, holds = self.invariant.layouts[table.graph], self.holds[table.graph]
+        layout, holds = table.layout, self.holds_of(table.layout)
         bits: dict[int, int] = {}
         for states in table.states if holds.irql is not None else ():  # elsewhere nothing is acquired or raised
             for key, sets in states.items():
@@ -273,40 +269,59 @@ class _Reader:
         for level, sets in bits.items():
             seen.hold(level, holds.masks(0, sets))
         for number, edge in enumerate(table.graph.edges):
-            if edge.operation is not None and self.watches(edge):
-                for key, sets in table.states[edge.source].items():
-                    self.edge(table, layout, number, edge, key, sets, seen)
+            watch = self.watch(layout, edge) if table.states[edge.source] else None
+            if watch is not None:
+                self.edge(table, number, watch, seen)
         return seen
 
-    def watches(self, edge: Edge) -> bool:
-        found = self.watched.get(edge)
-        if found is None:
-            assert edge.operation is not None
-            found = self.watched[edge] = bool(sites(edge.operation))
-        return found
+    def watch(self, layout: Layout, edge: Edge) -> _Watch | None:
+        """The edge as the layout has it, None if contexts do not meet there."""
+        known = self.watched.get((layout, edge))
+        if known is None and edge.operation is not None:
+            listed = self.listed.get(edge.operation)
+            if listed is None:
+                listed = self.listed[edge.operation] = sites(edge.operation)
+            if listed:
+                known = self.watched[layout, edge] = _Watch.of(layout, edge, listed)
+        return known
 
-    def edge(self, table: Table, layout: Layout, number: int, edge: Edge, key: int, sets: int, seen: _Seen) -> None:
-        operation = edge.operation
-        assert operation is not None
-        case = Case(
-            operation,
-            tuple((0, 0) if c is None else (c.low, c.high) for c in edge.cells),
-            tuple(_constraint(layout, c, key, sets) for c in edge.cells),
-            tuple(() if c is None else c.others for c in edge.cells),
-            tuple(c is not None and (c in layout.keys or c in layout.sets) for c in edge.cells),
-            tuple(n for n, c in enumerate(edge.cells) if c is not None and c.sort in (Sort.HOLD, Sort.IRQL)),
-        )
+    def edge(self, table: Table, number: int, watch: _Watch, seen: _Seen) -> None:
+        edge, layout, holds = watch.edge, table.layout, self.holds_of(table.layout)
+        numbered = self.graphs[table.graph]
+        done = set()
+        for key, sets in table.states[edge.source].items():
+            part = (key & watch.key_mask, sets & watch.set_mask)
+            found = watch.met.get(part)
+            if found is None:
+                found = watch.met[part] = self.met(watch, layout, *part)
+            held, level = holds.masks(key, sets), holds.level(key)
+            mark = (part, id(held), level)
+            if mark in done:
+                continue
+            done.add(mark)
+            for index, irql, own in found:
+                masks = {c: m for c, m in held.items() if c not in edge.cells} | own
+                irql = level if irql is None else irql
+                seen.levels.add(irql)
+                seen.hold(irql, masks)
+                listed = tuple(sorted((lock_of(c), m) for c, m in masks.items()))
+                self.instruction(watch.listed[index], edge, Site(numbered, number, index), irql, listed, seen)
+
+    def met(self, watch: _Watch, layout: Layout, key: int, sets: int) -> list[tuple[int, int | None, dict[Cell, int]]]:
+        """For each arrival at what is observed, from these bits that the edge touches: its index, the IRQL if the edge
+        touches it, and its locks that may be held."""
+        cells = watch.edge.cells
+        case = replace(watch.case, inputs=tuple(_constraint(layout, c, key, sets) for c in cells))
         if () in case.inputs:
-            return
-        found = self.known.get(case)
-        if found is None:
-            found = self.known[case] = self.propose(case)
-        outside = {c: m for c, m in self.holds[table.graph].masks(key, sets).items() if c not in edge.cells}
-        level = self.holds[table.graph].level(key)
-        listed = sites(operation)
-        for index, values in found:
-            masks, irql = dict(outside), level
-            for cell, value in zip(edge.cells, values, strict=True):
+            return []
+        arrivals = self.known.get(case)
+        if arrivals is None:
+            arrivals = self.known[case] = self.propose(case)
+        found: list[tuple[int, int | None, dict[Cell, int]]] = []
+        for index, values in arrivals:
+            irql: int | None = None
+            masks: dict[Cell, int] = {}
+            for cell, value in zip(cells, values, strict=True):
                 if cell is None:
                     continue
                 if cell.sort is Sort.HOLD:
@@ -318,11 +333,8 @@ class _Reader:
                     assert value is not None
                     assert len(value) == 1
                     irql = value[0]
-            held = tuple(sorted((lock_of(c), m) for c, m in masks.items()))
-            seen.levels.add(irql)
-            seen.hold(irql, masks)
-            site = Site(self.graphs[table.graph], number, index)
-            self.instruction(listed[index], edge, site, irql, held, seen)
+            found.append((index, irql, masks))
+        return found
 
     def instruction(
         self,
@@ -362,6 +374,38 @@ class _Reader:
                     places.append(site)
             case _:
                 pass
+
+
+@dataclass(slots=True)
+class _Watch:
+    """An edge at which contexts meet, in one layout. `case`: without inputs; `met`: what was read off it, by the bits
+    that it touches."""
+
+    edge: Edge
+    listed: list[Instruction]
+    key_mask: int
+    set_mask: int
+    case: Case
+    met: dict[tuple[int, int], list[tuple[int, int | None, dict[Cell, int]]]] = field(default_factory=dict)
+
+    @staticmethod
+    def of(layout: Layout, edge: Edge, listed: list[Instruction]) -> _Watch:
+        assert edge.operation is not None
+        key_mask = set_mask = 0
+        for cell in edge.cells:
+            if cell is not None and cell in layout.keys:
+                key_mask |= layout.key_mask(cell)
+            elif cell is not None and cell in layout.sets:
+                set_mask |= layout.set_mask(cell)
+        case = Case(
+            edge.operation,
+            tuple((0, 0) if c is None else (c.low, c.high) for c in edge.cells),
+            (),
+            tuple(() if c is None else c.others for c in edge.cells),
+            tuple(c is not None and (c in layout.keys or c in layout.sets) for c in edge.cells),
+            tuple(n for n, c in enumerate(edge.cells) if c is not None and c.sort in (Sort.HOLD, Sort.IRQL)),
+        )
+        return _Watch(edge, listed, key_mask, set_mask, case)
 
 
 @dataclass(slots=True)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from modelcheck import ir
-from modelcheck.invariant import Invariant
+from modelcheck.invariant import Base, every_table
 from modelcheck.ir import Cell, Edge, Graph, Root, Sort
 from modelcheck.lower import Lowered, every_graph
 from modelcheck.mutual.order import Node, Order, before_setting, build, signaller
@@ -28,6 +27,7 @@ from modelcheck.mutual.positions import (
 from modelcheck.mutual.questions import Place, Question, Test
 from modelcheck.mutual.ways import awaits, come_to, may_signal, stopped_by
 from modelcheck.mutual.ways import sets as sets_event
+from modelcheck.record import dataclass
 from modelcheck.resolve import qualified
 from modelcheck.verdict import DISPATCH_LEVEL
 
@@ -44,7 +44,7 @@ class Outlook:
 class Situation:
     """The facts of one driver, with what follows from them."""
 
-    def __init__(self, base: Invariant, lowered: Lowered, facts: Facts) -> None:
+    def __init__(self, base: Base, lowered: Lowered, facts: Facts) -> None:
         roots = lowered.roots
         self.base = base
         self.roots = roots
@@ -63,6 +63,9 @@ class Situation:
             self.members.setdefault(number, {})[node] = None
         self.parts = self._parts()
         self._stable: dict[Root, list[Cell]] | None = None
+        self._read: dict[Root, list[Cell]] = {}
+        self._questions: dict[tuple[Candidates, Tests], Question] = {}
+        self._variables: dict[tuple[Candidates, Tests], list[str]] = {}
         self._above: dict[int, set[int]] | None = None
         self._standing: dict[tuple[int, int, Node], Candidates] = {}
         self._without: dict[tuple[int, str, int], dict[Graph, set[int]]] = {}
@@ -191,6 +194,12 @@ class Situation:
     def question(self, candidates: Candidates, tests: Tests) -> Question:
         """Whether the root can be at one of the sites, at the level, with the tests true. A lock with one mask only is
         tested too."""
+        question = self._questions.get((candidates, tests))
+        if question is None:
+            question = self._questions[candidates, tests] = self._question(candidates, tests)
+        return question
+
+    def _question(self, candidates: Candidates, tests: Tests) -> Question:
         root = self.roots[candidates.root]
         cells = root.environment.cells
         places = tuple(Place(self.graphs[s.graph], s.edge, s.index) for s in candidates.sites)
@@ -217,46 +226,44 @@ class Situation:
 
     def variables(self, candidates: Candidates, tests: Tests) -> list[str]:
         """The variables that cannot change while a context is there."""
-        held = {lock for lock, how in known_holds(candidates, tests) if how in (SHARED, EXCLUSIVE)}
-        root = self.roots[candidates.root]
-        guarded = [c for c in self._guarded(root) if held & set(self.guards[c.name.removeprefix("var ")])]
-        return [cell.name for cell in (*self.stable(root), *guarded)]
+        found = self._variables.get((candidates, tests))
+        if found is None:
+            held = {lock for lock, how in known_holds(candidates, tests) if how in (SHARED, EXCLUSIVE)}
+            root = self.roots[candidates.root]
+            guarded = [c for c in self._guarded(root) if held & set(self.guards[c.name.removeprefix("var ")])]
+            found = [cell.name for cell in (*self.stable(root), *guarded)]
+            self._variables[candidates, tests] = found
+        return found
 
     def _guarded(self, root: Root) -> list[Cell]:
         """Shared variables the root reads that have a guard: while it is held they do not change."""
         stable = self.stable(root)
-        read = _shared(root, lambda e: e.operation.reads if e.operation else ())
-        return [c for c in read if c not in stable and self.guards[c.name.removeprefix("var ")]]
+        return [c for c in self._reads(root) if c not in stable and self.guards[c.name.removeprefix("var ")]]
+
+    def _reads(self, root: Root) -> list[Cell]:
+        found = self._read.get(root)
+        if found is None:
+            found = self._read[root] = _shared(root, lambda e: e.operation.reads if e.operation else ())
+        return found
 
     def stable(self, root: Root) -> list[Cell]:
         """Shared variables without a guard that the root reads and nothing writes once devices have started."""
         if self._stable is None:
             written = {cell.name for r in self.roots if r.phase >= START for cell in _shared(r, really_written)}
             self._stable = {
-                r: [
-                    c
-                    for c in _shared(r, lambda e: e.operation.reads if e.operation else ())
-                    if c.name not in written and not self.guards[c.name.removeprefix("var ")]
-                ]
+                r: [c for c in self._reads(r) if c.name not in written and not self.guards[c.name.removeprefix("var ")]]
                 for r in self.roots
             }
         return self._stable[root]
 
     def _holding(self, number: int, at: int, node: Node) -> tuple[tuple[Site, ...], Held]:
         """Where in a root a lock may be held in a mode at a level, and what else may be held there."""
-        base, root = self.base, self.roots[number]
+        root = self.roots[number]
         numbers = {graph: n for n, graph in enumerate(self.graphs)}
         lock, mode = str(node[1]), int(str(node[2]))
-        reached = {id(t): t for t in base.starts.get(root, [])}
-        pending = list(reached.values())
-        while pending:
-            for callee in pending.pop().calls.values():
-                if id(callee) not in reached:
-                    reached[id(callee)] = callee
-                    pending.append(callee)
         found: list[tuple[Site, dict[str, int]]] = []
-        for table in reached.values():
-            holds = Holds(base.layouts[table.graph])
+        for table in every_table(self.base[root].starts[root]):
+            holds = Holds(table.layout)
             leaving: dict[int, int] = {}
             for number, edge in enumerate(table.graph.edges):
                 leaving.setdefault(edge.source, number)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 import textwrap
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
+
+from modelcheck.record import dataclass
 
 _FOLDERS = ("properties", "diagnostics")
 _TITLE = re.compile(r"# (?P<code>[A-Z]\d+): (?P<title>.+)")

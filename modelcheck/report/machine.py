@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from modelcheck.record import dataclass
 from modelcheck.report.explain import title
 from modelcheck.report.outcome import Exit, Outcome, Tally, status, tally
 from modelcheck.report.words import clean

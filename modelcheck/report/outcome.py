@@ -6,11 +6,11 @@ Nothing is green by default: a file that was not read, not decided or that asks 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import assert_never
 
 from modelcheck.diagnostics import Diagnostic
+from modelcheck.record import dataclass
 from modelcheck.verdict import Proved, Report, Result, Undecided, Verdict, Violated
 
 

@@ -7,8 +7,8 @@ one story.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+from modelcheck.record import dataclass
 from modelcheck.report.words import clean, held_words, is_field, remarks, source_words, start_words, wait_words
 from modelcheck.source import Span
 from modelcheck.verdict import Property, Report, Result, Schedule, Step, Trace, Violated, Wait

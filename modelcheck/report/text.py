@@ -8,9 +8,9 @@ from __future__ import annotations
 import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from modelcheck.diagnostics import Diagnostic
+from modelcheck.record import dataclass
 from modelcheck.render import excerpt
 from modelcheck.report.explain import title
 from modelcheck.report.outcome import Outcome, Tally, tally

@@ -8,7 +8,7 @@ which locks a try cannot get. What it does is worked out once for each combinati
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeAlias
 
 from modelcheck import ir
@@ -20,6 +20,7 @@ from modelcheck.ir import FREE, Cell, Edge, Graph, Instruction, Sort, unhold
 from modelcheck.lower import every_graph
 from modelcheck.lower.builder import registers_of
 from modelcheck.lower.closed import CODES, Context
+from modelcheck.record import dataclass
 from modelcheck.syntax import ContextKind
 from modelcheck.verdict import DISPATCH_LEVEL
 
@@ -354,6 +355,12 @@ class Engine:
         """Whether it stands in a loop without statements."""
         mode, frames, pending, _ = self.locals[number]
         return mode == RUNNING and pending is None and not self.leaving[frames[-1][0]].get(frames[-1][1])
+
+    def is_outside(self, number: int) -> bool:
+        """Whether it runs, holds nothing, and is before or behind the body of its routine: what keeps it there keeps
+        nobody else."""
+        mode, frames, pending, _ = self.locals[number]
+        return mode == RUNNING and pending is None and len(frames) == 1 and not any(self.held[number])
 
     @property
     def starts_unseen(self) -> bool:

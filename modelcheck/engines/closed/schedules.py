@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from modelcheck.engines.closed.local import RUNNING, Micro
 from modelcheck.engines.closed.search import Path, Search, State
 from modelcheck.engines.closed.stuck import may_set
 from modelcheck.ir import FREE, Sort, unhold
+from modelcheck.record import dataclass
 from modelcheck.verdict import Actor, Choice, Schedule, Step, Turn, Wait
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias, TypeVar
 
 from modelcheck.engines.closed.layout import Layout
@@ -36,6 +36,7 @@ from modelcheck.engines.closed.local import (
 from modelcheck.engines.closed.segments import Segment
 from modelcheck.ir import Operation
 from modelcheck.lower.closed import Closed
+from modelcheck.record import dataclass
 from modelcheck.syntax import ContextKind
 from modelcheck.verdict import DISPATCH_LEVEL
 

@@ -7,10 +7,11 @@ which `encode` can say as well.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from modelcheck import ir
 from modelcheck.ir import Instruction, Operation
+from modelcheck.record import dataclass
 
 
 @dataclass(slots=True, eq=False)

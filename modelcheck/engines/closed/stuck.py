@@ -7,12 +7,12 @@ its strongly connected components.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from modelcheck import ir
 from modelcheck.engines.closed.local import ENDED, RUNNING, WAITING, Need, shared_mode
 from modelcheck.engines.closed.search import COMMON, FIRST, STACKS, Search, State, components
 from modelcheck.lower import every_graph
+from modelcheck.record import dataclass
 from modelcheck.verdict import DISPATCH_LEVEL, Property, Wait
 
 
@@ -44,7 +44,9 @@ def deadlocks(search: Search) -> dict[int, Deadlock]:
         stuck = [
             i
             for i, engine in enumerate(search.engines)
-            if engine.mode[state[FIRST + i]] in (RUNNING, WAITING) and not future.able[state] >> i & 1
+            if engine.mode[state[FIRST + i]] in (RUNNING, WAITING)
+            and not future.able[state] >> i & 1
+            and not engine.is_outside(state[FIRST + i])
         ]
         if stuck:
             never = future.able[state] >> search.count

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from modelcheck import ir
 from modelcheck.engines.execute import taken
 from modelcheck.ir import FREE, MAX_COUNT, Instruction, Operation, Term, hold, unhold
+from modelcheck.record import dataclass
 from modelcheck.resolve import apply
 from modelcheck.syntax import BinaryOp
 from modelcheck.verdict import NO_LEVEL

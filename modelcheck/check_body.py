@@ -26,9 +26,10 @@ from modelcheck.names import (
 )
 from modelcheck.printer import expression, parameter, reference, signature, type_text
 from modelcheck.record import dataclass
-from modelcheck.resolve import Program, enum_of, find_role, substatements, type_range
+from modelcheck.resolve import Program, enum_of, find_role, type_range
 from modelcheck.source import Span
 from modelcheck.verdict import HIGH_LEVEL, Property
+from modelcheck.walk import substatements
 
 _PRIMITIVES = (
     s.Init | s.Free | s.Acquire | s.Release | s.Convert | s.Raise | s.Lower | s.Blocks | s.Signal | s.Enable | s.Require

@@ -11,7 +11,7 @@ from modelcheck import syntax as s
 from modelcheck.diagnostics import Code, Diagnostic, Note
 from modelcheck.printer import reference, type_text
 from modelcheck.record import dataclass
-from modelcheck.resolve import INTERRUPT_LOCK_KIND, Program, enum_of
+from modelcheck.resolve import INTERRUPT_LOCK_KIND, RUN_LOCK_KIND, Program, enum_of
 from modelcheck.source import Source, Span
 
 KIRQL = "KIRQL"
@@ -200,6 +200,8 @@ class Names:
                 return self.globals.get(f"{meaning.kind}.{name}")
             case Sort.INTERRUPT if name == "lock":
                 return Meaning(Sort.LOCK, meaning.span, kind=INTERRUPT_LOCK_KIND)
+            case Sort.ROUTINE | Sort.DEFERRED if name == "run" and meaning.local:
+                return Meaning(Sort.LOCK, meaning.span, kind=RUN_LOCK_KIND)
             case Sort.INTERRUPT if name == "level":
                 return Meaning(Sort.CONSTANT, meaning.span, LEVEL)
             case Sort.OPAQUE:

@@ -20,10 +20,13 @@ from modelcheck.parser import parse
 from modelcheck.record import dataclass
 from modelcheck.source import Source, Span
 from modelcheck.verdict import APC_LEVEL, DISPATCH_LEVEL, HIGH_LEVEL, NO_LEVEL, PASSIVE_LEVEL
+from modelcheck.walk import every_call, every_expression, substatements
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_IMPORT_DEPTH = 50
 INTERRUPT_LOCK_KIND = "KINTERRUPT"
+RUN_LOCK_KIND = "RUN"
+"""What a routine holds while a deferred object runs it, and what is acquired to wait for its end: `D.run`."""
 
 BUILTIN_CONSTANTS = {
     "PASSIVE_LEVEL": PASSIVE_LEVEL,
@@ -86,6 +89,8 @@ class Program:
     context_variables: dict[str, s.ContextVar] = field(default_factory=dict)
     interrupts: dict[str, s.InterruptDecl] = field(default_factory=dict)
     deferred: dict[str, s.DeferredDecl] = field(default_factory=dict)
+    runs: dict[str, list[str]] = field(default_factory=dict)
+    """For each routine the deferred objects whose `run` it holds while it runs: those whose end is waited for."""
     devices: dict[str, s.DeviceDecl] = field(default_factory=dict)
     routines: dict[str, s.Routine] = field(default_factory=dict)
     scenarios: dict[str, s.Scenario] = field(default_factory=dict)
@@ -305,21 +310,21 @@ def declarations(body: s.Block) -> Iterator[s.Declare]:
             pending.extend(reversed(substatements(stmt)))
 
 
-def substatements(stmt: s.Stmt) -> tuple[s.Stmt, ...]:
-    """The statements directly inside a statement, in order."""
+def _waits_for(stmt: s.Stmt, name: str) -> bool:
+    """Whether a statement acquires what the object of that name holds while its routine runs."""
     match stmt:
-        case s.Block(body):
-            return body
-        case s.If(arms, otherwise):
-            return (*(arm.body for arm in arms), *(() if otherwise is None else (otherwise,)))
-        case s.While(_, body) | s.DoWhile(body) | s.Atomic(body) | s.For(_, _, _, body):
-            return (body,)
-        case s.Switch(_, cases):
-            return tuple(inner for case in cases for inner in case.body)
-        case s.Try(body, final):
-            return (body, final)
+        case s.Acquire(s.Ref(base, (s.Member("run"),))):
+            return base == name
         case _:
-            return ()
+            return any(_waits_for(inner, name) for inner in substatements(stmt))
+
+
+def around_run(program: Program, routine: s.Routine) -> tuple[tuple[s.Stmt, ...], tuple[s.Stmt, ...]]:
+    """What the system does before and behind a routine that deferred objects run, beside what its role says."""
+    span = routine.span
+    refs = [s.Ref(name, (s.Member("run", span),), span) for name in program.runs.get(routine.name, ())]
+    taken = tuple(s.Acquire(ref, s.Mode.SHARED, None, span) for ref in refs)
+    return taken, tuple(s.Release(ref, s.Mode.SHARED, None, span) for ref in reversed(refs))
 
 
 # ---- reading files ----
@@ -411,8 +416,34 @@ class _Resolver:
         for item in self.program.items:
             if isinstance(item, s.Const):
                 self._constant(item)
+        self._runs()
         self._driver()
         return self.program
+
+    def _runs(self) -> None:
+        """Declares `D.run` for the deferred objects that are given to a kernel routine which waits for them."""
+        program = self.program
+        waiting = {
+            (name, number)
+            for name, overloads in program.externs.items()
+            for extern in overloads
+            for number, param in enumerate(extern.params)
+            if isinstance(param, s.ObjectParam) and extern.body is not None and _waits_for(extern.body, param.name)
+        }
+        bodies = [routine.body for routine in program.routines.values()] if waiting and program.deferred else []
+        calls = [call for body in bodies for expr in every_expression(body) for call in every_call(expr)]
+        wanted = {
+            arg.name
+            for call in calls
+            for number, given in enumerate(call.args)
+            if (call.name, number) in waiting
+            and isinstance(arg := given.ref if isinstance(given, s.Address) else given, s.Ref)
+        }
+        for name, item in program.deferred.items():
+            if name in wanted:
+                lock = f"{name}.run"
+                program.locks[lock] = s.LockDecl(lock, None, RUN_LOCK_KIND, False, True, False, item.span)
+                program.runs.setdefault(item.routine, []).append(name)
 
     # imports
 

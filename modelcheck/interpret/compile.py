@@ -227,6 +227,8 @@ class Compiler:
                 if isinstance(found, s.LockField):
                     return "lock", None, None
                 return "value", self.tables.domain(found.type), None
+            case "routine" | "deferred" if name == "run":
+                return "lock", None, None
             case "interrupt":
                 return ("value", LEVELS, None) if name == "level" else ("lock", None, None)
             case "device":

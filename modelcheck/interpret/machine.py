@@ -13,6 +13,7 @@ from modelcheck.interpret.state import Frame, State
 from modelcheck.interpret.steps import Steps
 from modelcheck.interpret.values import ANY_TAG, BOOL, INITIALISED, Choose, Environment, Local, Place, Target, Value
 from modelcheck.interpret.walk import called_routines, held_anywhere
+from modelcheck.resolve import around_run
 from modelcheck.verdict import HIGH_LEVEL
 
 
@@ -168,6 +169,10 @@ class Machine(Steps):
         routine = self.program.routines[root]
         role, _ = self.role(root)
         compiler = Compiler(self.tables, root, False)
+        taken, given_back = around_run(self.program, routine)
+        for stmt in taken:
+            compiler.stmt(stmt)
+            compiler.emit(Boundary(routine.span))
         if role is not None:
             for param in role.params:
                 compiler.parameter(param)
@@ -185,6 +190,9 @@ class Machine(Steps):
             compiler.block(role.exit)
             compiler.emit(Boundary(role.exit.span))
         compiler.place(compiler.leave)
+        for stmt in given_back:
+            compiler.stmt(stmt)
+            compiler.emit(Boundary(routine.span))
         compiler.emit(Finish())
         if role is not None and role.continues is not None and routine.result is not None:
             compiler.scopes[0]["result"] = Local("$result", False, "value", self.tables.domain(routine.result))

@@ -120,6 +120,9 @@ class Memory:
                     return ("lock", f"{name}.lock")
                 level = self.program.constant(self.program.interrupts[name].level)
                 return ("int", HIGH_LEVEL if level is None else level)
+            case "routine" | "deferred" if member == "run":
+                lock = f"{target[1]}.run"
+                return ("lock", lock) if lock in self.program.locks else ("opaque", lock)
             case "device":
                 full = f"{target[1]}.{member}"
                 tables = (

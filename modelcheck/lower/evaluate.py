@@ -26,9 +26,10 @@ from modelcheck.lower.scope import (
     is_kirql,
     time_limit,
 )
-from modelcheck.resolve import Program, apply, qualified, substatements, type_range
+from modelcheck.resolve import Program, apply, qualified, type_range
 from modelcheck.source import Span
 from modelcheck.verdict import DISPATCH_LEVEL, NO_LEVEL, Property
+from modelcheck.walk import references, substatements
 
 TRUE, FALSE = ir.Const(1), ir.Const(0)
 BOOL = s.BoolType(Span.__new__(Span))
@@ -158,7 +159,7 @@ class Evaluator(ABC):
                 target = self.term_of(fields[field])
                 return [(arithmetic(s.BinaryOp.EQ, target, ir.Const(i + 1)), c) for i, c in enumerate(candidates)]
             case Object(name), (s.Member(member),):
-                return [(TRUE, f"{name}.{member}")]
+                return [(TRUE, f"{name}.{member}")] if f"{name}.{member}" in self.program.locks else []
             case Object(name), (s.Member(member), s.Index(index)):
                 return self._members(f"{name}.{member}", index, frame)
             case _:
@@ -779,47 +780,3 @@ def spin_locks(program: Program) -> list[str]:
 
 def is_lock_reference(variable: Variable) -> bool:
     return isinstance(variable.type, s.NamedType) and variable.type.name == "lock"
-
-
-def references(expr: s.Expr) -> Iterator[s.Ref]:
-    """The references an expression reads, left to right; what is passed by address is not read."""
-    match expr:
-        case s.Ref(_, selectors):
-            yield expr
-            for selector in selectors:
-                if isinstance(selector, s.Index):
-                    yield from references(selector.value)
-        case s.Unary(_, operand) | s.Old(operand):
-            yield from references(operand)
-        case s.Binary(_, left, right):
-            yield from references(left)
-            yield from references(right)
-        case s.Call(_, args):
-            for arg in args:
-                yield from references(arg)
-        case s.Address(ref):
-            for selector in ref.selectors:
-                if isinstance(selector, s.Index):
-                    yield from references(selector.value)
-        case _:
-            return
-
-
-def expressions(stmt: s.Stmt) -> tuple[s.Expr, ...]:
-    """The expressions a simple statement evaluates, in order; the index of an assigned reference counts."""
-    match stmt:
-        case s.Assign(target, value):
-            indexes = tuple(sel.value for sel in target.selectors if isinstance(sel, s.Index))
-            return (*indexes, value)
-        case s.CallStmt(call):
-            return (call,)
-        case s.Assume(condition) | s.Assert(condition) | s.Require(condition):
-            return (condition,)
-        case s.Raise(level) | s.Lower(level):
-            return (level,)
-        case s.Declare(value=value) | s.Return(value):
-            return () if value is None else (value,)
-        case s.Acquire(lock) | s.Release(lock) | s.Convert(lock) | s.Init(lock) | s.Free(lock):
-            return tuple(sel.value for sel in lock.selectors if isinstance(sel, s.Index))
-        case _:
-            return ()

@@ -6,7 +6,7 @@ from modelcheck import documented, ir
 from modelcheck import syntax as s
 from modelcheck.ir import Cell, Sort, Term
 from modelcheck.lower.builder import Builder
-from modelcheck.lower.evaluate import FALSE, TRUE, Evaluator, arithmetic, both, expressions, is_lock_reference, negate
+from modelcheck.lower.evaluate import FALSE, TRUE, Evaluator, arithmetic, both, is_lock_reference, negate
 from modelcheck.lower.repeated import Patterns, Repeatable
 from modelcheck.lower.scope import (
     Binding,
@@ -23,6 +23,7 @@ from modelcheck.lower.scope import (
 from modelcheck.resolve import Program, qualified, type_range
 from modelcheck.source import Span
 from modelcheck.verdict import Property
+from modelcheck.walk import expressions
 
 NO_WAIT, SOME_WAIT, WAIT_FOR_EVER = 0, 1, 2
 

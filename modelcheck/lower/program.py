@@ -12,14 +12,15 @@ from dataclasses import field
 from modelcheck import ir
 from modelcheck import syntax as s
 from modelcheck.ir import Cell, Check, Edge, Environment, Graph, Root, Sort
-from modelcheck.lower.evaluate import TRUE, arithmetic, references, states_costs
+from modelcheck.lower.evaluate import TRUE, arithmetic, states_costs
 from modelcheck.lower.kernel import KernelCalls, mentions_irql
-from modelcheck.lower.routine import GraphLowerer, Unit, all_locks, every_call
+from modelcheck.lower.routine import GraphLowerer, Unit, all_locks
 from modelcheck.lower.scope import Binding, Frame, Handle, Ledger, Lock, Object, Opaque, State, Variable
 from modelcheck.record import dataclass
-from modelcheck.resolve import Program, find_role, substatements, type_range
+from modelcheck.resolve import Program, around_run, find_role, type_range
 from modelcheck.source import Span
 from modelcheck.verdict import APC_LEVEL, DISPATCH_LEVEL, HIGH_LEVEL, PASSIVE_LEVEL, Obligation, Property
+from modelcheck.walk import every_call, every_expression, references, substatements
 
 PHASES = ("load", "add", "start", "run", "stop", "unload")
 START, RUN = PHASES.index("start"), PHASES.index("run")
@@ -394,6 +395,8 @@ class _Harness(GraphLowerer):
                 builder.assign(builder.register(cell), ir.Const(cell.start[0]), cell.low, cell.high, None)
 
         at = self.edge(graph.entry, routine.span, start)
+        taken, given_back = around_run(program, routine)
+        at = self.sequence(taken, at, frame)
         if plan.role is not None and plan.role.entry is not None:
             self.return_to = self.places.new()
             at = self.sequence(plan.role.entry.body, at, frame)
@@ -404,6 +407,7 @@ class _Harness(GraphLowerer):
         at, result = self._run(at, body, names)
         if plan.role is not None and plan.role.exit is not None:
             at = self.sequence(plan.role.exit.body, at, frame)
+        at = self.sequence(given_back, at, frame)
         at = self._continues(at, frame, result)
 
         def end(evaluator: KernelCalls) -> None:
@@ -699,21 +703,6 @@ def _called(program: Program, body: s.Block) -> frozenset[str]:
     for expr in every_expression(body):
         visit_expr(expr)
     return frozenset(found)
-
-
-def every_expression(stmt: s.Stmt) -> Iterable[s.Expr]:
-    """All expressions of a statement and those inside it."""
-    from modelcheck.lower.evaluate import expressions
-    from modelcheck.lower.routine import _conditions
-
-    pending: list[s.Stmt] = [stmt]
-    while pending:
-        current = pending.pop()
-        yield from expressions(current)
-        yield from _conditions(current)
-        pending += substatements(current)
-        if isinstance(current, s.For):
-            pending += [part for part in (current.start, current.step) if part is not None]
 
 
 def _writes(program: Program, body: s.Block) -> dict[str, _Written]:

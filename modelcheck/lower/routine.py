@@ -14,7 +14,7 @@ from modelcheck import ir
 from modelcheck import syntax as s
 from modelcheck.ir import Cell, Edge, Graph, Sort
 from modelcheck.lower.builder import Builder
-from modelcheck.lower.evaluate import TRUE, Evaluator, arithmetic, both, expressions, negate
+from modelcheck.lower.evaluate import TRUE, Evaluator, arithmetic, both, negate
 from modelcheck.lower.kernel import KernelCalls
 from modelcheck.lower.repeated import Patterns
 from modelcheck.lower.scope import (
@@ -31,9 +31,10 @@ from modelcheck.lower.scope import (
     is_kirql,
 )
 from modelcheck.record import dataclass
-from modelcheck.resolve import Program, qualified, substatements, type_range
+from modelcheck.resolve import Program, qualified, type_range
 from modelcheck.source import Span
 from modelcheck.verdict import DISPATCH_LEVEL, NO_LEVEL, Property
+from modelcheck.walk import conditions, every_call, expressions, substatements
 
 Key: TypeAlias = tuple[object, ...]
 
@@ -749,7 +750,7 @@ def calls_back(program: Program, name: str, seen: frozenset[str] = frozenset()) 
         return False
 
     def found(stmt: s.Stmt) -> bool:
-        calls = (call.name for expr in (*expressions(stmt), *_conditions(stmt)) for call in every_call(expr))
+        calls = (call.name for expr in (*expressions(stmt), *conditions(stmt)) for call in every_call(expr))
         inner = any(calls_back(program, call, seen | {name}) for call in calls)
         return inner or isinstance(stmt, s.Callback) or any(map(found, substatements(stmt)))
 
@@ -948,7 +949,7 @@ def handle_candidates(lowerer: GraphLowerer, body: s.Block, frame: Frame) -> dic
                 known.update(everything if call.name in program.routines else dict.fromkeys(locks))
 
     def visit(stmt: s.Stmt) -> None:
-        for expr in (*expressions(stmt), *_conditions(stmt)):
+        for expr in (*expressions(stmt), *conditions(stmt)):
             for call in every_call(expr):
                 visit_call(call)
         for inner in substatements(stmt):
@@ -982,30 +983,4 @@ def all_locks(program: Program) -> list[str]:
     return names
 
 
-def _conditions(stmt: s.Stmt) -> tuple[s.Expr, ...]:
-    match stmt:
-        case s.If(arms):
-            return tuple(arm.condition for arm in arms)
-        case s.While(condition) | s.DoWhile(_, condition):
-            return (condition,)
-        case s.For(_, condition):
-            return () if condition is None else (condition,)
-        case s.Switch(subject):
-            return (subject,)
-        case _:
-            return ()
-
-
-def every_call(expr: s.Expr) -> list[s.Call]:
-    match expr:
-        case s.Call(_, args):
-            return [*(call for arg in args for call in every_call(arg)), expr]
-        case s.Unary(_, operand):
-            return every_call(operand)
-        case s.Binary(_, left, right):
-            return every_call(left) + every_call(right)
-        case _:
-            return []
-
-
-__all__ = ["GraphLowerer", "RoutineLowerer", "Unit", "Value", "all_locks", "every_call"]
+__all__ = ["GraphLowerer", "RoutineLowerer", "Unit", "Value", "all_locks"]

@@ -1,0 +1,108 @@
+"""What stands inside statements and expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from modelcheck import syntax as s
+
+
+def substatements(stmt: s.Stmt) -> tuple[s.Stmt, ...]:
+    """The statements directly inside a statement, in order."""
+    match stmt:
+        case s.Block(body):
+            return body
+        case s.If(arms, otherwise):
+            return (*(arm.body for arm in arms), *(() if otherwise is None else (otherwise,)))
+        case s.While(_, body) | s.DoWhile(body) | s.Atomic(body) | s.For(_, _, _, body):
+            return (body,)
+        case s.Switch(_, cases):
+            return tuple(inner for case in cases for inner in case.body)
+        case s.Try(body, final):
+            return (body, final)
+        case _:
+            return ()
+
+
+def expressions(stmt: s.Stmt) -> tuple[s.Expr, ...]:
+    """The expressions a simple statement evaluates, in order; the index of an assigned reference counts."""
+    match stmt:
+        case s.Assign(target, value):
+            indexes = tuple(sel.value for sel in target.selectors if isinstance(sel, s.Index))
+            return (*indexes, value)
+        case s.CallStmt(call):
+            return (call,)
+        case s.Assume(condition) | s.Assert(condition) | s.Require(condition):
+            return (condition,)
+        case s.Raise(level) | s.Lower(level):
+            return (level,)
+        case s.Declare(value=value) | s.Return(value):
+            return () if value is None else (value,)
+        case s.Acquire(lock) | s.Release(lock) | s.Convert(lock) | s.Init(lock) | s.Free(lock):
+            return tuple(sel.value for sel in lock.selectors if isinstance(sel, s.Index))
+        case _:
+            return ()
+
+
+def conditions(stmt: s.Stmt) -> tuple[s.Expr, ...]:
+    """The conditions of a compound statement."""
+    match stmt:
+        case s.If(arms):
+            return tuple(arm.condition for arm in arms)
+        case s.While(condition) | s.DoWhile(_, condition):
+            return (condition,)
+        case s.For(_, condition):
+            return () if condition is None else (condition,)
+        case s.Switch(subject):
+            return (subject,)
+        case _:
+            return ()
+
+
+def every_expression(stmt: s.Stmt) -> Iterable[s.Expr]:
+    """All expressions of a statement and those inside it."""
+    pending: list[s.Stmt] = [stmt]
+    while pending:
+        current = pending.pop()
+        yield from expressions(current)
+        yield from conditions(current)
+        pending += substatements(current)
+        if isinstance(current, s.For):
+            pending += [part for part in (current.start, current.step) if part is not None]
+
+
+def references(expr: s.Expr) -> Iterator[s.Ref]:
+    """The references an expression reads, left to right; what is passed by address is not read."""
+    match expr:
+        case s.Ref(_, selectors):
+            yield expr
+            for selector in selectors:
+                if isinstance(selector, s.Index):
+                    yield from references(selector.value)
+        case s.Unary(_, operand) | s.Old(operand):
+            yield from references(operand)
+        case s.Binary(_, left, right):
+            yield from references(left)
+            yield from references(right)
+        case s.Call(_, args):
+            for arg in args:
+                yield from references(arg)
+        case s.Address(ref):
+            for selector in ref.selectors:
+                if isinstance(selector, s.Index):
+                    yield from references(selector.value)
+        case _:
+            return
+
+
+def every_call(expr: s.Expr) -> list[s.Call]:
+    """The calls in an expression, inner ones first."""
+    match expr:
+        case s.Call(_, args):
+            return [*(call for arg in args for call in every_call(arg)), expr]
+        case s.Unary(_, operand):
+            return every_call(operand)
+        case s.Binary(_, left, right):
+            return every_call(left) + every_call(right)
+        case _:
+            return []

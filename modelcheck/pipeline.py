@@ -105,7 +105,8 @@ def verify(
     from modelcheck.engines.analyse import Analysis, Limits  # only now: a wrong model needs no solver
 
     context.begin()
-    analysis = Analysis(lowered, Limits(options.steps, int(options.timeout * 1000)))
+    only = options.only if not options.certificate else frozenset()
+    analysis = Analysis(lowered, Limits(options.steps, int(options.timeout * 1000)), only=only)
     analysis.run()
     closed = _scenarios(program, options)
     verdicts, certificate, order = _verdicts(lowered, analysis, options, path, closed)

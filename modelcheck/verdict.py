@@ -123,6 +123,10 @@ class Trace:
     start: tuple[Choice, ...]
     steps: tuple[Step, ...]
 
+    def __hash__(self) -> int:
+        """Of its length alone: a run is long, and looked up often."""
+        return hash((self.root, self.start, len(self.steps)))
+
 
 @dataclass(frozen=True, slots=True)
 class Actor:
@@ -186,6 +190,10 @@ class Schedule:
     actors: tuple[Actor, ...]
     turns: tuple[Turn, ...]
     waits: tuple[Wait, ...] = ()
+
+    def __hash__(self) -> int:
+        """Of its lengths alone: a run is long, and looked up often."""
+        return hash((self.scenario, self.processors, len(self.actors), len(self.turns)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ longer alarms is proposed as proved, with the fixpoint's tables as invariant.
 from __future__ import annotations
 
 from dataclasses import field
+from time import monotonic
 from typing import TypeAlias
 
 from modelcheck.blocks import Sets
@@ -43,12 +44,13 @@ STEPS_PER_EDGE = 400
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`steps`: fixpoint steps for each analysis. `milliseconds`: for each question to Z3."""
+    """`steps`: fixpoint steps for each analysis. `milliseconds`: for each question to Z3. `horn_seconds`, `horn_total`:
+    for Spacer on one obligation, on all of them."""
 
     steps: int = 50_000_000
     milliseconds: int = 60_000
     horn_seconds: float = 20.0
-    horn_tries: int = 60
+    horn_total: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ class Analysis:
     """What was read off the base."""
     shapes: dict[Shape, Ways] = field(default_factory=dict)
     """What operations do, for whichever fixpoint."""
+    only: frozenset[str] = frozenset()
+    """The properties that are asked for; empty: all."""
     _roots: dict[int, list[Root]] = field(default_factory=dict)
     _ends: dict[Root, dict[str, tuple[int, ...]]] = field(default_factory=dict)
 
@@ -110,6 +114,8 @@ class Analysis:
         wanted = set(range(len(self.lowered.obligations))) - set(self.lowered.facts) - self.lowered.questions
         wanted |= set(self.lowered.ledger.timing.values())
         wanted -= {n for n, o in enumerate(self.lowered.obligations) if o.code in MUTUAL}
+        if self.only and not self.only & MUTUAL:  # what several contexts do rests on what each of them does
+            wanted = {n for n in wanted if self.lowered.obligations[n].code in self.only}
         wanted &= set(self._roots)  # what no root comes to is not proved by that: it has no decision
         self.decide(wanted, self._sketch())
         self._find_base()
@@ -176,8 +182,12 @@ class Analysis:
         """Path-merged queries and then Spacer, for what the tables could not decide."""
         self._merge()
         hopeful = [n for n, d in sorted(self.decisions.items()) if isinstance(d, Open) and d.hopeful]
-        for number in hopeful[: self.limits.horn_tries]:
-            found = self._formulas(number)
+        deadline = monotonic() + self.limits.horn_total
+        for number in hopeful:
+            left = deadline - monotonic()
+            found: FormulaInvariant | str = f"Spacer's {self.limits.horn_total:g} s were used up by other obligations"
+            if left > 1:
+                found = self._formulas(number, min(left, self.limits.horn_seconds))
             if isinstance(found, FormulaInvariant):
                 self.decisions[number] = Held(-1 - len(self.formulas), True)
                 self.formulas.append(found)
@@ -222,7 +232,7 @@ class Analysis:
             obligations = proved  # fewer obligations need fewer variables: once more with these alone
         return None
 
-    def _formulas(self, obligation: int) -> FormulaInvariant | str:
+    def _formulas(self, obligation: int, seconds: float) -> FormulaInvariant | str:
         """An invariant in formulas that proves the obligation, or why there is none."""
         parts: list[tuple[Root, tuple[str, ...]]] = []
         for root in self._roots[obligation]:
@@ -232,7 +242,7 @@ class Analysis:
                 return str(error)
             if any(place[0].sort is Sort.TAINT for place in system.variables):
                 return "it comes after a call that no model knows"
-            answer = spacer.solve(system, self.limits.horn_seconds)
+            answer = spacer.solve(system, seconds)
             if isinstance(answer, str):
                 return answer
             parts.append((root, tuple(answer)))

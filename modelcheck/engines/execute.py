@@ -17,7 +17,7 @@ from modelcheck.resolve import apply
 from modelcheck.syntax import BinaryOp
 from modelcheck.verdict import NO_LEVEL
 
-MAX_SPREAD = 300
+MAX_SPREAD = 2_000
 """A followed variable is split into at most so many values at once."""
 
 

@@ -315,11 +315,17 @@ class Builder:
         return s.Access(word.type == "WRITE", ref, self._span(word, ref))
 
     def cost(self, word: Token, duration: Token) -> s.Cost:
+        return s.Cost(self._nanoseconds(duration), None, self._span(word, duration))
+
+    def cost_each(self, word: Token, times: s.Ref, _: Token, duration: Token) -> s.Cost:
+        return s.Cost(self._nanoseconds(duration), times, self._span(word, duration))
+
+    def _nanoseconds(self, duration: Token) -> int:
         number, unit = str(duration[:-2]), str(duration[-2:])
         if len(number) > 12:
             self.errors.append(Diagnostic(Code.BAD_NUMBER, "this time is too long", self._span(duration)))
             number = "0"
-        return s.Cost(round(Fraction(number) * _NANOSECONDS[unit]), self._span(word, duration))
+        return round(Fraction(number) * _NANOSECONDS[unit])
 
     # primitives
 

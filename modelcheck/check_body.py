@@ -795,8 +795,9 @@ class BodyCheck:
                 self.condition(test)
             case s.Access():
                 self._access(stmt)
-            case s.Cost():
-                pass
+            case s.Cost(_, times):
+                if times is not None:
+                    self.value(times, s.IntType(0, 1_000_000_000, times.span))
             case _:
                 self._primitive(stmt)
 

@@ -501,8 +501,8 @@ def _simple(stmt: s.Stmt) -> str:
             return f"assert {expression(test)}"
         case s.Access(write, data):
             return f"{'write' if write else 'read'} {reference(data)}"
-        case s.Cost(nanoseconds):
-            return f"cost {duration(nanoseconds)}"
+        case s.Cost(nanoseconds, times):
+            return f"cost {'' if times is None else f'{reference(times)} * '}{duration(nanoseconds)}"
         case _:
             return _primitive(stmt)
 

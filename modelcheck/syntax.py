@@ -381,9 +381,10 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """`cost 3us;` in nanoseconds."""
+    """`cost 3us;` in nanoseconds; `cost n * 1us;` that often."""
 
     nanoseconds: int
+    times: Ref | None
     span: Span = place()
 
 

@@ -36,6 +36,8 @@ def expressions(stmt: s.Stmt) -> tuple[s.Expr, ...]:
             return (condition,)
         case s.Raise(level) | s.Lower(level):
             return (level,)
+        case s.Cost(_, times):
+            return () if times is None else (times,)
         case s.Declare(value=value) | s.Return(value):
             return () if value is None else (value,)
         case s.Acquire(lock) | s.Release(lock) | s.Convert(lock) | s.Init(lock) | s.Free(lock):

@@ -302,6 +302,10 @@ class Analysis:
             try:
                 self._round(group)
             except GaveUp as gave_up:
+                if gave_up.wanted - group.tracked() and group.guessing:
+                    group.guessed |= gave_up.wanted
+                    agenda[key] = group
+                    continue
                 parts = group.split() if group.tracked() else []  # too much already when nothing is followed
                 if not parts:
                     for number in group.needs:

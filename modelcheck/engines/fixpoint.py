@@ -324,7 +324,7 @@ def start_states(root: Root, layout: Layout, lives: Lives) -> list[tuple[int, in
         if cell.is_global:
             values = start_values(root, cell, lives)
             if len(values) * len(keys) > MAX_KEYS:
-                raise GaveUp(f"`{cell.name}` can have too many values at the start", cell)
+                raise GaveUp(f"`{cell.name}` can have too many values at the start")
             keys = [key | layout.key_bits(cell, v) for key in keys for v in values]
     for cell in layout.sets:
         if cell.is_global:

@@ -18,15 +18,17 @@ from modelcheck.record import dataclass
 
 MAX_KEYS = 3_000
 """Different keys at one location; beyond, the variables followed are too many."""
+MAX_WANTED = 200
+"""Variables of more values are not asked for."""
 
 
 class GaveUp(Exception):
-    """The fixpoint stopped without an answer; `cell` is the variable that was too much, if it was one."""
+    """The fixpoint stopped without an answer. `wanted`: variables that may help when they are followed."""
 
-    def __init__(self, reason: str, cell: Cell | None = None) -> None:
+    def __init__(self, reason: str, wanted: frozenset[Cell] = frozenset()) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.cell = cell
+        self.wanted = wanted
 
 
 @dataclass(slots=True)
@@ -178,7 +180,8 @@ def _ways(plan: Plan, inputs: tuple[int, ...]) -> tuple[Way, ...]:
         states = run(operation, contents, plan.others, [register.mask != 0 for register in registers])
     except TooWide as wide:
         cell = plan.edge.cells[wide.register]
-        raise GaveUp(f"`{cell}` takes too many values", cell) from None
+        assert cell is not None
+        raise GaveUp(f"`{cell.name}` takes too many values", _unknown(plan)) from None
     found: dict[object, Way] = {}
     nothing = (0,) * len(registers)
     for state in states:
@@ -199,6 +202,13 @@ def _ways(plan: Plan, inputs: tuple[int, ...]) -> tuple[Way, ...]:
             joined = tuple(c if r.is_key else b | s for c, s, b, r in zip(chosen, sets, before, registers, strict=True))
             found[mark] = Way(joined, failed, state.wanted, False)
     return tuple(found.values())
+
+
+def _unknown(plan: Plan) -> frozenset[Cell]:
+    """The local variables of few values that an operation reads and that are not followed."""
+    assert plan.edge.operation is not None
+    read = (plan.edge.cells[r] for r in plan.edge.operation.reads if not plan.registers[r].mask)
+    return frozenset(c for c in read if c is not None and not c.is_global and c.high - c.low < MAX_WANTED)
 
 
 def _raw(content: Content, register: _Register) -> Sequence[int]:

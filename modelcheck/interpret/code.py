@@ -274,9 +274,10 @@ class Boundary:
 
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """Time passes, in ns."""
+    """Time passes, in ns; `each`: that often as the value on the stack says."""
 
     nanoseconds: int
+    each: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -674,8 +674,10 @@ class Compiler:
                 self.emit(LockOp("release", self.ref(lock), mode, tag))
             case s.Convert(lock, mode):
                 self.emit(LockOp("convert", self.ref(lock), mode))
-            case s.Cost(nanoseconds):
-                self.emit(Spend(nanoseconds))
+            case s.Cost(nanoseconds, times):
+                if times is not None:
+                    self.expr(times, None)
+                self.emit(Spend(nanoseconds, times is not None))
             case s.Raise(level) | s.Lower(level):
                 self.expr(level, LEVELS)
                 self.emit(Change(isinstance(stmt, s.Raise)))

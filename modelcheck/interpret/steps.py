@@ -259,11 +259,12 @@ class Steps(Locks):
             case MayBlock():
                 if any(self.tables.spins(lock) for lock in self.state.holds):
                     self._fail(Property.I07, frame.callee)
-            case Spend(nanoseconds):
+            case Spend(nanoseconds, each):
+                spent = nanoseconds * max(number_of(stack.pop()), 0) if each else nanoseconds
                 for lock in self.state.holds:
                     if self.tables.spins(lock):
                         clocks = self.state.clocks
-                        clocks[lock] = min(clocks.get(lock, 0) + nanoseconds, self.limit + 1)
+                        clocks[lock] = min(clocks.get(lock, 0) + spent, self.limit + 1)
             case Finish():
                 self._finish()
             case Boundary() | CallOut():

@@ -29,7 +29,7 @@ from modelcheck.lower.scope import (
 from modelcheck.resolve import Program, apply, qualified, type_range
 from modelcheck.source import Span
 from modelcheck.verdict import DISPATCH_LEVEL, NO_LEVEL, Property
-from modelcheck.walk import references, substatements
+from modelcheck.walk import every_call, every_expression, references, substatements
 
 TRUE, FALSE = ir.Const(1), ir.Const(0)
 BOOL = s.BoolType(Span.__new__(Span))
@@ -573,8 +573,8 @@ class Evaluator(ABC):
         )
         self.builder.emit(ir.Choose(held, demands, ()))
 
-    def spend(self, nanoseconds: int | None) -> None:
-        """Time passes for every spin lock that is held; None: nobody knows how much."""
+    def spend(self, nanoseconds: int | None, times: Term | None = None) -> None:
+        """Time passes for every spin lock that is held, so many `times`; None: nobody knows how much."""
         for lock in spin_locks(self.program):
             held = ir.IsHeld(self.builder.register(self.state.hold(lock)), None)
             if nanoseconds is None:
@@ -583,7 +583,10 @@ class Evaluator(ABC):
             else:
                 cell = self.state.clock(lock)
                 register = self.builder.register(cell)
-                later = ir.Arith(s.BinaryOp.ADD, ir.Reg(register), ir.Const(min(nanoseconds, cell.high)))
+                passed: Term = ir.Const(min(nanoseconds, cell.high))
+                if times is not None:
+                    passed = arithmetic(s.BinaryOp.MUL, times, ir.Const(nanoseconds))
+                later = ir.Arith(s.BinaryOp.ADD, ir.Reg(register), passed)
                 change = ir.Set(register, later, cell.low, cell.high, None)
             self.builder.emit(ir.Choose(held, (change,), ()))
 
@@ -677,9 +680,9 @@ class Evaluator(ABC):
                 self._require_free(
                     True, Property.I07, "no spin lock is held where the thread may block", frame, stmt.span
                 )
-            case s.Cost(nanoseconds):
+            case s.Cost(nanoseconds, times):
                 if self.timed:
-                    self.spend(nanoseconds)
+                    self.spend(nanoseconds, None if times is None else self.term(times, frame))
             case s.Signal(op, event):
                 self._signal(op, event, frame, stmt.span)
             case s.Enable(on, name):
@@ -752,8 +755,16 @@ class Evaluator(ABC):
 
 
 def states_costs(program: Program) -> bool:
-    """Whether the driver itself states any cost; only then is time looked at (T01)."""
-    pending: list[s.Stmt] = [r.body for r in program.routines.values()]
+    """Whether the driver states a cost, or calls a kernel routine whose model does: only then T01 looks at time."""
+    bodies = [routine.body for routine in program.routines.values()]
+    costly = {
+        name
+        for name, overloads in program.externs.items()
+        if any(e.body is not None and any(isinstance(stmt, s.Cost) for stmt in e.body.body) for e in overloads)
+    }
+    if costly and any(call.name in costly for b in bodies for e in every_expression(b) for call in every_call(e)):
+        return True
+    pending: list[s.Stmt] = [*bodies]
     pending += [
         e.body
         for overloads in program.externs.values()

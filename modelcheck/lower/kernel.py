@@ -413,11 +413,13 @@ class KernelCalls(Evaluator):
 
     def _without_model(self, call: s.Call, frame: Frame, wanted: s.Type | None) -> Term:
         """A documented routine is held to its IRQL bounds; anything else taints all that follows."""
-        if self.timed:
-            self._untimed(call.name, call.span)
         for arg in call.args:
             self._hand_over(arg, frame)
         known = documented.lookup(call.name)
+        if self.timed and known is None:
+            self._untimed(call.name, call.span)
+        elif self.timed:
+            self.ledger.assumed.setdefault(call.name, call.span)
         if known is None or known.has_lock_effect:
             self.ledger.unmodelled.setdefault(call.name, call.span)
             self.builder.emit(ir.Set(self.builder.register(self.state.taint), TRUE, 0, 1, None))

@@ -119,7 +119,7 @@ SPECIAL: dict[type[Any], Any] = {
     s.If: lambda d: build(s.If, arms=nonempty(s.Arm, d - 1), otherwise=st.none() | made(s.Block, d - 1)),
     s.Held: lambda d: build(s.Held, lock=made(s.Ref, d - 1), mode=st.none() | SHARED_OR_EXCLUSIVE),
     s.Convert: lambda d: build(s.Convert, lock=made(s.Ref, d - 1), mode=SHARED_OR_EXCLUSIVE),
-    s.Cost: lambda _: build(s.Cost, nanoseconds=st.integers(0, 10**11)),
+    s.Cost: lambda _: build(s.Cost, nanoseconds=st.integers(0, 10**11), times=st.none() | made(s.Ref, 1)),
     s.Require: lambda d: build(
         s.Require, condition=of(s.Expr, d - 1), code=NAMES, why=st.text("ab \u00e9/*{};", max_size=8)
     ),

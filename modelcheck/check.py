@@ -22,10 +22,11 @@ MAX_PROCESSORS = 64
 PHASES = ("load", "add", "start", "run", "stop", "unload")
 
 
-def check(program: Program) -> tuple[Diagnostic, ...]:
-    """Every error and warning about a program, in source order; without an error in them the program is valid."""
+def check(program: Program, shipped: bool = False) -> tuple[Diagnostic, ...]:
+    """Every error and warning about a program, in source order; without an error in them the program is valid.
+    `shipped`: the shipped models that it imports are looked at too."""
     checker = _Check(program)
-    checker.all()
+    checker.all(shipped)
     return in_source_order([*program.findings, *checker.body.found])
 
 
@@ -38,9 +39,10 @@ class _Check:
         self.help = self.names.suggestions.help
         self.device: s.DeviceDecl | None = None
 
-    def all(self) -> None:
+    def all(self, shipped: bool) -> None:
         for item in self.program.items:
-            self.item(item)
+            if shipped or item.span.source in self.program.own:
+                self.item(item)
         self._recursive_kernel_routines()
         self._never_called()
 

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import field
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -392,6 +393,17 @@ def resolve_text(text: str, name: str = "<text>", folder: Path | None = None) ->
     return _Resolver(folder).run(Source(name, text))
 
 
+@cache
+def _shipped(path: Path, shown: str) -> tuple[Source, bool, s.Model]:
+    """A shipped model, read once in a process: its text, that it is not the user's own, its tree.
+
+    Raises:
+        Rejected: it cannot be read or parsed.
+    """
+    source = read_source(path, shown)
+    return source, False, parse(source)
+
+
 class _Resolver:
     """Follows imports depth first and fills the tables in the order of the files."""
 
@@ -447,8 +459,8 @@ class _Resolver:
 
     # imports
 
-    def _load(self, source: Source, own: bool) -> None:
-        """Parses a file and what it imports; its imports come before it in `items`."""
+    def _load(self, source: Source, own: bool, parsed: s.Model | None = None) -> None:
+        """Parses a file, if that has not been done, and what it imports; its imports come before it in `items`."""
         path = None if source.path is None else _real(source.path)
         if path is not None:
             self.done.add(path)
@@ -457,7 +469,7 @@ class _Resolver:
         if own:
             self.program.own.add(source)
         try:
-            model = parse(source)
+            model = parse(source) if parsed is None else parsed
         except Rejected as rejected:
             self.errors.extend(rejected.diagnostics)
         else:
@@ -480,12 +492,14 @@ class _Resolver:
         elif len(self.active) >= MAX_IMPORT_DEPTH:
             self.errors.append(Diagnostic(Code.TOO_DEEP, f"imports nest deeper than {MAX_IMPORT_DEPTH}", item.span))
         elif path not in self.done:
+            shown = self._shown(path, item, source)
             try:
-                imported = read_source(path, self._shown(path, item, source), item.span)
+                if item.is_path:
+                    self._load(read_source(path, shown, item.span), own)
+                else:
+                    self._load(*_shipped(path, shown))
             except Rejected as rejected:
                 self.errors.extend(rejected.diagnostics)
-            else:
-                self._load(imported, own and item.is_path)
 
     def _shown(self, path: Path, item: s.Import, source: Source) -> str:
         """What people call an imported file: its path as one would type it beside the importing one."""

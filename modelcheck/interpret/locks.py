@@ -93,11 +93,20 @@ class Locks(Memory):
         if lock is None:
             raise Over("waits for a lock that a handle does not name")
         self._alive(lock)
+        self._in_order(lock)
         shared = mode is s.Mode.SHARED
         if not self._admits(lock, shared):
             self._fail(Property.B01, lock)
             raise Over("waits for ever")
         self._take(lock, shared, tag)
+
+    def _in_order(self, lock: str) -> None:
+        """Members of an `ordered` family are acquired by rising index."""
+        family, _, index = lock.partition("[")
+        if index and self.tables.instances[lock].ordered:
+            held = [name.partition("[") for name in self.state.holds]
+            if any(of == family and int(other[:-1]) > int(index[:-1]) for of, _, other in held if other):
+                self._fail(Property.C02, lock, f"the members of {family} are acquired by rising index")
 
     def _try_acquire(self, lock: str | None, mode: s.Mode, tag: str | None) -> bool:
         if lock is None:

@@ -487,6 +487,8 @@ class Evaluator(ABC):
     ) -> None:
         kind, state = self.state.kind(lock), self.state
         self.alive(lock, frame, span)
+        if result is None:
+            self._rising(lock, frame, span)
         register = self.builder.register(state.hold(lock))
         if self.timed and kind.spins:
             cells = (state.clock(lock), state.untimed(lock))
@@ -500,6 +502,20 @@ class Evaluator(ABC):
         waits = () if result is not None else self._waits(lock, kind, frame, span)
         self.builder.emit(ir.Take(register, shared, state.tag(lock, tag), allowed, slot, result, waits))
         self._entered(lock, frame, result)
+
+    def _rising(self, lock: str, frame: Frame, span: Span) -> None:
+        """C02: no member of an `ordered` family with a higher index is held."""
+        declared = self.state.declaration(lock)
+        if not declared.ordered or declared.size is None:
+            return
+        family, _, index = lock.rstrip("]").partition("[")
+        above: Term = FALSE
+        for number in range(int(index) + 1, declared.size):
+            held = ir.IsHeld(self.builder.register(self.state.hold(f"{family}[{number}]")), None)
+            above = arithmetic(s.BinaryOp.OR, above, held)
+        if above != FALSE:
+            why = f"the members of {family} are acquired by rising index"
+            self.demand(negate(above), Property.C02, frame, span, lock, why)
 
     def _waits(self, lock: str, kind: s.LockKind, frame: Frame, span: Span) -> tuple[int, ...]:
         """What several contexts together can break where this one may have to wait for a lock."""

@@ -103,8 +103,8 @@ class KernelCalls(Evaluator):
         )
 
     def _repeatable(self, call: s.Call, frame: Frame, wanted: s.Type | None) -> Repeatable | None:
-        """The call, if it begins its step and all that it is given are locks that guard no variable, local variables,
-        constants and events."""
+        """The call, if it begins its step and all that it is given are locks that guard no variable and have no order,
+        local variables, constants and events."""
         builder = self.builder
         if builder.cells or builder.code or builder.slots or self.timed or self.reached or frame.call or frame.callee:
             return None
@@ -149,7 +149,8 @@ class KernelCalls(Evaluator):
         return name
 
     def _shape_of_lock(self, name: str, locks: list[str]) -> object | None:
-        if name.partition("[")[0] not in self.program.locks or self.guarded_by(name):
+        declared = self.program.locks.get(name.partition("[")[0])
+        if declared is None or declared.ordered or self.guarded_by(name):
             return None
         if name not in locks:
             locks.append(name)

@@ -91,9 +91,8 @@ class States:
         met, or that they had to be told apart further, as their runs do not go together."""
         before = self.told
         questions = [self.situation.question(*state) for state in states]
-        new = [question for question in questions if question not in self.known]
-        self.ask(new)
-        if any(self.known[question] == NEVER for question in new):
+        self.ask(questions)
+        if any(self.known[question] == NEVER for question in questions):
             return True
         runs = [self.known[question] for question in questions]
         for (one, run), (other, way) in itertools.combinations(zip(states, runs, strict=True), 2):

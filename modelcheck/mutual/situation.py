@@ -247,13 +247,10 @@ class Situation:
         return found
 
     def stable(self, root: Root) -> list[Cell]:
-        """Shared variables without a guard that the root reads and nothing writes once devices have started."""
+        """Shared variables that the root reads and nothing writes once devices have started."""
         if self._stable is None:
             written = {cell.name for r in self.roots if r.phase >= START for cell in _shared(r, really_written)}
-            self._stable = {
-                r: [c for c in self._reads(r) if c.name not in written and not self.guards[c.name.removeprefix("var ")]]
-                for r in self.roots
-            }
+            self._stable = {r: [c for c in self._reads(r) if c.name not in written] for r in self.roots}
         return self._stable[root]
 
     def _holding(self, number: int, at: int, node: Node) -> tuple[tuple[Site, ...], Held]:

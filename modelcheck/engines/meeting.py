@@ -49,7 +49,8 @@ class Meeting(States):
             for member in members:
                 if member.root.phase != LOAD and member.root.routine not in enabled:
                     return Open(f"who starts {member.root.routine} while the driver loads is not put together with it")
-        made = schedule(self.lowered, members, waits, loads if first < 0 else first)
+        before = loads if first < 0 else first
+        made = schedule(self.lowered, members, waits, before, self.situation.writers_first)
         if made is None:
             return Open("no order of the steps was found that leads to it")
         return Deadlocked(made, tuple(member.root for member in members))

@@ -38,11 +38,13 @@ def schedule(
     members: Sequence[Member],
     waits: Iterable[tuple[int, str, str, tuple[int, ...]]],
     first: int = -1,
+    writers_first: frozenset[str] = frozenset(),
 ) -> Schedule | None:
     """A run in which every member comes to its place, on as few processors as it can; None if none was found. `waits`:
-    (member, reason, subject, by). `first`: a member that must be at its place before the others begin."""
+    (member, reason, subject, by). `first`: a member that must be at its place before the others begin.
+    `writers_first`: the locks whose waiting writers stop readers."""
     for processors in _assignments(members):
-        order = _Search(members, processors, first).run()
+        order = _Search(members, processors, first, writers_first).run()
         if order is not None:
             return _built(members, processors, order, list(waits))
     return None
@@ -93,9 +95,12 @@ def _assignments(members: Sequence[Member]) -> list[list[int]]:
 class _Search:
     """Depth first, going on with the same context as long as it can."""
 
-    def __init__(self, members: Sequence[Member], processors: list[int], first: int) -> None:
+    def __init__(
+        self, members: Sequence[Member], processors: list[int], first: int, writers_first: frozenset[str]
+    ) -> None:
         self.members = members
         self.first = first
+        self.writers_first = writers_first
         self.processors = processors
         self.lengths = [len(m.trace.steps) for m in members]
         self.effects = [_effects(m.trace.steps) for m in members]
@@ -198,10 +203,22 @@ class _Search:
                 if interrupts and at == 0 and not me.within and me.root.admitted <= level:
                     return False
             held = dict(self.effects[other][done - 1][1])
+            stopped = self._stopped(there) if done == self.lengths[other] else ""
             for lock, mode in self.effects[member][at][0]:
                 if lock in held and "exclusive" in (mode, held[lock]):
                     return False
+                if (
+                    lock == stopped
+                    and mode == "shared"
+                    and lock not in dict(self.effects[member][at - 1][1] if at else ())
+                ):
+                    return False
         return True
+
+    def _stopped(self, member: Member) -> str:
+        """The lock that nobody can take shared any more while the member waits for it, "" if there is none."""
+        writes = member.kind == "waits" and not member.mode and member.subject in self.writers_first
+        return member.subject if writes else ""
 
 
 def _effects(

@@ -192,6 +192,8 @@ class Processors:
         if role is not None and role.single and routine in active:
             return f"only one `{routine}` runs at a time"
         phase = self.phases[routine]
+        if phase in ALONE and routine in begun:
+            return f"`{routine}` runs once"
         enabled = routine in now.enabled
         if phase == "load" and any(self.phases[name] != "load" and name not in now.enabled for name in begun):
             return f"`{routine}` comes before all others"

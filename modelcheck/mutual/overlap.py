@@ -39,6 +39,15 @@ class Overlap:
                 return False
         return True
 
+    def follows(self, first: int, second: int) -> bool:
+        """Whether a context of the second root may begin when one of the first has ended."""
+        a, b = self.roots[first], self.roots[second]
+        if first == second and a.phase in (LOAD, UNLOAD):
+            return False
+        if a.phase == UNLOAD and b.phase != UNLOAD:
+            return self.with_unload[second]
+        return a.phase == LOAD or b.phase != LOAD or self.with_load[first]
+
     def started(self, root: int, sites: Iterable[Site], other: int) -> bool:
         """Whether, when a context of `root` is at one of the sites, the other root may have been started: while a
         driver loads, only what it has enabled by then."""

@@ -109,7 +109,9 @@ class Situation:
 
     def stuck_before(self, position: Position, root: int, mask: int) -> bool:
         """Whether one who begins after the root has ended with the wanted lock held waits for it at an earlier
-        place."""
+        place; or nobody begins then."""
+        if not self.overlap.follows(root, position.root):
+            return True
         if self.overlap.meet(root, position.root):
             return False
         how = SHARED if mask & SHARED else EXCLUSIVE

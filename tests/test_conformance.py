@@ -86,6 +86,16 @@ def test_what_cannot_be_expressed_counts_as_failed(tmp_path: Path, capsys: pytes
     assert output.splitlines()[-1] == "0 passed, 1 failed"
 
 
+def test_what_rests_on_how_far_is_counted_is_not_known() -> None:
+    even = {
+        "id": "even",
+        "vars": {"p": 0},
+        "contexts": [{"name": "t", "text": "loop(*){inc(p);inc(p)};loop(*){dec(p);dec(p)};assert(p!=1)"}],
+        "properties": [{"name": "assert_holds", "verdict": True, "needs": "a"}],
+    }
+    assert [type(o.answer) for o in run_case(even)] == [NotKnown]
+
+
 def _answer(*verdicts: tuple[Property, Verdict]) -> Answer:
     """What `no_lock_held_at_exit` comes to when the only root has these verdicts at its exit."""
     case = read_case(

@@ -1,7 +1,8 @@
 """What a property of a case comes to in a report: which obligations decide it, and what they say together.
 
-A property holds when all its obligations are proved, and fails when one is violated with a trace that replays. Where
-the model has a line that must have an obligation and the report has none for it, nothing is known.
+A property holds when all its obligations are proved, and fails when one is violated with a trace that replays and is
+a run of the case. Where the model has a line that must have an obligation and the report has none for it, nothing is
+known.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from modelcheck.verdict import Property, Report, Result, Trace, Undecided, Violated
+from modelcheck.verdict import Property, Report, Result, Schedule, Trace, Undecided, Violated
 from tests.conformance.notation import Claim
-from tests.conformance.translate import SCENARIO, DriverModel, Mark, data_name, is_together, lock_name
+from tests.conformance.translate import BEYOND, SCENARIO, DriverModel, Mark, data_name, is_together, lock_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,8 @@ def rules(claim: Claim, model: DriverModel) -> tuple[Rule, ...] | None:
 def answer(claim: Claim, model: DriverModel, report: Report) -> Answer:
     """What the report says about a claim."""
     world = SCENARIO if is_together(claim) else ""
-    report = replace(report, results=tuple(r for r in report.results if r.obligation.scenario == world))
+    results = (_of_the_case(r) for r in report.results if r.obligation.scenario == world)
+    report = replace(report, results=tuple(results))
     if claim.name == "consistent_lock_state_at_exit":
         return _same_locks_at_exit(claim, model, report)
     parts = rules(claim, model)
@@ -124,6 +126,20 @@ def together(results: Iterable[Result]) -> Answer:
             case _:
                 pass
     return found
+
+
+def _of_the_case(result: Result) -> Result:
+    """The result; undecided where its trace chooses what a count beyond its range does: perhaps no run of the case."""
+    match result.verdict:
+        case Violated(Trace(steps=steps)):
+            pass
+        case Violated(Schedule(turns=turns)):
+            steps = tuple(turn.step for turn in turns)
+        case _:
+            return result
+    if any(choice.name == f"uninit {BEYOND}" for step in steps for choice in step.choices):
+        return replace(result, verdict=Undecided("it depends on a count that leaves its range"))
+    return result
 
 
 def _marks(model: DriverModel, result: Result) -> tuple[Mark, ...]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tests.conformance.notation import (
     Atomic,
@@ -75,6 +75,11 @@ class DriverModel:
     taking: tuple[str, ...]
     """Roots that acquire a lock, themselves or in a routine they call."""
 
+    @property
+    def counts(self) -> bool:
+        """Whether something is counted, which more room may settle."""
+        return f"bool {BEYOND};" in self.text
+
 
 def lock_name(lock: str) -> str:
     """The model's name of a lock of the case."""
@@ -92,6 +97,9 @@ and I02, so these properties have a model of their own."""
 CONCURRENT = ("no_deadlock", "no_race")
 SCENARIO = "together"
 """The name of the scenario in which all contexts of a case run."""
+
+BEYOND = "still_beyond"
+"""The local variable whose first value, unknown, is a choice between what a count beyond its range may do."""
 
 
 def is_order(claim: Claim) -> bool:
@@ -132,11 +140,13 @@ def _saved(op: Op) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A variable of the case: `type` in the language; `initial` is its first value, None when unknown."""
+    """A variable of the case: `type` in the language; `initial` is its first value, None when unknown; `ends` the least
+    and the greatest value of an int, which no condition names."""
 
     name: str
     type: str
     initial: str | None
+    ends: tuple[int, int] = (0, 1)
 
     def literal(self, value: int) -> str:
         return ("true" if value else "false") if self.type == "bool" else str(value)
@@ -156,10 +166,11 @@ def _integer(text: str) -> int:
     return int(text) if re.fullmatch(r"-?\d+", text) else level(text)
 
 
-def variables_of(case: Case) -> dict[str, Variable]:
+def variables_of(case: Case, room: int) -> dict[str, Variable]:
     """Every variable that the operations of the case mention, with the smallest type that tells apart what they test.
 
-    Counting has room for every `inc` and `dec` once beyond the named constants, and for two more rounds of a loop.
+    Counting goes beyond the named constants by `room` times what every `inc` and `dec` once and two more rounds of a
+    loop come to.
     """
     bodies = [c.body for c in case.contexts] + list(case.routines.values())
     values: dict[str, set[int]] = {}
@@ -182,12 +193,11 @@ def variables_of(case: Case) -> dict[str, Variable]:
         initial = case.variables.get(name)
         if initial is not None:
             wanted.add(initial)
-        margin = steps.get(name, 0)
-        counts = name in exact or margin
-        kind = f"int {min(wanted) - margin}..{max(wanted) + margin + 1}" if counts else "bool"
-        variable = Variable(_name("v_", name), kind, None)
-        first = None if initial is None else variable.literal(initial)
-        found[name] = Variable(variable.name, kind, first)
+        margin = room * steps.get(name, 0)
+        low, high = min(wanted) - margin, max(wanted) + margin + 1
+        kind = f"int {low}..{high}" if name in exact or margin else "bool"
+        variable = Variable(_name("v_", name), kind, None, (low, high))
+        found[name] = variable if initial is None else replace(variable, initial=variable.literal(initial))
     return found
 
 
@@ -212,7 +222,7 @@ def _kind(context: Context) -> str:
 
 
 class _Translator:
-    def __init__(self, case: Case, clauses: bool, together: bool) -> None:
+    def __init__(self, case: Case, clauses: bool, together: bool, room: int) -> None:
         self.case = case
         self.together = together
         self.claims = tuple(
@@ -222,7 +232,7 @@ class _Translator:
         self.watched = {c.name for c in self.claims}
         self.checks_life = "init_before_use" in self.watched
         self.saves = {_saved(op) for op in self.all_operations() if self._saves(op)}
-        self.variables = {n: v for n, v in variables_of(case).items() if n not in self.saves}
+        self.variables = {n: v for n, v in variables_of(case, room).items() if n not in self.saves}
         for lock, kind in case.locks.items():
             if self.checks_life and kind in ZERO_INITIALISED:
                 first = "true" if case.variables.get(f"init:{lock}") else "false"
@@ -639,16 +649,25 @@ class _Translator:
         self._touch(name, pad, write=True)
         values = [a if a == "*" else variable.literal(_integer(a)) for a in op.args[1:]]
         match op.name:
-            case "inc":
-                self.text.add(f"{pad}{variable.name}++;")
-            case "dec":
-                self.text.add(f"{pad}{variable.name}--;")
+            case "inc" | "dec":
+                self._count(variable, op.name == "inc", pad)
             case _ if len(values) == 1:
                 self.text.add(f"{pad}{variable.name} = {values[0]};")
             case _:
                 for value in values[:-1]:
                     self.text.add(f"{pad}if (*) {{ {variable.name} = {value}; }} else {{")
                 self.text.add(f"{pad}{variable.name} = {values[-1]}; {'}' * (len(values) - 1)}")
+
+    def _count(self, variable: Variable, up: bool, pad: str) -> None:
+        """One more or one less. An end of the range stands for all that lies beyond it as well: a count that would go
+        there stays (C04, which nobody asks for), and one that comes from there is back or still beyond. So every run
+        of the case is one of the model, and one of the model is one of the case unless it makes that choice."""
+        step = f"{variable.name}{'++' if up else '--'};"
+        self.text.add(f"{pad}atomic {{")
+        self.text.add(f"{pad}    if ({variable.name} == {variable.ends[0 if up else 1]}) {{")
+        self.text.add(f"{pad}        bool {BEYOND}; if (!{BEYOND}) {{ {step} }}")
+        self.text.add(f"{pad}    }} else {{ {step} }}")
+        self.text.add(f"{pad}}}")
 
     def _call(self, op: Op, pad: str) -> None:
         name = op.args[0]
@@ -658,7 +677,7 @@ class _Translator:
         self.text.add(f"{pad}{_name('rt_', name)}({', '.join('&' + a for a in args)});")
 
 
-def translate(case: Case, clauses: bool = False, together: bool = False) -> DriverModel:
+def translate(case: Case, clauses: bool = False, together: bool = False, room: int = 1) -> DriverModel:
     """The driver model of a case for its properties that are clauses, or for all others; `together`: for those that a
-    scenario decides. Raises Inexpressible."""
-    return _Translator(case, clauses, together).model()
+    scenario decides; `room`: how far to count, in steps of the case. Raises Inexpressible."""
+    return _Translator(case, clauses, together, room).model()

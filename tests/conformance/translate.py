@@ -234,9 +234,10 @@ class _Translator:
         self.saves = {_saved(op) for op in self.all_operations() if self._saves(op)}
         self.variables = {n: v for n, v in variables_of(case, room).items() if n not in self.saves}
         for lock, kind in case.locks.items():
-            if self.checks_life and kind in ZERO_INITIALISED:
-                first = "true" if case.variables.get(f"init:{lock}") else "false"
-                self.variables[f"init:{lock}"] = Variable(_name("v_", f"init:{lock}"), "bool", first)
+            flag = f"init:{lock}"
+            if self.checks_life and (together or kind in ZERO_INITIALISED or flag in self.variables):
+                first = "true" if case.variables.get(flag) else "false"
+                self.variables[flag] = Variable(_name("v_", flag), "bool", first)
         self.externs: dict[str, str] = {}
         self.text = _Text()
         self.used = self._used()
@@ -263,9 +264,9 @@ class _Translator:
                 names |= {_saved(op)} | ({f"old:{op.args[0]}"} & self.saves)
             if op.name in ("assign", "choose", "inc", "dec") and op.args and self._is_local(op.args[0]):
                 names.add(op.args[0])
-            lock = op.args[0] if op.args else ""
-            if f"init:{lock}" in self.variables and self._touches(op):
-                names.add(f"init:{lock}")
+            flag = f"init:{op.args[0]}" if op.args else ""
+            if flag in self.variables and self._is_local(flag) and self._touches(op):
+                names.add(flag)
         names.update(c.variable for c in _conditions([body]) if c.variable is not None and self._is_local(c.variable))
         return names
 
@@ -325,7 +326,7 @@ class _Translator:
         for datum in sorted(data | (self.raced & set(self.variables))):
             text.add(f"data {_name('d_', datum)};")
         if self.together:
-            for name in sorted(n for n in self.variables if not n.startswith("init:")):
+            for name in sorted(self.variables):
                 variable = self.variables[name]
                 start = "" if variable.initial is None else f" = {variable.initial}"
                 text.add(f"var {variable.name} : {variable.type}{start};")
@@ -359,7 +360,8 @@ class _Translator:
         if kind == "interrupt":
             self.text.add(f"interrupt {_name('lk_', lock)} at {LEVELS['DIRQL']};")
             return
-        initialised = not self.checks_life or kind in ZERO_INITIALISED or self.case.variables.get(f"init:{lock}")
+        flag = f"init:{lock}"  # a lock that starts so, and one whose flag tells instead
+        initialised = not self.checks_life or flag in self.variables or self.case.variables.get(flag)
         self.text.add(f"lock {_name('lk_', lock)} : {KINDS[kind]}{' initialised' if initialised else ''};")
 
     def _reached(self, *bodies: Body) -> set[str]:
@@ -500,7 +502,8 @@ class _Translator:
             return f"{saved_name(condition.variable)} {condition.relation} {condition.value}"
         variable = self._variable(condition.variable)
         if variable.type == "bool":
-            return variable.name if condition.relation == "!=" else f"!{variable.name}"
+            positive = (condition.relation == "!=") == (not condition.value)
+            return variable.name if positive else f"!{variable.name}"
         return f"{variable.name} {condition.relation} {condition.value}"
 
     def _lock(self, lock: str) -> str:
@@ -632,8 +635,9 @@ class _Translator:
                 self.text.add(f"{pad}assert not held({self._lock(lock)});", Mark("watch", lock, str(claim)))
         pattern = INITIALISERS.get(self.case.locks.get(lock, ""), "CaseInit(&{L});")
         self.text.add(pad + self._extern(pattern.format(L=self._lock(lock))), Mark("init", lock))
-        if f"init:{lock}" in self.variables:
-            self.text.add(f"{pad}{self._variable(f'init:{lock}').name} = true;")
+        flag = self.variables.get(f"init:{lock}")
+        if flag is not None:
+            self.text.add(f"{pad}{flag.name} = {flag.literal(1)};")
 
     def _assign(self, op: Op, pad: str) -> None:
         name = op.args[0]

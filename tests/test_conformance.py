@@ -12,7 +12,7 @@ from modelcheck.verdict import Obligation, Property, Proved, Report, Result, Tra
 from tests.conformance.__main__ import main, run_case
 from tests.conformance.notation import read_case
 from tests.conformance.properties import Answer, Fails, Holds, NotKnown, answer
-from tests.conformance.translate import translate
+from tests.conformance.translate import Question, translate
 
 FOLDER = Path(__file__).parent / "conformance"
 FILES = ("cases.json", "extra.json", "several.json")
@@ -106,7 +106,7 @@ def _answer(*verdicts: tuple[Property, Verdict]) -> Answer:
             "properties": [{"name": "no_lock_held_at_exit", "verdict": True, "needs": "a"}],
         }
     )
-    model = translate(case)
+    model = translate(case, Question())
     span = Span(resolve_text(model.text).root, 0, 1)
     results = tuple(Result(Obligation(code, model.roots["t"], span, "L", ""), verdict) for code, verdict in verdicts)
     return answer(case.claims[0], model, Report("case", "case.drvm", results))

@@ -26,7 +26,7 @@ from modelcheck.verdict import MUTUAL, Property, Report
 from tests.conformance.notation import Case, Claim, Malformed, read_case, read_claims
 from tests.conformance.operations import Inexpressible
 from tests.conformance.properties import Answer, Fails, Holds, NotKnown, answer
-from tests.conformance.translate import is_order, is_together, needs_clauses, translate
+from tests.conformance.translate import Question, question, translate
 
 LIMIT = 60
 """Seconds for the claims that share a model: those that take longer settle nothing and do not hold up the others."""
@@ -68,25 +68,19 @@ def run_case(source: Any) -> tuple[Outcome, ...]:
     except (Malformed, KeyError, TypeError, ValueError, AttributeError) as trouble:
         return _not_known(name, claims, f"cannot be expressed: {type(trouble).__name__}: {trouble}")
     answers: dict[Claim, Answer] = {}
-    for kind in sorted(set(map(_kind, claims))):
-        answers |= _decide(case, kind, [c for c in claims if _kind(c) == kind])
+    for asked in sorted(set(map(question, claims))):
+        answers |= _decide(case, asked, [c for c in claims if question(c) == asked])
     return tuple(Outcome(case.id, claim, answers[claim]) for claim in claims)
 
 
-def _kind(claim: Claim) -> tuple[bool, bool, bool]:
-    """What claims decided by one run have in common: with clauses, in a scenario, by the order of locks."""
-    return needs_clauses(claim), is_together(claim), is_order(claim)
-
-
-def _options(kind: tuple[bool, bool, bool]) -> Options:
+def _options(asked: Question) -> Options:
     """Only what such claims need: what a driver of any number of contexts may do beyond it is not asked."""
-    _, together, order = kind
-    if order:
+    if asked.order:
         return Options(strict=True, only=frozenset({Property.D04}))
-    return Options() if together else Options(only=frozenset(Property) - MUTUAL)
+    return Options() if asked.together else Options(only=frozenset(Property) - MUTUAL)
 
 
-def _decide(case: Case, kind: tuple[bool, bool, bool], claims: list[Claim]) -> dict[Claim, Answer]:
+def _decide(case: Case, asked: Question, claims: list[Claim]) -> dict[Claim, Answer]:
     """The answers to claims that share a model. What depends on counting further than its variables do is asked again
     with more room."""
     answers: dict[Claim, Answer] = {}
@@ -94,8 +88,8 @@ def _decide(case: Case, kind: tuple[bool, bool, bool], claims: list[Claim]) -> d
     try:
         with time_limit(LIMIT):
             for room in ROOMS:
-                model = translate(case, *kind[:2], room)
-                report = verify_text(model.text, _options(kind))
+                model = translate(case, asked, room)
+                report = verify_text(model.text, _options(asked))
                 answers |= {claim: answer(claim, model, report) for claim in claims if not _settled(answers, claim)}
                 if not model.counts or all(_settled(answers, claim) for claim in claims):
                     break
@@ -185,8 +179,8 @@ def _print_model(files: list[Path], name: str) -> int:
         for source in _cases(path):
             if isinstance(source, Mapping) and source.get("id") == name:
                 case = read_case(source)
-                kinds = {(needs_clauses(c), is_together(c)) for c in case.claims}
-                print("\n".join(translate(case, *kind).text for kind in sorted(kinds or {(False, False)})), end="")
+                questions = set(map(question, case.claims)) or {Question()}
+                print("\n".join(translate(case, asked).text for asked in sorted(questions)), end="")
                 return 0
     print(f"no case `{name}`", file=sys.stderr)
     return 2

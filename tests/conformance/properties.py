@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from modelcheck.verdict import Property, Report, Result, Schedule, Trace, Undecided, Violated
 from tests.conformance.notation import Claim
-from tests.conformance.translate import BEYOND, SCENARIO, DriverModel, Mark, data_name, is_together, lock_name
+from tests.conformance.translate import BEYOND, SCENARIO, DriverModel, Mark, data_name, lock_name, question
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def rules(claim: Claim, model: DriverModel) -> tuple[Rule, ...] | None:
 
 def answer(claim: Claim, model: DriverModel, report: Report) -> Answer:
     """What the report says about a claim."""
-    world = SCENARIO if is_together(claim) else ""
+    world = SCENARIO if question(claim).together else ""
     results = (_of_the_case(r) for r in report.results if r.obligation.scenario == world)
     report = replace(report, results=tuple(results))
     if claim.name == "consistent_lock_state_at_exit":

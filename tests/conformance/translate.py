@@ -94,6 +94,7 @@ def data_name(datum: str) -> str:
 BY_CLAUSE = ("held_at_exit", "exits_at", "irql_never_above", "irql_never_below", "consistent_lock_state_at_exit")
 """Properties that are clauses of the roots. What a clause says about locks or the level at exit stands in place of B03
 and I02, so these properties have a model of their own."""
+WRITES = ("assign", "choose", "inc", "dec")
 CONCURRENT = ("no_deadlock", "no_race")
 SCENARIO = "together"
 """The name of the scenario in which all contexts of a case run."""
@@ -102,19 +103,21 @@ BEYOND = "still_beyond"
 """The local variable whose first value, unknown, is a choice between what a count beyond its range may do."""
 
 
-def is_order(claim: Claim) -> bool:
-    """Whether the claim is about the order of locks over all routines, which D04 of the open world decides."""
-    return claim.name == "lock_order_acyclic"
+@dataclass(frozen=True, slots=True, order=True)
+class Question:
+    """What the properties that one model decides have in common: `clauses`, they are clauses of the roots; `together`,
+    a scenario of all contexts decides them; `order`, the order of locks over all routines (D04 of the open world)."""
+
+    clauses: bool = False
+    together: bool = False
+    order: bool = False
 
 
-def is_together(claim: Claim) -> bool:
-    """Whether a scenario decides the claim."""
-    return not is_order(claim) and (claim.needs == "b" or claim.name in CONCURRENT)
-
-
-def needs_clauses(claim: Claim) -> bool:
-    """Whether the claim is decided in the model with clauses."""
-    return claim.name in BY_CLAUSE
+def question(claim: Claim) -> Question:
+    """The question that the claim belongs to."""
+    order = claim.name == "lock_order_acyclic"
+    together = not order and (claim.needs == "b" or claim.name in CONCURRENT)
+    return Question(claim.name in BY_CLAUSE, together, order)
 
 
 # ---- names and types ----
@@ -222,12 +225,10 @@ def _kind(context: Context) -> str:
 
 
 class _Translator:
-    def __init__(self, case: Case, clauses: bool, together: bool, room: int) -> None:
+    def __init__(self, case: Case, asked: Question, room: int) -> None:
         self.case = case
-        self.together = together
-        self.claims = tuple(
-            c for c in case.claims if is_together(c) == together and needs_clauses(c) == clauses and not is_order(c)
-        )
+        self.together = asked.together
+        self.claims = tuple(c for c in case.claims if question(c) == asked)
         self.raced = {c.subject for c in self.claims if c.name == "no_race"}
         self.watched = {c.name for c in self.claims}
         self.checks_life = "init_before_use" in self.watched
@@ -235,9 +236,10 @@ class _Translator:
         self.variables = {n: v for n, v in variables_of(case, room).items() if n not in self.saves}
         for lock, kind in case.locks.items():
             flag = f"init:{lock}"
-            if self.checks_life and (together or kind in ZERO_INITIALISED or flag in self.variables):
+            if self.checks_life and (self.together or kind in ZERO_INITIALISED or flag in self.variables):
                 first = "true" if case.variables.get(flag) else "false"
                 self.variables[flag] = Variable(_name("v_", flag), "bool", first)
+        self.shared = self._shared(asked)
         self.externs: dict[str, str] = {}
         self.text = _Text()
         self.used = self._used()
@@ -262,17 +264,30 @@ class _Translator:
         for op in operations(body):
             if self._saves(op):
                 names |= {_saved(op)} | ({f"old:{op.args[0]}"} & self.saves)
-            if op.name in ("assign", "choose", "inc", "dec") and op.args and self._is_local(op.args[0]):
+            if op.name in WRITES and op.args:
                 names.add(op.args[0])
             flag = f"init:{op.args[0]}" if op.args else ""
-            if flag in self.variables and self._is_local(flag) and self._touches(op):
+            if flag in self.variables and self._touches(op):
                 names.add(flag)
-        names.update(c.variable for c in _conditions([body]) if c.variable is not None and self._is_local(c.variable))
-        return names
+        return names | {c.variable for c in _conditions([body]) if c.variable is not None}
 
-    def _is_local(self, name: str) -> bool:
-        """Whether every context has a variable of that name of its own."""
-        return name in self.saves or not self.together
+    def _shared(self, asked: Question) -> set[str]:
+        """The variables of which there is one for all contexts; of the others every context has its own. The order of
+        locks depends on what other contexts write, on what they do besides it does not."""
+        if asked.together:
+            return set(self.variables)
+        if not asked.order:
+            return set()
+        bodies = [self._with_callees(context.body) for context in self.case.contexts]
+        written = [{o.args[0] for b in found for o in operations(b) if o.name in WRITES and o.args} for found in bodies]
+        mentioned = [set().union(*map(self._mentions, found)) for found in bodies]
+        return {
+            name
+            for name in self.variables
+            for writer, names in enumerate(written)
+            for reader, others in enumerate(mentioned)
+            if writer != reader and name in names and name in others
+        }
 
     def _touches(self, op: Op) -> bool:
         template = OPERATIONS.get(op.name) or self._try_template(op)
@@ -286,7 +301,7 @@ class _Translator:
 
     def _used(self) -> dict[str, set[str]]:
         """For each routine, the variables that it or a routine it calls mentions."""
-        used = {name: self._mentions(body) for name, body in self.case.routines.items()}
+        used = {name: self._mentions(body) - self.shared for name, body in self.case.routines.items()}
         changed = True
         while changed:
             changed = False
@@ -298,7 +313,7 @@ class _Translator:
         return used
 
     def _needs(self, body: Body) -> list[str]:
-        names = self._mentions(body)
+        names = self._mentions(body) - self.shared
         for callee in self._callees(body):
             names |= self.used.get(callee, set())
         return sorted(names)
@@ -325,11 +340,10 @@ class _Translator:
         data = {op.args[0] for op in self.all_operations() if op.name in ("read", "write") and op.args}
         for datum in sorted(data | (self.raced & set(self.variables))):
             text.add(f"data {_name('d_', datum)};")
-        if self.together:
-            for name in sorted(self.variables):
-                variable = self.variables[name]
-                start = "" if variable.initial is None else f" = {variable.initial}"
-                text.add(f"var {variable.name} : {variable.type}{start};")
+        for name in sorted(self.shared):
+            variable = self.variables[name]
+            start = "" if variable.initial is None else f" = {variable.initial}"
+            text.add(f"var {variable.name} : {variable.type}{start};")
         for name, body in sorted(self.externs.items()):
             for line in f"extern {name}{body}".splitlines():
                 text.add(line)
@@ -350,7 +364,7 @@ class _Translator:
         text.add("}")
 
     def _takes(self, body: Body) -> bool:
-        bodies = [body, *(self.case.routines[name] for name in self._reached(body))]
+        bodies = self._with_callees(body)
         names = {op.name for b in bodies for op in operations(b)}
         return any(n in OPERATIONS and OPERATIONS[n].sort == "acquire" for n in names)
 
@@ -374,6 +388,9 @@ class _Translator:
                 found.add(name)
                 todo += self._callees(self.case.routines[name])
         return found
+
+    def _with_callees(self, body: Body) -> list[Body]:
+        return [body, *(self.case.routines[name] for name in sorted(self._reached(body)))]
 
     def _root(self, context: Context, position: int) -> str:
         root, role = _name(f"cx{position}_", context.name), f"CASE_ROLE_{position}"
@@ -419,7 +436,7 @@ class _Translator:
         return context in touching or not touching
 
     def _locks_touched(self, body: Body) -> set[str]:
-        bodies = [body, *(self.case.routines[name] for name in self._reached(body))]
+        bodies = self._with_callees(body)
         return {op.args[0] for b in bodies for op in operations(b) if op.args and op.args[0] in self.case.locks}
 
     def _declaration(self, name: str) -> str:
@@ -550,7 +567,7 @@ class _Translator:
 
     def _watch_level(self, op: Op, pad: str, in_root: bool) -> None:
         """In a called routine: the bound that the root's `always` states, after each change of level."""
-        if in_root or op.name in ("return", "call", "nop", "assign", "choose", "inc", "dec", "read", "write"):
+        if in_root or op.name in ("return", "call", "nop", "read", "write", *WRITES):
             return
         for claim in self.claims:
             if claim.name in ("irql_never_above", "irql_never_below"):
@@ -594,7 +611,7 @@ class _Translator:
             self._init(op, pad)
         elif op.name in ("read", "write") and op.args:
             self.text.add(f"{pad}{op.name} {_name('d_', op.args[0])};")
-        elif op.name in ("assign", "choose", "inc", "dec") and op.args:
+        elif op.name in WRITES and op.args:
             self._assign(op, pad)
         elif op.name == "call" and op.args:
             self._call(op, pad)
@@ -681,7 +698,7 @@ class _Translator:
         self.text.add(f"{pad}{_name('rt_', name)}({', '.join('&' + a for a in args)});")
 
 
-def translate(case: Case, clauses: bool = False, together: bool = False, room: int = 1) -> DriverModel:
-    """The driver model of a case for its properties that are clauses, or for all others; `together`: for those that a
-    scenario decides; `room`: how far to count, in steps of the case. Raises Inexpressible."""
-    return _Translator(case, clauses, together, room).model()
+def translate(case: Case, asked: Question, room: int = 1) -> DriverModel:
+    """The driver model that decides the properties of a case which belong to a question. `room`: how far to count, in
+    steps of the case. Raises Inexpressible."""
+    return _Translator(case, asked, room).model()

@@ -108,7 +108,7 @@ def _answer(*verdicts: tuple[Property, Verdict]) -> Answer:
     )
     model = translate(case, Question())
     span = Span(resolve_text(model.text).root, 0, 1)
-    results = tuple(Result(Obligation(code, model.roots["t"], span, "L", ""), verdict) for code, verdict in verdicts)
+    results = tuple(Result(Obligation(code, model.roots[0], span, "L", ""), verdict) for code, verdict in verdicts)
     return answer(case.claims[0], model, Report("case", "case.drvm", results))
 
 

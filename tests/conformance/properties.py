@@ -81,7 +81,7 @@ def rules(claim: Claim, model: DriverModel) -> tuple[Rule, ...] | None:
             Rule((p.I01,), _sort("require"), everywhere=True),
             Rule((p.I04,), _sort("level"), everywhere=True),
         ),
-        "irql_restored_at_exit": (Rule((p.I02,), roots=tuple(model.roots.values())),),
+        "irql_restored_at_exit": (Rule((p.I02,), roots=model.roots),),
         "no_irql_drop_while_spinlock_held": (Rule((p.I05,)),),
         "matched_release_api": (Rule((p.B04,)),),
         "release_restores_saved_irql": (Rule((p.I03,)),),
@@ -179,8 +179,8 @@ def _same_locks_at_exit(claim: Claim, model: DriverModel, report: Report) -> Ans
     for result in report.results:
         for mark in _marks(model, result):
             if _watching(claim)(mark) and result.obligation.code == Property.C02:
-                clauses.setdefault((mark.context, mark.lock), []).append(result)
-    wanted = {(m.context, m.lock) for marks in model.marks.values() for m in marks if _watching(claim)(m)}
+                clauses.setdefault((mark.root, mark.lock), []).append(result)
+    wanted = {(m.root, m.lock) for marks in model.marks.values() for m in marks if _watching(claim)(m)}
     found: Answer = Holds()
     for place in sorted(wanted):
         answers = {

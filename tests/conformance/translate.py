@@ -55,23 +55,23 @@ class Mark:
     """What a line of the model is for. `sort`: acquire, try, release, init, callout, level, require, assert, watch.
 
     `claim` names the property that a watching line belongs to, `lock` the lock of the case, `polarity` tells
-    `ensures held(L)` from `ensures not held(L)`.
+    `ensures held(L)` from `ensures not held(L)`, `root` the routine whose clause it is.
     """
 
     sort: str
     lock: str = ""
     claim: str = ""
-    context: str = ""
+    root: str = ""
     polarity: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class DriverModel:
-    """The text of a model file; `marks` by line, counted from 1; `roots` by context name."""
+    """The text of a model file; `marks` by line, counted from 1; `roots` in the order of the contexts."""
 
     text: str
     marks: dict[int, tuple[Mark, ...]]
-    roots: dict[str, str]
+    roots: tuple[str, ...]
     taking: tuple[str, ...]
     """Roots that acquire a lock, themselves or in a routine they call."""
 
@@ -322,11 +322,9 @@ class _Translator:
 
     def model(self) -> DriverModel:
         text = self.text
-        roots: dict[str, str] = {}
         bodies = _Text()
         self.text = bodies
-        for position, context in enumerate(self.case.contexts):
-            roots[context.name] = self._root(context, position)
+        roots = tuple(self._root(context, position) for position, context in enumerate(self.case.contexts))
         for name in sorted(self._reached(*(c.body for c in self.case.contexts))):
             self._routine(name)
         self.text = text
@@ -352,15 +350,15 @@ class _Translator:
         shift = len(text.lines)
         text.lines += bodies.lines
         text.marks.update({line + shift: marks for line, marks in bodies.marks.items()})
-        taking = tuple(roots[c.name] for c in self.case.contexts if self._takes(c.body))
+        taking = tuple(root for root, c in zip(roots, self.case.contexts, strict=True) if self._takes(c.body))
         return DriverModel("\n".join(text.lines) + "\n", text.marks, roots, taking)
 
-    def _scenario(self, text: _Text, roots: dict[str, str]) -> None:
+    def _scenario(self, text: _Text, roots: tuple[str, ...]) -> None:
         processors = max([self.case.cpus, *(context.cpu + 1 for context in self.case.contexts)])
         text.add(f"scenario {SCENARIO} on {processors} processors {{")
-        for context in self.case.contexts:
+        for root, context in zip(roots, self.case.contexts, strict=True):
             start = f"as {_kind(context)} at {level(context.irql)}"
-            text.add(f"    run {roots[context.name]}() {start} on {context.cpu};")
+            text.add(f"    run {root}() {start} on {context.cpu};")
         text.add("}")
 
     def _takes(self, body: Body) -> bool:
@@ -399,7 +397,7 @@ class _Translator:
         else:
             self.text.add(f"role {role} {{ irql {level(context.irql)}; {_kind(context)}; single; }}")
             self.text.add(f"routine {root}() as {role}")
-        for clause, mark in self._clauses(context):
+        for clause, mark in self._clauses(context, root):
             self.text.add(f"    {clause}", mark)
         self.text.add("{")
         for name in self._needs(context.body):
@@ -408,10 +406,10 @@ class _Translator:
         self.text.add("}")
         return root
 
-    def _clauses(self, context: Context) -> Iterator[tuple[str, Mark]]:
+    def _clauses(self, context: Context, root: str) -> Iterator[tuple[str, Mark]]:
         touched = sorted(self._locks_touched(context.body))
         for claim in self.claims:
-            mark = Mark("watch", claim=str(claim), context=context.name, lock=claim.subject)
+            mark = Mark("watch", claim=str(claim), root=root, lock=claim.subject)
             match claim.name:
                 case "held_at_exit" if self._concerns(context, claim.subject):
                     yield f"ensures held({self._lock(claim.subject)})", mark
@@ -427,7 +425,7 @@ class _Translator:
                             condition = f"held({self._lock(lock)})"
                             yield (
                                 f"ensures {condition if polarity else 'not ' + condition}",
-                                Mark("watch", lock, str(claim), context.name, polarity),
+                                Mark("watch", lock, str(claim), root, polarity),
                             )
 
     def _concerns(self, context: Context, lock: str) -> bool:

@@ -5,8 +5,9 @@ of the root and reach called routines by reference: a property that one routine 
 what other contexts write. Properties without an obligation of their own are watched by `assert` statements at the
 places in question, which add obligations and change nothing else, or by clauses of the roots in a second model.
 
-What all contexts together decide is asked of a scenario: variables are shared then, each context runs once on its
-processor, and a variable that may be raced for has data beside it, which is touched where the variable is.
+What all contexts together decide is asked of a scenario: variables are shared then, levels saved in one of the
+variables that the case lists too; each context runs once on its processor, and a variable that may be raced for has
+data beside it, which is touched where the variable is.
 """
 
 from __future__ import annotations
@@ -151,6 +152,10 @@ class Variable:
     initial: str | None
     ends: tuple[int, int] = (0, 1)
 
+    @property
+    def start(self) -> str:
+        return "" if self.initial is None else f" = {self.initial}"
+
     def literal(self, value: int) -> str:
         return ("true" if value else "false") if self.type == "bool" else str(value)
 
@@ -233,7 +238,10 @@ class _Translator:
         self.watched = {c.name for c in self.claims}
         self.checks_life = "init_before_use" in self.watched
         self.saves = {_saved(op) for op in self.all_operations() if self._saves(op)}
-        self.variables = {n: v for n, v in variables_of(case, room).items() if n not in self.saves}
+        self.variables = variables_of(case, room)
+        for name in self.saves:
+            value = case.variables.get(name)
+            self.variables[name] = Variable(saved_name(name), "KIRQL", None if value is None else str(value))
         for lock, kind in case.locks.items():
             flag = f"init:{lock}"
             if self.checks_life and (self.together or kind in ZERO_INITIALISED or flag in self.variables):
@@ -274,8 +282,9 @@ class _Translator:
     def _shared(self, asked: Question) -> set[str]:
         """The variables of which there is one for all contexts; of the others every context has its own. The order of
         locks depends on what other contexts write, on what they do besides it does not."""
+        common = {name for name in self.variables if name not in self.saves or name in self.case.variables}
         if asked.together:
-            return set(self.variables)
+            return common
         if not asked.order:
             return set()
         bodies = [self._with_callees(context.body) for context in self.case.contexts]
@@ -283,7 +292,7 @@ class _Translator:
         mentioned = [set().union(*map(self._mentions, found)) for found in bodies]
         return {
             name
-            for name in self.variables
+            for name in common
             for writer, names in enumerate(written)
             for reader, others in enumerate(mentioned)
             if writer != reader and name in names and name in others
@@ -336,12 +345,10 @@ class _Translator:
         for event in sorted({op.args[0] for op in self.all_operations() if op.name in SIGNALS and op.args}):
             text.add(f"event {_name('ev_', event)};")
         data = {op.args[0] for op in self.all_operations() if op.name in ("read", "write") and op.args}
-        for datum in sorted(data | (self.raced & set(self.variables))):
+        for datum in sorted(data | (self.raced & self.shared)):
             text.add(f"data {_name('d_', datum)};")
-        for name in sorted(self.shared):
-            variable = self.variables[name]
-            start = "" if variable.initial is None else f" = {variable.initial}"
-            text.add(f"var {variable.name} : {variable.type}{start};")
+        for variable in map(self._variable, sorted(self.shared)):
+            text.add(f"var {variable.name} : {variable.type}{variable.start};")
         for name, body in sorted(self.externs.items()):
             for line in f"extern {name}{body}".splitlines():
                 text.add(line)
@@ -400,8 +407,8 @@ class _Translator:
         for clause, mark in self._clauses(context, root):
             self.text.add(f"    {clause}", mark)
         self.text.add("{")
-        for name in self._needs(context.body):
-            self.text.add(f"    {self._declaration(name)}")
+        for variable in map(self._variable, self._needs(context.body)):
+            self.text.add(f"    {variable.type} {variable.name}{variable.start};")
         self._body(context.body, 1, in_root=True)
         self.text.add("}")
         return root
@@ -437,14 +444,6 @@ class _Translator:
         bodies = self._with_callees(body)
         return {op.args[0] for b in bodies for op in operations(b) if op.args and op.args[0] in self.case.locks}
 
-    def _declaration(self, name: str) -> str:
-        if name in self.saves:
-            first = self.case.variables.get(name)
-            return f"KIRQL {saved_name(name)}{'' if first is None else f' = {first}'};"
-        variable = self._variable(name)
-        start = "" if variable.initial is None else f" = {variable.initial}"
-        return f"{variable.type} {variable.name}{start};"
-
     def _variable(self, name: str) -> Variable:
         variable = self.variables.get(name)
         if variable is None:
@@ -452,13 +451,8 @@ class _Translator:
         return variable
 
     def _routine(self, name: str) -> None:
-        params = []
-        for used in sorted(self.used[name]):
-            if used in self.saves:
-                params.append(f"KIRQL &{saved_name(used)}")
-            else:
-                variable = self._variable(used)
-                params.append(f"{variable.type} &{variable.name}")
+        variables = [self._variable(used) for used in sorted(self.used[name])]
+        params = [f"{variable.type} &{variable.name}" for variable in variables]
         self.text.add(f"routine {_name('rt_', name)}({', '.join(params)})")
         self.text.add("{")
         self._body(self.case.routines[name], 1, in_root=False)
@@ -507,14 +501,12 @@ class _Translator:
 
     def _touch(self, name: str | None, pad: str, write: bool = False) -> None:
         """Touches the data beside a variable that may be raced for."""
-        if name is not None and name in self.raced and name in self.variables:
+        if name is not None and name in self.raced & self.shared:
             self.text.add(f"{pad}{'write' if write else 'read'} {_name('d_', name)};")
 
     def _condition(self, condition: Condition) -> str:
         if condition.variable is None:
             return "*" if condition.value is None else ("true" if condition.value else "false")
-        if condition.variable in self.saves:
-            return f"{saved_name(condition.variable)} {condition.relation} {condition.value}"
         variable = self._variable(condition.variable)
         if variable.type == "bool":
             positive = (condition.relation == "!=") == (not condition.value)
@@ -585,8 +577,13 @@ class _Translator:
         if template is not None:
             if template.sort == "acquire":
                 self._watch_acquire(op, template, pad)
-            saved = saved_name(_saved(op)) if self._saves(op) else ""
+            name = _saved(op) if self._saves(op) else None
+            saved = "" if name is None else saved_name(name)
+            if template.sort == "release":
+                self._touch(name, pad)
             self.text.add(pad + self._fill(template, op, saved), Mark(template.sort, self._lock_of(op)))
+            if template.sort == "acquire":
+                self._touch(name, pad, write=True)
             implicit = f"old:{op.args[0]}"
             if saved and template.sort == "acquire" and implicit in self.saves and _saved(op) != implicit:
                 self.text.add(f"{pad}{saved_name(implicit)} = {saved};")
@@ -602,6 +599,7 @@ class _Translator:
         elif op.name in ("raise", "lower") and op.args:
             self._level(op, pad)
         elif op.name == "release_to" and len(op.args) == 2:
+            self._touch(op.args[1], pad)
             saved = saved_name(op.args[1]) if self._saves(op) else str(level(op.args[1]))
             template = OPERATIONS[self._release_of(op.args[0])]
             self.text.add(pad + self._fill(template, op, saved), Mark("release", op.args[0]))
@@ -638,7 +636,9 @@ class _Translator:
         """`raise(l)`, `lower(l)`; `raise(l,s)` keeps the old level in s, which `lower(s)` goes back to."""
         target, keeps = op.args[0], len(op.args) > 1
         if keeps:
+            self._touch(op.args[1], pad, write=True)
             self.text.add(f"{pad}{saved_name(op.args[1])} = irql;")
+        self._touch(target, pad)
         value = str(level(target)) if is_level(target) else saved_name(target)
         name = "CaseRaise" if op.name == "raise" else "CaseLower"
         self.text.add(pad + self._extern(f"{name}({value});"), Mark("level"))
@@ -656,9 +656,8 @@ class _Translator:
 
     def _assign(self, op: Op, pad: str) -> None:
         name = op.args[0]
-        if name in self.saves:
-            self.text.add(f"{pad}{saved_name(name)} = {'*' if op.args[1:] == ('*',) else level(op.args[1])};")
-            return
+        if name in self.saves and op.name in ("inc", "dec"):
+            raise Inexpressible(f"`{op}` of a saved level")
         if name.startswith("init:") and op.args[1:] not in ((), ("0",), ("*",)):
             self._init(Op("init", (name.removeprefix("init:"),)), pad)
             return
@@ -692,7 +691,7 @@ class _Translator:
         name = op.args[0]
         if name not in self.case.routines:
             raise Inexpressible(f"the routine `{name}` is not in the case")
-        args = [saved_name(n) if n in self.saves else self._variable(n).name for n in sorted(self.used[name])]
+        args = [self._variable(used).name for used in sorted(self.used[name])]
         self.text.add(f"{pad}{_name('rt_', name)}({', '.join('&' + a for a in args)});")
 
 

@@ -248,6 +248,7 @@ class _Translator:
                 first = "true" if case.variables.get(flag) else "false"
                 self.variables[flag] = Variable(_name("v_", flag), "bool", first)
         self.shared = self._shared(asked)
+        self.holds = self._holds(room)
         self.externs: dict[str, str] = {}
         self.text = _Text()
         self.used = self._used()
@@ -308,6 +309,16 @@ class _Translator:
     def _callees(self, body: Body) -> set[str]:
         return {op.args[0] for op in operations(body) if op.name == "call" and op.args}
 
+    def _holds(self, room: int) -> dict[str, Variable]:
+        """For each lock that must not be initialised while anybody holds it, how often it is held, by all contexts."""
+        if not self.together or "no_reinit_while_held" not in self.watched:
+            return {}
+        initialising = [op for op in self.all_operations() if op.name in ("init", "assign") and op.args]
+        names = {op.args[0].removeprefix("init:") for op in initialising}
+        ends = (-1, room * (len(self.case.contexts) + 1))  # from 0: it is counted down only by who holds the lock
+        kind = f"int {ends[0]}..{ends[1]}"
+        return {lock: Variable(_name("h_", lock), kind, "0", ends) for lock in self.case.locks if lock in names}
+
     def _used(self) -> dict[str, set[str]]:
         """For each routine, the variables that it or a routine it calls mentions."""
         used = {name: self._mentions(body) - self.shared for name, body in self.case.routines.items()}
@@ -347,7 +358,7 @@ class _Translator:
         data = {op.args[0] for op in self.all_operations() if op.name in ("read", "write") and op.args}
         for datum in sorted(data | (self.raced & self.shared)):
             text.add(f"data {_name('d_', datum)};")
-        for variable in map(self._variable, sorted(self.shared)):
+        for variable in [*map(self._variable, sorted(self.shared)), *self.holds.values()]:
             text.add(f"var {variable.name} : {variable.type}{variable.start};")
         for name, body in sorted(self.externs.items()):
             for line in f"extern {name}{body}".splitlines():
@@ -483,6 +494,7 @@ class _Translator:
                     self.text.add(f"{pad}}}")
                 case Try(op, then, otherwise):
                     self._try(op, pad)
+                    self._hold(op, pad + "    ")
                     self._watch_level(op, pad + "    ", in_root)
                     self._body(then, depth + 1, in_root)
                     if otherwise:
@@ -581,9 +593,11 @@ class _Translator:
             saved = "" if name is None else saved_name(name)
             if template.sort == "release":
                 self._touch(name, pad)
+                self._unhold(op, pad)
             self.text.add(pad + self._fill(template, op, saved), Mark(template.sort, self._lock_of(op)))
             if template.sort == "acquire":
                 self._touch(name, pad, write=True)
+                self._hold(op, pad)
             implicit = f"old:{op.args[0]}"
             if saved and template.sort == "acquire" and implicit in self.saves and _saved(op) != implicit:
                 self.text.add(f"{pad}{saved_name(implicit)} = {saved};")
@@ -600,6 +614,7 @@ class _Translator:
             self._level(op, pad)
         elif op.name == "release_to" and len(op.args) == 2:
             self._touch(op.args[1], pad)
+            self._unhold(op, pad)
             saved = saved_name(op.args[1]) if self._saves(op) else str(level(op.args[1]))
             template = OPERATIONS[self._release_of(op.args[0])]
             self.text.add(pad + self._fill(template, op, saved), Mark("release", op.args[0]))
@@ -643,11 +658,23 @@ class _Translator:
         name = "CaseRaise" if op.name == "raise" else "CaseLower"
         self.text.add(pad + self._extern(f"{name}({value});"), Mark("level"))
 
+    def _hold(self, op: Op, pad: str) -> None:
+        if op.args[0] in self.holds:
+            self._count(self.holds[op.args[0]], True, pad)
+
+    def _unhold(self, op: Op, pad: str) -> None:
+        if op.args[0] in self.holds:
+            self.text.add(f"{pad}if (held({self._lock(op.args[0])})) {{")
+            self._count(self.holds[op.args[0]], False, pad + "    ")
+            self.text.add(f"{pad}}}")
+
     def _init(self, op: Op, pad: str) -> None:
         lock = op.args[0]
         for claim in self.claims:
             if claim.name == "no_reinit_while_held":
-                self.text.add(f"{pad}assert not held({self._lock(lock)});", Mark("watch", lock, str(claim)))
+                held = self.holds.get(lock)
+                free = f"not held({self._lock(lock)})" if held is None else f"{held.name} == 0"
+                self.text.add(f"{pad}assert {free};", Mark("watch", lock, str(claim)))
         pattern = INITIALISERS.get(self.case.locks.get(lock, ""), "CaseInit(&{L});")
         self.text.add(pad + self._extern(pattern.format(L=self._lock(lock))), Mark("init", lock))
         flag = self.variables.get(f"init:{lock}")

@@ -144,6 +144,15 @@ LOCAL = {
     "CaseBlockingAcquireShared": "(lock L) requires irql <= APC_LEVEL { blocks; acquire L shared; }",
     "CaseBlockingTry": "(lock L) : bool requires irql <= APC_LEVEL { bool taken = try_acquire L; return taken; }",
     "CaseBlockingRelease": "(lock L) requires irql <= DISPATCH_LEVEL { release L either; }",
+    "CaseReleaseTo": """(lock L : EX_SPIN_LOCK, KIRQL new) requires irql == DISPATCH_LEVEL {
+    if (held(L)) {
+        if (L.saved <= HIGH_LEVEL) {
+            require new == L.saved else I03 "the level restored is the one saved when this lock was acquired";
+        }
+    }
+    release L either as executive;
+    if (new <= irql) { lower new; } else if (new <= HIGH_LEVEL) { raise new; }
+}""",
     "CaseInit": "(lock L) { init L; }",
     "CaseRaise": "(KIRQL new) { raise new; }",
     "CaseLower": "(KIRQL new) { if (new != irql) { lower new; } }",
@@ -177,6 +186,11 @@ INITIALISERS = {
     "kmutex": "KeInitializeMutex(&{L}, 0);",
     "eresource": "ExInitializeResourceLite(&{L});",
 }
+RELEASING_TO = {
+    "rwspin": Template("CaseReleaseTo(&{L}, {s});", ("rwspin",), "", "release"),
+    "interrupt": OPERATIONS["release_irq"],
+}
+"""`release_to` says only to which level: it ends what has saved a level, in either mode. On other kinds: `release`."""
 CALLOUTS = {
     "complete_irp": "IoCompleteRequest(NULL, 0);",
     "send_irp": "IoCallDriver(NULL, NULL);",

@@ -40,6 +40,7 @@ from tests.conformance.operations import (
     LOCAL,
     OPERATIONS,
     RAISING,
+    RELEASING_TO,
     SIGNALS,
     TRIES,
     TRY_SPELLINGS,
@@ -616,7 +617,7 @@ class _Translator:
             self._touch(op.args[1], pad)
             self._unhold(op, pad)
             saved = saved_name(op.args[1]) if self._saves(op) else str(level(op.args[1]))
-            template = OPERATIONS[self._release_of(op.args[0])]
+            template = RELEASING_TO.get(self.case.locks.get(op.args[0], ""), OPERATIONS["release"])
             self.text.add(pad + self._fill(template, op, saved), Mark("release", op.args[0]))
         elif op.name == "init" and op.args:
             self._init(op, pad)
@@ -630,16 +631,6 @@ class _Translator:
             self.text.add(f"{pad}return;")
         elif op.name != "nop":
             raise Inexpressible(f"`{op}`")
-
-    def _release_of(self, lock: str) -> str:
-        """The release with a level that fits how the case takes the lock."""
-        taken = {op.name for op in self.all_operations() if op.args and op.args[0] == lock}
-        match self.case.locks.get(lock):
-            case "rwspin":
-                return "read_release" if "write_acquire" not in taken else "write_release"
-            case "interrupt":
-                return "release_irq"
-        return "release_irq" if "acquire_irq" in taken and "acquire" not in taken else "release"
 
     def _bound(self, op: Op, pad: str) -> None:
         bound = level(op.args[0])

@@ -127,7 +127,7 @@ def question(claim: Claim) -> Question:
 
 def _name(prefix: str, text: str) -> str:
     """A name of the language that no other name of the case, the shipped model or the language can be."""
-    return prefix + re.sub(r"\W", lambda m: f"_{ord(m.group()):x}_", text)
+    return prefix + re.sub(r"[\W_]", lambda m: "__" if m[0] == "_" else f"_{ord(m[0]):x}_", text, flags=re.ASCII)
 
 
 def saved_name(variable: str) -> str:

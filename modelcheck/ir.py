@@ -32,6 +32,10 @@ def hold(shared: bool, count: int, tag: int) -> int:
     return 1 + (tag * 2 + shared) * MAX_COUNT + count - 1
 
 
+TAG_APART = 2 * MAX_COUNT
+"""Holds that are not FREE and differ by a multiple of this differ in nothing but their tag."""
+
+
 def unhold(value: int) -> tuple[bool, int, int]:
     """(shared, count, tag) of a hold that is not FREE."""
     rest, count = divmod(value - 1, MAX_COUNT)

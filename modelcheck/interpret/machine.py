@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Self
 
 from modelcheck import syntax as s
-from modelcheck.interpret.code import Boundary, Code, Finish, Invoke, Load, Mark, Push, Store
+from modelcheck.interpret.code import Boundary, Code, Finish, Instruction, Invoke, Load, Mark, Point, Push, Store
 from modelcheck.interpret.compile import Compiler
 from modelcheck.interpret.memory import indexed_ref
 from modelcheck.interpret.state import Frame, State
@@ -102,6 +102,11 @@ class Machine(Steps):
                     slots[f"${name}"] = ("lock", binding[name]) if name in binding else ("opaque", name)
                 case s.ValueParam(_, name) if local.domain is not None:
                     slots[f"${name}"] = self.choose(f"param {name}", local.domain.open)
+                case s.ValueParam(s.NamedType(kind), name) if kind in self.program.handle_kinds:
+                    for field in self.program.handle_kinds[kind].fields:
+                        domain = self.tables.domain(field.type) if isinstance(field, s.Field) else None
+                        if domain is not None:
+                            slots[f"${name}.{field.name}"] = self.choose(f"param {name}.{field.name}", domain.open)
         _, arguments = self.role(routine.name)
         for name, value in arguments.items():
             slots[name] = value if isinstance(value, int) else self._object(value)
@@ -181,7 +186,7 @@ class Machine(Steps):
                 compiler.block(role.entry)
                 compiler.emit(Boundary(role.entry.span))
         for param, local in self._code(routine).params:
-            compiler.emit(Push(None) if isinstance(param, s.RestParam) else Load(root_place(param, local)))
+            compiler.emit(handed(param, local))
         compiler.emit(Invoke(routine, routine.span))
         compiler.emit(Store(Place(("slot", "$result"), False, (), False, "value"), "result"))
         if role is not None and role.exit is not None:
@@ -201,15 +206,17 @@ class Machine(Steps):
         return compiler.code
 
 
-def root_place(param: s.Param, local: Local) -> Place:
-    """Where the harness of a root keeps what it hands over for a parameter."""
+def handed(param: s.Param, local: Local) -> Instruction:
+    """Puts what the harness of a root hands over for a parameter on the stack: a value, or what it refers to."""
     match param:
-        case s.ValueParam(_, name) if local.domain is not None and not local.bound:
-            return Place(("slot", f"${name}"), False, (), False, "value", local.domain)
+        case s.RestParam():
+            return Push(None)
         case s.LockParam(name):
-            return Place(("slot", f"${name}"), True, (), False, "lock")
+            return Point(Place(("slot", f"${name}"), True, (), False, "lock"))
+        case s.ValueParam(_, name) if local.domain is not None and not local.bound:
+            return Load(Place(("slot", f"${name}"), False, (), False, "value", local.domain))
         case s.ValueParam(_, name):
             base: Target = ("device", local.kind) if local.sort == "device" else ("slot", f"${name}")
-            return Place(base, False, (), False, local.sort)
+            return Point(Place(base, False, (), False, local.sort))
         case _:
-            return Place(("opaque", ""), False, (), False, "opaque")
+            return Load(Place(("opaque", ""), False, (), False, "opaque"))

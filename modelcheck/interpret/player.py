@@ -17,6 +17,7 @@ from modelcheck.interpret.code import (
     Invoke,
     Load,
     LockOp,
+    Point,
     Pop,
     Push,
     SignalOp,
@@ -269,7 +270,7 @@ class Player(Machine):
         if len(self.state.frames) > 1:
             return False
         match instruction:
-            case Load() | Push():
+            case Load() | Point() | Push():
                 return True
             case Invoke(callee):
                 return isinstance(callee, s.Routine)

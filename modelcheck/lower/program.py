@@ -11,8 +11,8 @@ from dataclasses import field
 
 from modelcheck import ir
 from modelcheck import syntax as s
-from modelcheck.ir import Cell, Check, Edge, Environment, Graph, Root, Sort
-from modelcheck.lower.evaluate import TRUE, arithmetic, states_costs
+from modelcheck.ir import Cell, Check, Edge, Environment, Graph, Root, Sort, Term
+from modelcheck.lower.evaluate import TRUE, arithmetic, both, states_costs
 from modelcheck.lower.kernel import KernelCalls, mentions_irql
 from modelcheck.lower.routine import GraphLowerer, Unit, all_locks
 from modelcheck.lower.scope import Binding, Frame, Handle, Ledger, Lock, Object, Opaque, State, Variable
@@ -419,7 +419,7 @@ class _Harness(GraphLowerer):
                 evaluator.demand(same, Property.I02, own, routine.span, routine.name, why)
             for lock, kept in self.kept.items():
                 hold = ir.Reg(evaluator.builder.register(self.unit.state.hold(lock)))
-                unchanged = arithmetic(s.BinaryOp.EQ, hold, ir.Reg(evaluator.builder.register(kept)))
+                unchanged = _held_alike(hold, ir.Reg(evaluator.builder.register(kept)))
                 evaluator.demand(
                     unchanged, Property.B03, own, routine.span, lock, f"{lock} is held at exit as at entry"
                 )
@@ -600,6 +600,14 @@ class _Harness(GraphLowerer):
             evaluator.store(goes_on, evaluator.term(condition, inside), inside, self.plan.routine.span, "goes on")
 
         return self.edge(at, self.plan.routine.span, build, step=False)
+
+
+def _held_alike(one: Term, other: Term) -> Term:
+    """Whether two holds are the same but for their tags: those of the start have none of their own."""
+    free, tag = ir.Const(ir.FREE), ir.Const(ir.TAG_APART)
+    both_free = arithmetic(s.BinaryOp.EQ, arithmetic(s.BinaryOp.EQ, one, free), arithmetic(s.BinaryOp.EQ, other, free))
+    way, other_way = arithmetic(s.BinaryOp.MOD, one, tag), arithmetic(s.BinaryOp.MOD, other, tag)
+    return both(both_free, arithmetic(s.BinaryOp.EQ, way, other_way))
 
 
 def _held_refs(expr: s.Expr) -> list[s.Ref]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from modelcheck import syntax as s
 from modelcheck.check_body import BodyCheck
 from modelcheck.diagnostics import Code, Diagnostic, Note, in_source_order
+from modelcheck.kinds import Kinds
 from modelcheck.names import Meaning, Sort
 from modelcheck.printer import expression, parameter, signature
 from modelcheck.resolve import INTERRUPT_LOCK_KIND, Program, find_role, qualified
@@ -44,6 +45,7 @@ class _Check:
             if shipped or item.span.source in self.program.own:
                 self.item(item)
         self._recursive_kernel_routines()
+        self._kinds_given()
         self._never_called()
 
     def item(self, item: s.Item) -> None:
@@ -156,7 +158,10 @@ class _Check:
     def _deferred(self, routine: str, span: Span) -> None:
         self.body.where = ""
         self.body.mention(routine)
-        if routine not in self.program.routines:
+        if routine in self.program.routines:
+            if self.program.routines[routine].role is None:
+                self._no_lock(self.program.routines[routine])
+        else:
             help_ = self.help(routine, self.program.routines)
             self.error(Code.UNDECLARED, f"there is no routine `{routine}`", span, help=help_)
 
@@ -201,6 +206,7 @@ class _Check:
         self._one_instance(item)
         if item.role is None:
             return
+        self._no_lock(item)
         use, program = item.role, self.program
         if use.name not in program.roles:
             help_ = self.help(use.name, program.roles)
@@ -216,6 +222,14 @@ class _Check:
             message = f"the role `{use.name}` does not come with these arguments"
             self.error(Code.ROLE, message, use.span, help=f"it comes as {shown}")
 
+    def _no_lock(self, item: s.Routine) -> None:
+        """What the system starts is given no lock by it: which one would be meant is open."""
+        for param in item.params:
+            if isinstance(param, s.LockParam):
+                message = f"the system starts `{item.name}`, and gives it no lock"
+                help_ = "name the lock in the body, or call a helper with it"
+                self.error(Code.ROLE, message, param.span, help=help_)
+
     def _one_instance(self, item: s.Routine) -> None:
         """A routine stands for one instance of a device: of two, it could not be told whether they are the same."""
         first: dict[str, s.ValueParam] = {}
@@ -227,6 +241,16 @@ class _Check:
                     note = Note("the first one", first[name].span)
                     help_ = "declare a second device with the same members for the other one"
                     self.error(Code.ALIASED, message, param.span, note, help=help_)
+
+    def _kinds_given(self) -> None:
+        """A routine that leaves the kind of a lock open is given locks that its body goes with."""
+        kinds = Kinds(self.program, self.body.found)
+        for given in self.body.given:
+            cause = kinds.refusal(given)
+            if cause is not None:
+                named = " and ".join(f"a {kind} as `{name}`" for name, kind in given.kinds.items())
+                message = f"`{given.declared.name}` cannot be given {named}"
+                self.error(Code.LOCK_KIND, message, given.span, Note(cause.message, cause.span))
 
     def _recursive_kernel_routines(self) -> None:
         """Kernel routines are written out at each call, so none may come to call itself."""
@@ -327,6 +351,7 @@ class _Check:
             self.body.mention(run.routine)
             note = Note(f"`{signature(routine)}`", routine.span)
             self.body.arguments(run.routine, run.args, routine.params, run.span, note)
+            self.body.give(routine, run.args, run.span)
         if run.processor is not None and run.processor >= processors:
             message = f"the scenario has the processors 0 to {processors - 1}, not {run.processor}"
             self.error(Code.SCENARIO, message, run.span)

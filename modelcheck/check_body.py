@@ -6,7 +6,7 @@ fits everywhere, so that one mistake is one finding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import field
 from functools import cache
 
@@ -73,6 +73,20 @@ class Place:
     final: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The kinds of locks that a call (at `span`) gives parameters which leave theirs open."""
+
+    declared: s.Routine | s.Extern
+    kinds: Mapping[str, str]
+    span: Span
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """The same for calls that give the same body the same kinds."""
+        return (id(self.declared), *self.kinds.items())
+
+
 @dataclass(slots=True)
 class Labels:
     """The labels of a routine with the blocks each stands in, and the jumps to them."""
@@ -98,6 +112,8 @@ class BodyCheck:
         self.form: s.Extern | None = None
         self.extern_calls: dict[int, list[tuple[s.Extern, Span]]] = {}
         """By the identity of the calling form: which forms it calls, and where."""
+        self.given: list[Given] = []
+        """What calls give parameters that take locks of any kind."""
         self._call_types: dict[int, s.Type | None] = {}
         self._finals: set[int] = set()
 
@@ -410,6 +426,7 @@ class BodyCheck:
                 message = f"`{call.name}` is a routine of the driver: kernel routines can only call kernel routines"
                 self.error(Code.CALL_PLACE, message, call.span)
             self._arguments(call, routine.params, routine)
+            self.give(routine, call.args, call.span)
             return routine.result, routine.result is not None
         if call.name in self.program.externs:
             chosen = self._overload(call, self.program.externs[call.name])
@@ -417,9 +434,22 @@ class BodyCheck:
                 return None, True
             if self.form is not None:
                 self.extern_calls.setdefault(id(self.form), []).append((chosen, call.span))
+            self.give(chosen, call.args, call.span)
             return chosen.result, chosen.result is not None
         self._unmodelled(call, local)
         return None, True
+
+    def give(self, declared: s.Routine | s.Extern, args: tuple[s.Expr, ...], span: Span) -> None:
+        """Keeps the kinds of the locks that go to parameters which leave theirs open."""
+        kinds: dict[str, str] = {}
+        for param, arg in zip(declared.params, args, strict=False):
+            ref = arg.ref if isinstance(arg, s.Address) else arg
+            if isinstance(param, s.LockParam) and param.kind is None and isinstance(ref, s.Ref):
+                kind = self._silently(ref).kind
+                if kind in self.program.lock_kinds:
+                    kinds[param.name] = kind
+        if kinds:
+            self.given.append(Given(declared, kinds, span))
 
     def _inner_calls(self, arg: s.Expr) -> None:
         """Checks the calls inside an argument once, however many forms of the outer routine are tried."""
@@ -517,8 +547,9 @@ class BodyCheck:
             case s.LockParam(_, kind):
                 if ref is None:
                     self._wants(arg, param, callee)
-                else:
-                    self.lock(ref, kind)
+                elif self.lock(ref, kind).sort is Sort.TARGET and not self.place.primitives:
+                    message = f"`{reference(ref)}` belongs to the kernel model, which alone uses it as a lock"
+                    self.error(Code.WRONG_SORT, message, ref.span, help="write the lock itself")
             case s.ValueParam(kind_, _, by_ref):
                 self._value_argument(arg, ref, param, kind_, by_ref, callee)
             case s.ObjectParam(s.ObjectKind.TIMEOUT):

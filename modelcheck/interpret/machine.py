@@ -63,7 +63,7 @@ class Machine(Steps):
             if isinstance(param, s.LockParam):
                 fitting = [n for n, d in self.tables.instances.items() if self._fits(d, param.kind)]
                 found = [{**binding, param.name: lock} for binding in found for lock in fitting]
-        return tuple(found)
+        return tuple(b for b in found if not self.kinds.refuses(self.program.routines[root], b))
 
     def _fits(self, lock: s.LockDecl, kind: str | None) -> bool:
         return lock.span.source in self.program.own and kind in (None, lock.kind)

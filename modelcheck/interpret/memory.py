@@ -9,6 +9,7 @@ from modelcheck.interpret.code import Code
 from modelcheck.interpret.state import Frame, State
 from modelcheck.interpret.tables import NO_KIND, Tables
 from modelcheck.interpret.values import Choose, Domain, Environment, Failure, Local, Place, Target, Value
+from modelcheck.kinds import Kinds
 from modelcheck.resolve import Program
 from modelcheck.source import Span
 from modelcheck.verdict import HIGH_LEVEL, NO_LEVEL, Property
@@ -23,6 +24,7 @@ class Memory:
         self.limit = 1000 * (program.setting("hold_limit_us") if "hold_limit_us" in program.settings else 25)
         """How long a spin lock may be held, in ns."""
         self.tables = Tables(program)
+        self.kinds = Kinds(program)
         self.codes: dict[int, Code] = {}
         self.harnesses: dict[str, Code] = {}
         self.guards = {name: self.tables.guards_of(v.guards) for name, v in program.variables.items()}

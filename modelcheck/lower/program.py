@@ -6,12 +6,13 @@ the end. Its start state is open: any level of the role, any value that shared v
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 
 from modelcheck import ir
 from modelcheck import syntax as s
 from modelcheck.ir import Cell, Check, Edge, Environment, Graph, Root, Sort, Term
+from modelcheck.kinds import Kinds
 from modelcheck.lower.evaluate import TRUE, arithmetic, both, states_costs
 from modelcheck.lower.kernel import KernelCalls, mentions_irql
 from modelcheck.lower.routine import GraphLowerer, Unit, all_locks
@@ -71,7 +72,7 @@ class _Plan:
     phase: int
     single: bool
     routines: frozenset[str]
-    bindings: dict[str, Binding] = field(default_factory=dict)
+    bindings: Mapping[str, Binding] = field(default_factory=dict)
 
 
 class _ProgramLowerer:
@@ -90,6 +91,7 @@ class _ProgramLowerer:
         """For each phase the values of shared variables at its start."""
         self.tags: dict[str, dict[str | None, int]] = {}
         self.timed = states_costs(program)
+        self.kinds = Kinds(program)
         self.callees = {name: _called(program, routine.body) for name, routine in program.routines.items()}
 
     def run(self) -> Lowered:
@@ -189,15 +191,17 @@ class _ProgramLowerer:
 
     def _clause_plans(self, routine: s.Routine) -> list[_Plan]:
         """A routine with clauses that nobody calls: once for each lock its lock parameters can be."""
-        bindings: list[dict[str, Binding]] = [{}]
+        bindings: list[dict[str, str]] = [{}]
         for param in routine.params:
             if isinstance(param, s.LockParam):
                 fitting = [n for n in all_locks(self.program) if self._fits(n, param.kind)]
-                bindings = [{**b, param.name: Lock(n)} for b in bindings for n in fitting]
+                bindings = [{**b, param.name: n} for b in bindings for n in fitting]
+        bindings = [b for b in bindings if not self.kinds.refuses(routine, b)]
         if not bindings:
             self.lowered.unfit.append(routine)
         reach = self._reach(routine.name)
-        return [_Plan(routine, None, {}, RUN, False, reach, b) for b in bindings]
+        bound = [{name: Lock(lock) for name, lock in b.items()} for b in bindings]
+        return [_Plan(routine, None, {}, RUN, False, reach, b) for b in bound]
 
     def _fits(self, lock: str, kind: str | None) -> bool:
         declared = self.program.locks[lock.partition("[")[0]]

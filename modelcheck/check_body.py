@@ -209,10 +209,15 @@ class BodyCheck:
         return () if kind is None else enum_of(self.program, kind)
 
     def _fits(self, have: s.Type, wanted: s.Type, constant: int | None) -> bool:
-        """Numbers and levels mix, bool goes into numbers, the constants 0 and 1 into bool; enums keep to themselves."""
+        """Levels and constants go into numbers, constants into levels, the constants 0 and 1 into bool; enums keep to
+        themselves."""
         if self._enum(have) or self._enum(wanted):
             return self._enum(have) == self._enum(wanted)
-        return not isinstance(wanted, s.BoolType) or isinstance(have, s.BoolType) or constant in (0, 1)
+        if isinstance(have, s.BoolType) or isinstance(wanted, s.BoolType):
+            return isinstance(have, s.BoolType) == isinstance(wanted, s.BoolType) or (
+                isinstance(wanted, s.BoolType) and constant in (0, 1)
+            )
+        return not _is_kirql(wanted) or _is_kirql(have) or constant is not None
 
     def type_of(self, expr: s.Expr, wanted: s.Type | None = None, calls: bool = True) -> s.Type | None:
         """The type of an expression with everything in it checked. `calls`: one may stand here."""
@@ -274,12 +279,12 @@ class BodyCheck:
                 self.condition(expr.right, calls=False)
                 return s.BoolType(expr.span)
             case s.BinaryOp.ADD | s.BinaryOp.SUB | s.BinaryOp.MUL | s.BinaryOp.MOD:
-                for side in (expr.left, expr.right):
-                    self._number(side, f"an operand of `{expr.op}`", calls)
+                sides = [self._number(side, f"an operand of `{expr.op}`", calls) for side in (expr.left, expr.right)]
                 zero = expr.op is s.BinaryOp.MOD and self.names.constant(expr.right, None) == 0
                 if zero:
                     self.error(Code.OUT_OF_RANGE, "the remainder of a division by 0 has no value", expr.span)
-                return s.IntType(0, 0, expr.span)
+                levels = any(kind is not None and _is_kirql(kind) for kind in sides)
+                return LEVEL if levels else s.IntType(0, 0, expr.span)
             case _:
                 self._comparison(expr, calls)
                 return s.BoolType(expr.span)
@@ -502,6 +507,7 @@ class BodyCheck:
         for form in counted:
             problems = self._trial(lambda form=form: self._arguments(call, form.params, form))  # type: ignore[misc]
             if not problems:
+                self._not_looked_at(call, form, counted)
                 return form
             tries.append(problems)
         undeclared = [d for d in tries[0] if d.code is Code.UNDECLARED]
@@ -512,6 +518,27 @@ class BodyCheck:
             message = f"no form of `{call.name}` takes these arguments"
             self.error(Code.ARGUMENT_KIND, message, call.span, *notes)
         return None
+
+    def _not_looked_at(self, call: s.Call, chosen: s.Extern, forms: list[s.Extern]) -> None:
+        """What goes to an `any` where another form looks at objects of some sort is of no sort that is known."""
+        for index, (param, arg) in enumerate(zip(chosen.params, call.args, strict=False)):
+            ref = arg.ref if isinstance(arg, s.Address) else arg
+            if not _is_any(param) or not isinstance(ref, s.Ref) or self.names.meant(ref) is None:
+                continue
+            meaning = self._silently(ref)
+            others = [form for form in forms if index < len(form.params) and _is_looked_at(form.params[index])]
+            if not others or meaning.sort in _WITHOUT_SORT:
+                continue
+            meant = next((form for form in others if self._takes_argument(call, form, index)), None)
+            if meant is not None:
+                self._arguments(call, meant.params, meant)  # what does not fit is another argument
+                return
+            wanted = " or ".join(dict.fromkeys(_in_words(form.params[index]) for form in others))
+            message = f"{self.names.describe(ref, meaning)}, but {wanted} is wanted here"
+            self.error(Code.ARGUMENT_KIND, message, arg.span, *_declared_at(ref, meaning))
+
+    def _takes_argument(self, call: s.Call, form: s.Extern, index: int) -> bool:
+        return not self._trial(lambda: self._argument(call.args[index], form.params[index], call.name))
 
     def _arguments(self, call: s.Call, params: tuple[s.Param, ...], declared: s.Routine | s.Extern) -> None:
         self.arguments(call.name, call.args, params, call.span, Note(f"`{signature(declared)}`", declared.span))
@@ -606,8 +633,10 @@ class BodyCheck:
             self._wrong_sort(ref, meaning, f"a variable of type `{type_text(kind)}`")
             return
         have, want = self._enum(meaning.type), self._enum(kind)
-        both_bool = isinstance(meaning.type, s.BoolType) == isinstance(kind, s.BoolType)
-        if have != want or not (both_bool or have):
+        alike = isinstance(meaning.type, s.BoolType) == isinstance(kind, s.BoolType) and (
+            _is_kirql(meaning.type) == _is_kirql(kind)
+        )
+        if have != want or not (alike or have):
             message = f"{self.names.describe(ref, meaning)}, but `{callee}` writes a `{type_text(kind)}`"
             self.error(Code.ARGUMENT_KIND, message, ref.span, *_declared_at(ref, meaning))
 
@@ -1019,6 +1048,26 @@ _OBJECT_SORTS = {
     s.ObjectKind.ROUTINE: (Sort.ROUTINE, Sort.DEFERRED),
     s.ObjectKind.DATA: (Sort.DATA,),
 }
+
+
+_WITHOUT_SORT = frozenset({Sort.UNKNOWN, Sort.OPAQUE, Sort.TIMEOUT, Sort.CONSTANT, Sort.DEFERRED, Sort.DEVICE})
+"""What can stand for an object that no model looks at."""
+
+
+def _is_any(param: s.Param) -> bool:
+    return isinstance(param, s.ObjectParam) and param.kind is s.ObjectKind.ANY
+
+
+def _is_looked_at(param: s.Param) -> bool:
+    return isinstance(param, s.LockParam) or (isinstance(param, s.ObjectParam) and param.kind in _OBJECT_SORTS)
+
+
+def _in_words(param: s.Param) -> str:
+    """What an argument is that is looked at, with its article: `a KMUTEX`, `an event`."""
+    if isinstance(param, s.LockParam):
+        return "a lock" if param.kind is None else f"a {param.kind}"
+    assert isinstance(param, s.ObjectParam)
+    return _OBJECT_SORTS[param.kind][0].value
 
 
 def _within(place: Place, loop: bool = False, switch: bool = False, inside_try: bool = False) -> Place:

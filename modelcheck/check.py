@@ -87,7 +87,6 @@ class _Check:
                 self._scenario(item)
             case s.LockKind():
                 if item.level is not None:
-                    body.level(item.level)
                     self._constant_level(item.level, "the level of a lock kind")
                 self._fields(item.fields)
             case s.HandleKind(_, fields):
@@ -141,19 +140,18 @@ class _Check:
             self.body.initial(kind, value, "the value of a variable at the start")
 
     def _interrupt(self, item: s.InterruptDecl) -> None:
-        self.body.level(item.level)
         self._constant_level(item.level, "the level of an interrupt")
         if INTERRUPT_LOCK_KIND not in self.program.lock_kinds:
             message = f"an interrupt has a lock of kind {INTERRUPT_LOCK_KIND}, which no imported model declares"
             self.error(Code.UNDECLARED, message, item.span, help="write `import wdm;`")
 
-    def _constant_level(self, level: s.Expr, what: str) -> None:
-        if self.program.constant(level) is None and not self._reported(level.span):
-            self.error(Code.NOT_CONSTANT, f"{what} must be a constant", level.span)
-
-    def _reported(self, span: Span) -> bool:
-        places = (d.span for d in self.body.found if d.span is not None)
-        return any(place.source is span.source and place.start == span.start for place in places)
+    def _constant_level(self, level: s.Expr, what: str) -> int | None:
+        before = len(self.body.found)
+        self.body.level(level)
+        value = self.program.constant(level)
+        if value is None:
+            self.body.not_constant(level, what, before)
+        return value
 
     def _deferred(self, routine: str, span: Span) -> None:
         self.body.where = ""
@@ -362,11 +360,10 @@ class _Check:
             self._run_level(run, run.level)
 
     def _run_level(self, run: s.Run, expr: s.Expr) -> None:
-        self.body.level(expr)
-        level = self.program.constant(expr)
+        level = self._constant_level(expr, "the level of a context")
         if level is None:
-            self._constant_level(expr, "the level of a context")
-        elif run.kind is s.ContextKind.ISR and level <= DISPATCH_LEVEL:
+            return
+        if run.kind is s.ContextKind.ISR and level <= DISPATCH_LEVEL:
             self.error(Code.SCENARIO, f"an `isr` runs above DISPATCH_LEVEL, not at {expression(expr)}", expr.span)
         elif run.kind is s.ContextKind.DPC and level != DISPATCH_LEVEL:
             self.error(Code.SCENARIO, f"a `dpc` runs at DISPATCH_LEVEL, not at {expression(expr)}", expr.span)

@@ -166,12 +166,14 @@ class BodyCheck:
 
     def initial(self, kind: s.Type, value: s.Expr, what: str) -> None:
         """The value a declaration outside of routines gives: a constant of the type."""
+        before = len(self.found)
         self.value(value, kind)
         if not isinstance(value, s.Unknown) and self.names.constant(value, kind) is None:
-            self._not_constant(value, what)
+            self.not_constant(value, what, before)
 
-    def _not_constant(self, expr: s.Expr, what: str) -> None:
-        if not any(d.span is not None and _covers(expr.span, d.span) for d in self.found):
+    def not_constant(self, expr: s.Expr, what: str, before: int) -> None:
+        """Reports an expression that must be constant, unless its check, begun with `before` findings, has already."""
+        if not any(d.span is not None and _covers(expr.span, d.span) for d in self.found[before:]):
             self.error(Code.NOT_CONSTANT, f"{what} must be a constant", expr.span)
 
     # ---- expressions ----
@@ -923,7 +925,7 @@ class BodyCheck:
             return
         constant = self.names.constant(value, kind)
         if constant is None:
-            self._not_constant(value, "the value of a case")
+            self.not_constant(value, "the value of a case", before)
         elif constant in seen:
             note = Note("the first one", seen[constant])
             self.error(Code.SWITCH, f"the case `{_short(value)}` stands twice in this switch", value.span, note)

@@ -3,10 +3,12 @@
 Rendering is here too, because every command prints them the same way.
 """
 
+import re
+from dataclasses import replace
 from enum import StrEnum
 
 from modelcheck.record import dataclass
-from modelcheck.source import Span
+from modelcheck.source import Source, Span
 
 
 class Code(StrEnum):
@@ -55,6 +57,7 @@ class Code(StrEnum):
     UNMODELLED = "W0504"
     UNUSED = "W0505"
     ASSUMED_COST = "W0506"
+    LEFT_OUT = "W0507"
 
     @property
     def is_error(self) -> bool:
@@ -80,6 +83,11 @@ class Diagnostic:
     help: str | None = None
 
 
+MAX_REPORTED = 100
+MAX_NAME = 80
+_LONG_NAME = re.compile(rf"\w{{{MAX_NAME},}}")
+
+
 class Rejected(Exception):
     """The input cannot be used; `diagnostics` says why, in source order, at least one of them an error."""
 
@@ -94,3 +102,36 @@ def in_source_order(diagnostics: list[Diagnostic]) -> tuple[Diagnostic, ...]:
     return tuple(
         sorted(unique, key=lambda d: (d.span.source.name, d.span.start, d.code) if d.span else ("", 0, d.code))
     )
+
+
+def reported(diagnostics: tuple[Diagnostic, ...]) -> tuple[Diagnostic, ...]:
+    """What is told of findings in source order: of each file the first `MAX_REPORTED`, errors before warnings, and how
+    many more there are; long names shortened."""
+    files: dict[Source | None, list[Diagnostic]] = {}
+    for diagnostic in diagnostics:
+        files.setdefault(diagnostic.span.source if diagnostic.span else None, []).append(diagnostic)
+    told: list[Diagnostic] = []
+    for found in files.values():
+        ranked = sorted(found, key=lambda d: not d.code.is_error)
+        told += map(_shortened, in_source_order(ranked[:MAX_REPORTED]))
+        told += _left_out(ranked[MAX_REPORTED:])
+    return tuple(told)
+
+
+def _left_out(diagnostics: list[Diagnostic]) -> list[Diagnostic]:
+    errors = sum(d.code.is_error for d in diagnostics)
+    counted = ((errors, "error"), (len(diagnostics) - errors, "warning"))
+    words = " and ".join(f"{n} more {word}{'' if n == 1 else 's'}" for n, word in counted if n)
+    place = diagnostics[0].span if diagnostics else None
+    where = "" if place is None else f" in `{place.source.name}`"
+    return [Diagnostic(Code.LEFT_OUT, f"{words}{where}", None)] if words else []
+
+
+def _shortened(diagnostic: Diagnostic) -> Diagnostic:
+    notes = tuple(replace(note, message=_short(note.message)) for note in diagnostic.notes)
+    help_ = None if diagnostic.help is None else _short(diagnostic.help)
+    return replace(diagnostic, message=_short(diagnostic.message), notes=notes, help=help_)
+
+
+def _short(message: str) -> str:
+    return _LONG_NAME.sub(lambda name: name[0][: MAX_NAME // 2] + "...", message)

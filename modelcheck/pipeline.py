@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from modelcheck import __version__
 from modelcheck import syntax as s
 from modelcheck.check import check
-from modelcheck.diagnostics import Code, Diagnostic, Rejected, in_source_order
+from modelcheck.diagnostics import Code, Diagnostic, Rejected, in_source_order, reported
 from modelcheck.interpret import Environment, Failure, Machine, replay_on, replay_schedule
 from modelcheck.ir import INITIALISED, Root, Sort
 from modelcheck.lower import Lowered, lower
@@ -74,10 +74,13 @@ def load(path: Path) -> tuple[Program, tuple[Diagnostic, ...]]:
     Raises:
         Rejected: the model is wrong.
     """
-    program = resolve(path)
+    try:
+        program = resolve(path)
+    except Rejected as rejected:
+        raise Rejected(reported(rejected.diagnostics)) from None
     findings = check(program)
     if any(d.code.is_error for d in findings):
-        raise Rejected(findings)
+        raise Rejected(reported(findings))
     return program, findings
 
 
@@ -117,7 +120,7 @@ def verify(
     )
     results += tuple(r for r in closed.results if not options.only or r.obligation.code in options.only)
     vacuity = vacuous(program, lowered.obligations, results)
-    warnings = in_source_order([*findings, *_warnings(lowered, analysis), *vacuity])
+    warnings = reported(in_source_order([*findings, *_warnings(lowered, analysis), *vacuity]))
     unmodelled = tuple(sorted(lowered.unmodelled))
     return Report(program.driver, str(path), results, warnings, unmodelled, certificate, order)
 

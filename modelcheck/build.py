@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -161,8 +162,8 @@ class Builder:
         clauses = rest[:-1] if body else rest
         return s.Extern(str(name), params, result, clauses, body, self._span(name))
 
-    def role_use(self, name: Token, args: tuple[s.Expr, ...] | None) -> s.RoleUse:
-        return s.RoleUse(str(name), args or (), self._span(name))
+    def role_use(self, name: Token, args: tuple[s.Expr, ...] | None, closing: Token | None) -> s.RoleUse:
+        return s.RoleUse(str(name), args or (), self._span(name, closing))
 
     def params(self, *params: s.Param | None) -> tuple[s.Param, ...]:
         return tuple(p for p in params if p is not None)
@@ -193,17 +194,22 @@ class Builder:
     def ensures(self, condition: s.Expr) -> s.ConditionClause:
         return s.ConditionClause(s.ClauseKind.ENSURES, condition, condition.span)
 
-    def mode(self, word: Token) -> s.Mode:
-        return s.Mode(word)
+    def mode(self, word: Token) -> Token:
+        return word
 
-    def tag(self, name: Token) -> str:
-        return str(name)
+    def tag(self, name: Token) -> Token:
+        return name
 
-    def acquires(self, ref: s.Ref, mode: s.Mode | None, tag: str | None) -> s.LockClause:
-        return s.LockClause(True, ref, mode or s.Mode.EXCLUSIVE, tag, ref.span)
+    def _way(self, first: Any, ref: s.Ref, mode: Token | None, tag: Token | None) -> tuple[Any, ...]:
+        """The mode and tag of an acquisition or a release, and the span from `first` to the last of them."""
+        shown = s.Mode.EXCLUSIVE if mode is None else s.Mode(mode)
+        return shown, None if tag is None else str(tag), self._span(first, tag or mode or ref)
 
-    def releases(self, ref: s.Ref, mode: s.Mode | None, tag: str | None) -> s.LockClause:
-        return s.LockClause(False, ref, mode or s.Mode.EXCLUSIVE, tag, ref.span)
+    def acquires(self, ref: s.Ref, mode: Token | None, tag: Token | None) -> s.LockClause:
+        return s.LockClause(True, ref, *self._way(ref, ref, mode, tag))
+
+    def releases(self, ref: s.Ref, mode: Token | None, tag: Token | None) -> s.LockClause:
+        return s.LockClause(False, ref, *self._way(ref, ref, mode, tag))
 
     def raises(self, level: s.Expr) -> s.RaisesClause:
         return s.RaisesClause(level, level.span)
@@ -220,17 +226,17 @@ class Builder:
         value = self._integer(number)
         return (-value if minus else value), number
 
-    def type_int(self, low: tuple[int, Token], high: tuple[int, Token]) -> s.IntType:
-        span = self._span(low[1], high[1])
+    def type_int(self, word: Token, low: tuple[int, Token], high: tuple[int, Token]) -> s.IntType:
+        span = self._span(word, high[1])
         if low[0] > high[0]:
             self.errors.append(Diagnostic(Code.BAD_NUMBER, f"the range {low[0]}..{high[0]} is empty", span))
         return s.IntType(low[0], high[0], span)
 
-    def type_counter(self, limit: Token) -> s.CounterType:
-        return s.CounterType(self._integer(limit), self._span(limit))
+    def type_counter(self, word: Token, limit: Token) -> s.CounterType:
+        return s.CounterType(self._integer(limit), self._span(word, limit))
 
-    def type_enum(self, values: tuple[Token, ...]) -> s.EnumType:
-        return s.EnumType(tuple(map(str, values)), self._span(values[0], values[-1]))
+    def type_enum(self, word: Token, values: tuple[Token, ...], closing: Token) -> s.EnumType:
+        return s.EnumType(tuple(map(str, values)), self._span(word, closing))
 
     def type_name(self, name: Token) -> s.NamedType:
         return s.NamedType(str(name), self._span(name))
@@ -247,7 +253,11 @@ class Builder:
         return name, value
 
     def decl(self, kind: s.Type, *declarators: tuple[Token, s.Expr | None]) -> tuple[s.Declare, ...]:
-        return tuple(s.Declare(kind, str(name), value, self._span(kind, value or name)) for name, value in declarators)
+        """The type belongs to the first of them."""
+        return tuple(
+            s.Declare(kind, str(name), value, self._span(name if index else kind, value or name))
+            for index, (name, value) in enumerate(declarators)
+        )
 
     def simple_assign(self, target: s.Ref, value: s.Expr) -> s.Assign:
         return s.Assign(target, value, self._span(target, value))
@@ -267,33 +277,35 @@ class Builder:
         return s.CallStmt(call, call.span)
 
     def if_(self, word: Token, *parts: Any) -> s.If:
-        *pairs, otherwise = parts
-        arms = tuple(s.Arm(c, b, c.span) for c, b in zip(pairs[::2], pairs[1::2], strict=True))
-        return s.If(arms, otherwise, self._span(word, arms[0].condition))
+        *heads, otherwise = parts
+        arms = tuple(s.Arm(c, b, c.span) for c, b in zip(heads[::3], heads[2::3], strict=True))
+        return s.If(arms, otherwise, self._span(word, heads[1]))
 
-    def while_(self, word: Token, condition: s.Expr, body: s.Block) -> s.While:
-        return s.While(condition, body, self._span(word, condition))
+    def while_(self, word: Token, condition: s.Expr, closing: Token, body: s.Block) -> s.While:
+        return s.While(condition, body, self._span(word, closing))
 
     def do_(self, word: Token, body: s.Block, condition: s.Expr) -> s.DoWhile:
         return s.DoWhile(body, condition, self._span(word))
 
-    def for_(self, word: Token, start: Any, condition: s.Expr | None, step: Any, body: s.Block) -> s.For:
+    def for_(
+        self, word: Token, start: Any, condition: s.Expr | None, step: Any, closing: Token, body: s.Block
+    ) -> s.For:
         first, last = (s.CallStmt(p, p.span) if isinstance(p, s.Call) else p for p in (start, step))
-        return s.For(first, condition, last, body, self._span(word))
+        return s.For(first, condition, last, body, self._span(word, closing))
 
     def case(self, *parts: Any) -> s.Case:
         word, *rest = parts
         value = rest.pop(0) if word.type == "CASE" else None
-        return s.Case(value, _flat(rest), self._span(word))
+        return s.Case(value, _flat(rest), self._span(word, value))
 
-    def switch(self, word: Token, subject: s.Expr, *cases: s.Case) -> s.Switch:
-        return s.Switch(subject, cases, self._span(word, subject))
+    def switch(self, word: Token, subject: s.Expr, closing: Token, *cases: s.Case) -> s.Switch:
+        return s.Switch(subject, cases, self._span(word, closing))
 
     def goto(self, word: Token, name: Token) -> s.Goto:
         return s.Goto(str(name), self._span(word, name))
 
-    def label(self, name: Token) -> s.Label:
-        return s.Label(str(name), self._span(name))
+    def label(self, name: Token, colon: Token) -> s.Label:
+        return s.Label(str(name), self._span(name, colon))
 
     def jump(self, word: Token) -> s.Jump:
         return s.Jump(s.JumpKind(word), self._span(word))
@@ -335,14 +347,14 @@ class Builder:
     def free(self, word: Token, ref: s.Ref) -> s.Free:
         return s.Free(ref, self._span(word, ref))
 
-    def acquire(self, word: Token, ref: s.Ref, mode: s.Mode | None, tag: str | None) -> s.Acquire:
-        return s.Acquire(ref, mode or s.Mode.EXCLUSIVE, tag, self._span(word, ref))
+    def acquire(self, word: Token, ref: s.Ref, mode: Token | None, tag: Token | None) -> s.Acquire:
+        return s.Acquire(ref, *self._way(word, ref, mode, tag))
 
-    def release(self, word: Token, ref: s.Ref, mode: s.Mode | None, tag: str | None) -> s.Release:
-        return s.Release(ref, mode or s.Mode.EXCLUSIVE, tag, self._span(word, ref))
+    def release(self, word: Token, ref: s.Ref, mode: Token | None, tag: Token | None) -> s.Release:
+        return s.Release(ref, *self._way(word, ref, mode, tag))
 
     def convert(self, word: Token, ref: s.Ref, mode: Token) -> s.Convert:
-        return s.Convert(ref, s.Mode(mode), self._span(word, ref))
+        return s.Convert(ref, s.Mode(mode), self._span(word, mode))
 
     def raise_(self, word: Token, level: s.Expr) -> s.Raise:
         return s.Raise(level, self._span(word, level))
@@ -368,8 +380,8 @@ class Builder:
     def require(self, word: Token, condition: s.Expr, code: Token, why: Token) -> s.Require:
         return s.Require(condition, str(code), why[1:-1], self._span(word, why))
 
-    def callback(self, word: Token, name: Token, args: tuple[s.Expr, ...]) -> s.Callback:
-        return s.Callback(str(name), args, self._span(word, name))
+    def callback(self, word: Token, name: Token, args: tuple[s.Expr, ...], closing: Token) -> s.Callback:
+        return s.Callback(str(name), args, self._span(word, closing))
 
     def may_reenter(self, word: Token, role: Token) -> s.MayReenter:
         return s.MayReenter(str(role), self._span(word, role))
@@ -399,14 +411,22 @@ class Builder:
 
     product = sum
 
-    def not_(self, operand: s.Expr) -> Any:
-        return self._nested(s.Unary(s.UnaryOp.NOT, operand, operand.span), operand)
+    def not_(self, word: Token, operand: s.Expr) -> Any:
+        return self._nested(s.Unary(s.UnaryOp.NOT, operand, self._span(word, operand)), operand)
 
     def negate(self, minus: Token, operand: s.Expr) -> Any:
         return self._nested(s.Unary(s.UnaryOp.NEGATE, operand, self._span(minus, operand)), operand)
 
-    def address(self, *parts: Any) -> s.Address:
-        return s.Address(parts[-1], parts[-1].span)
+    def address(self, sign: Token, ref: s.Ref) -> s.Address:
+        return s.Address(ref, self._span(sign, ref))
+
+    def parenthesised(self, opening: Token, inner: Any, closing: Token) -> Any:
+        """The expression, standing where its parentheses do."""
+        outer = replace(inner, span=self._span(opening, closing))
+        depth = self.depths.pop(id(inner), None)
+        if depth is not None:
+            self.depths[id(outer)] = depth
+        return outer
 
     def _integer(self, token: Token) -> int:
         digits = token[2:] if token[:2] in ("0x", "0X") else token
@@ -431,8 +451,8 @@ class Builder:
     def irql(self, token: Token) -> s.Irql:
         return s.Irql(self._span(token))
 
-    def held(self, word: Token, ref: s.Ref, mode: Token | None) -> s.Held:
-        return s.Held(ref, s.Mode(mode) if mode else None, self._span(word, ref))
+    def held(self, word: Token, ref: s.Ref, mode: Token | None, closing: Token) -> s.Held:
+        return s.Held(ref, s.Mode(mode) if mode else None, self._span(word, closing))
 
     def no_spin_lock(self, word: Token) -> s.NoLocks:
         return s.NoLocks(True, self._span(word))
@@ -440,11 +460,11 @@ class Builder:
     def no_lock(self, word: Token) -> s.NoLocks:
         return s.NoLocks(False, self._span(word))
 
-    def old(self, word: Token, operand: s.Expr) -> Any:
-        return self._nested(s.Old(operand, self._span(word, operand)), operand)
+    def old(self, word: Token, operand: s.Expr, closing: Token) -> Any:
+        return self._nested(s.Old(operand, self._span(word, closing)), operand)
 
-    def try_acquire(self, word: Token, ref: s.Ref, mode: s.Mode | None, tag: str | None) -> s.TryAcquire:
-        return s.TryAcquire(ref, mode or s.Mode.EXCLUSIVE, tag, self._span(word, ref))
+    def try_acquire(self, word: Token, ref: s.Ref, mode: Token | None, tag: Token | None) -> s.TryAcquire:
+        return s.TryAcquire(ref, *self._way(word, ref, mode, tag))
 
     def try_convert(self, word: Token, ref: s.Ref) -> s.TryConvert:
         return s.TryConvert(ref, self._span(word, ref))
@@ -452,15 +472,15 @@ class Builder:
     def args(self, *args: s.Expr | None) -> tuple[s.Expr, ...]:
         return tuple(a for a in args if a is not None)
 
-    def call(self, name: Token, args: tuple[s.Expr, ...]) -> Any:
-        call = s.Call(str(name), args, self._span(name, args[-1] if args else name))
+    def call(self, name: Token, args: tuple[s.Expr, ...], closing: Token) -> Any:
+        call = s.Call(str(name), args, self._span(name, closing))
         return self._nested(call, *args) if args else call
 
     def member(self, name: Token) -> s.Member:
         return s.Member(str(name), self._span(name))
 
-    def index(self, value: s.Expr) -> Any:
-        return self._nested(s.Index(value, value.span), value)
+    def index(self, opening: Token, value: s.Expr, closing: Token) -> Any:
+        return self._nested(s.Index(value, self._span(opening, closing)), value)
 
     def ref(self, name: Token, *selectors: s.Member | s.Index) -> Any:
         ref = s.Ref(str(name), selectors, self._span(name, selectors[-1] if selectors else name))
@@ -504,7 +524,7 @@ class Builder:
         return "level", level
 
     def kind_recursive(self, mode: Token, under: Token | None) -> tuple[str, Any]:
-        return "recursive", s.Recursion(s.Mode(mode), s.Mode(under or mode), self._span(mode))
+        return "recursive", s.Recursion(s.Mode(mode), s.Mode(under or mode), self._span(mode, under))
 
     def lockkind(self, name: Token, *attributes: Any) -> s.LockKind:
         pairs = [a for a in attributes if isinstance(a, tuple)]

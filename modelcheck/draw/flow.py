@@ -16,7 +16,7 @@ from modelcheck.ir import Edge, Graph
 from modelcheck.lower import Lowered
 from modelcheck.record import dataclass
 from modelcheck.report.run import Case
-from modelcheck.report.words import clean, line_words, statement_words
+from modelcheck.report.words import clean, condition_words, statement_words
 from modelcheck.source import Span
 
 _WIDTH = 44
@@ -75,7 +75,7 @@ def _look(flow: _Flow, key: Key, on_way: bool, bad: bool, case: Case | None) -> 
     if span is None:
         lines, shape = [str(key)], "box" if bad else "oval"
     elif key in flow.conditions:
-        lines, shape = wrap_source(f"{span.line}: {line_words(span)}", _WIDTH), "hexagon"
+        lines, shape = wrap_source(f"{span.line}: {condition_words(span)}", _WIDTH), "hexagon"
     else:
         lines, shape = wrap_source(f"{span.line}: {statement_words(span)}", _WIDTH), "box"
     look = {"shape": shape, "style": "filled", "fillcolor": PAPER, "class": "paper", "tooltip": quoted(plain(lines[0]))}

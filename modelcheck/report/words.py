@@ -30,7 +30,10 @@ _LEVELS = {
 _HOLD = {0: "free", 1: "held", 2: "held shared"}
 INITIALISED = 1
 _LIFE = {0: "not initialised", INITIALISED: "initialised", 2: "freed"}
-_CLOSING = re.compile(r"[ \t)\]]*;?")
+_CLOSING = re.compile(r";?")
+_HEAD = re.compile(r"\b(?:else\s+)?(?:if|while|switch)\s*\($")
+_LEAD = re.compile(r"\s*(?:\}\s*)?(?:else\s+)?(?:if|while|for)\s*\((?:[^;{}]*;\s*)?")
+_TRAIL = re.compile(r"(?:;[^{}]*)?\)\s*[{;]?\s*")
 _COMMENT = re.compile(r"\s*//.*")
 _CHUNKS = re.compile(r"\s+|[^\s(,]+[(,]*|[(,]+")
 _OUT_OF_TIME = re.compile(r"\b(time|steps|limit|budget)\b")
@@ -98,7 +101,7 @@ def held_words(name: str, mode: str, count: int) -> str:
 
 
 def source_words(step: Step, first: bool) -> str:
-    """The statement as written, up to its `;`: the first line; of a condition the whole line, and how it went.
+    """The statement as written, up to its `;`: the first line; of a condition what it belongs to, and how it went.
 
     `first`: it is the first step of its context.
     """
@@ -106,23 +109,30 @@ def source_words(step: Step, first: bool) -> str:
     if text == step.routine:
         return f"{'start' if first else 'end'} of {clean(text)}"
     if step.taken is not None:
-        return f"{line_words(step.span)}  ({'true' if step.taken else 'false'})"
+        return f"{condition_words(step.span)}  ({'true' if step.taken else 'false'})"
     return statement_words(step.span)
 
 
-def line_words(span: Span) -> str:
-    """The whole line of a place, without its comment."""
-    return clean(_COMMENT.sub("", span.source.line(span.line)))
+def condition_words(span: Span) -> str:
+    """A condition in its line, without the comment; only `if (..)` where more stands in the line."""
+    line, start = span.source.line(span.line), span.column - 1
+    end = start + span.end - span.start
+    before, behind = line[:start], _COMMENT.sub("", line[end:])
+    if end > len(line) or (_LEAD.fullmatch(before) and _TRAIL.fullmatch(behind)):
+        return clean(_COMMENT.sub("", line))
+    return statement_words(span).removesuffix(";")
 
 
 def statement_words(span: Span) -> str:
-    """A statement up to its `;`; of several lines the first. Of a call of which only the name is marked, the line."""
+    """A statement up to its `;`, of several lines the first; of a condition or the subject of a `switch` the head."""
     lines = span.text.splitlines()
     if len(lines) > 1:
         return clean(lines[0])
-    if span.source.text[span.end : span.end + 1] == "(":
-        return line_words(span)
-    closing = _CLOSING.match(span.source.text, span.end)
+    text, start = span.source.text, span.source.line_starts[span.line - 1]
+    head = _HEAD.search(text[start : span.start])
+    if head is not None:
+        return clean(f"{head[0]}{span.text})")
+    closing = _CLOSING.match(text, span.end)
     return clean(span.text + (closing.group() if closing else ""))
 
 

@@ -14,7 +14,7 @@ from modelcheck.diagnostics import Code, Diagnostic, Note
 from modelcheck.report.json import dumps
 from modelcheck.report.outcome import Exit, Outcome, overall, status, tally, worst
 from modelcheck.report.text import Style, file_report, run_total
-from modelcheck.report.words import clean, wait_words
+from modelcheck.report.words import clean, condition_words, statement_words, wait_words
 from modelcheck.source import Source, Span
 from modelcheck.verdict import (
     Choice,
@@ -51,8 +51,8 @@ SOURCE = Source("examples/toaster.drvm", TEXT)
 HELD = (("QueueLock", "exclusive", 1),)
 
 
-def at(text: str, source: Source = SOURCE) -> Span:
-    start = source.text.index(text)
+def at(text: str, source: Source = SOURCE, behind: str = "") -> Span:
+    start = source.text.index(behind + text) + len(behind)
     return Span(source, start, start + len(text))
 
 
@@ -65,7 +65,16 @@ TRACE = Trace(
     (Choice("irql", 0), Choice("var removed", 0), Choice("life QueueLock", 1)),
     (
         Step("Read", 0, at("KeAcquireSpinLock(&QueueLock, &old);"), (), 2, HELD),
-        Step("Read", 0, at("removed)"), (Choice("var removed", 1),), 2, HELD, True, "Remove writes `removed`"),
+        Step(
+            "Read",
+            0,
+            at("removed", behind="if ("),
+            (Choice("var removed", 1),),
+            2,
+            HELD,
+            True,
+            "Remove writes `removed`",
+        ),
         Step("Read", 0, at("return;"), (), 2, HELD),
     ),
 )
@@ -454,3 +463,37 @@ def test_json_holds_hostile_names_as_they_are() -> None:
 def test_the_same_input_gives_the_same_bytes() -> None:
     assert dumps(OUTCOMES, Exit.VIOLATED, "0.1.0") == dumps(OUTCOMES, Exit.VIOLATED, "0.1.0")
     assert text(FULL) == text(FULL)
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("    if (<a && (b)>) {  // so", "if (a && (b)) {"),
+        ("    } else if (<f(x)>) {", "} else if (f(x)) {"),
+        ("    } while (<c>);", "} while (c);"),
+        ("for (i = 0; <i == 3>; i++) {", "for (i = 0; i == 3; i++) {"),
+        ("routine R() { if (<a>) { f(); } }", "if (a)"),
+        ("routine R() { while (<a>) { f(); } }", "while (a)"),
+        ("{ for (i = 0; <i == 3>; i++) { f(); } }", "i == 3"),
+    ],
+)
+def test_a_condition_is_shown_with_what_it_belongs_to_and_nothing_else(line: str, shown: str) -> None:
+    assert condition_words(marked(line)) == shown
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("routine R() { <h()>; i++; }", "h();"),
+        ("{ for (i = 0; i == 3; <i++>) { f(); } }", "i++"),
+        ("{ switch (<m>) { case 1: } }", "switch (m)"),
+    ],
+)
+def test_a_statement_is_shown_up_to_its_semicolon(line: str, shown: str) -> None:
+    assert statement_words(marked(line)) == shown
+
+
+def marked(line: str) -> Span:
+    """The place between `<` and `>`."""
+    start, end = line.index("<"), line.index(">") - 1
+    return Span(Source("a.drvm", line.replace("<", "").replace(">", "")), start, end)

@@ -302,33 +302,30 @@ class _Check:
                 self._run(step, count)
             else:
                 self._start_value(step)
-        self._interrupt_levels([step for step in item.steps if isinstance(step, s.Run)])
 
-    def _interrupt_levels(self, runs: list[s.Run]) -> None:
-        """An interrupt has one level, whoever runs for it."""
-        first: dict[str, tuple[int, s.Run]] = {}
-        for run in runs:
-            for name in self._interrupts_of(run):
-                own = self.program.constant(self.program.interrupts[name].level)
-                level = own if run.level is None else self.program.constant(run.level)
-                if level is None:
-                    continue
-                known, other = first.setdefault(name, (level, run))
-                if known != level:
-                    message = f"the interrupt `{name}` has two levels here, {known} and {level}"
-                    self.error(Code.SCENARIO, message, run.span, Note(f"at level {known}", other.span))
-
-    def _interrupts_of(self, run: s.Run) -> list[str]:
-        """The interrupts that the role of a routine is for, where it runs as an ISR."""
-        routine = self.program.routines.get(run.routine)
-        if routine is None or routine.role is None or run.kind in (s.ContextKind.THREAD, s.ContextKind.DPC):
-            return []
+    def _as_its_role_says(self, run: s.Run, routine: s.Routine) -> None:
+        """A role says of which kind its contexts are, and an interrupt at which level."""
+        if routine.role is None:
+            return
         try:
-            _, arguments = find_role(self.program, routine.role)
+            role, arguments = find_role(self.program, routine.role)
         except KeyError:
-            return []
-        names = [value.name for value in arguments.values() if isinstance(value, s.Ref)]
-        return [name for name in names if name in self.program.interrupts]
+            return
+        if run.kind is not None and run.kind is not role.kind:
+            message = f"`{run.routine}` runs as {_A[role.kind]}, not as {_A[run.kind]}"
+            self.error(Code.SCENARIO, message, run.span, Note(f"its role is `{role.name}`", routine.role.span))
+        elif run.kind is s.ContextKind.ISR and run.level is not None:
+            for value in arguments.values():
+                if isinstance(value, s.Ref) and value.name in self.program.interrupts:
+                    self._at_its_level(run.level, self.program.interrupts[value.name])
+
+    def _at_its_level(self, expr: s.Expr, interrupt: s.InterruptDecl) -> None:
+        """An interrupt has one level, whoever runs for it."""
+        declared, level = self.program.constant(interrupt.level), self.program.constant(expr)
+        if None not in (declared, level) and declared != level:
+            message = f"the interrupt `{interrupt.name}` has the level {declared}, not {level}"
+            note = Note(f"`{interrupt.name}` is declared here", interrupt.span)
+            self.error(Code.SCENARIO, message, expr.span, note)
 
     def _start_value(self, step: s.Assign) -> None:
         if qualified(step.target) not in self.program.variables:
@@ -350,6 +347,7 @@ class _Check:
             note = Note(f"`{signature(routine)}`", routine.span)
             self.body.arguments(run.routine, run.args, routine.params, run.span, note)
             self.body.give(routine, run.args, run.span)
+            self._as_its_role_says(run, routine)
         if run.processor is not None and run.processor >= processors:
             message = f"the scenario has the processors 0 to {processors - 1}, not {run.processor}"
             self.error(Code.SCENARIO, message, run.span)
@@ -367,3 +365,6 @@ class _Check:
             self.error(Code.SCENARIO, f"an `isr` runs above DISPATCH_LEVEL, not at {expression(expr)}", expr.span)
         elif run.kind is s.ContextKind.DPC and level != DISPATCH_LEVEL:
             self.error(Code.SCENARIO, f"a `dpc` runs at DISPATCH_LEVEL, not at {expression(expr)}", expr.span)
+
+
+_A = {s.ContextKind.THREAD: "a `thread`", s.ContextKind.DPC: "a `dpc`", s.ContextKind.ISR: "an `isr`"}

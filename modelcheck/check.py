@@ -14,7 +14,7 @@ from modelcheck.diagnostics import Code, Diagnostic, Note, in_source_order
 from modelcheck.kinds import Kinds
 from modelcheck.names import Meaning, Sort
 from modelcheck.printer import expression, parameter, signature
-from modelcheck.resolve import INTERRUPT_LOCK_KIND, Program, find_role, qualified
+from modelcheck.resolve import INTERRUPT_LOCK_KIND, Program, find_role, qualified, run_arguments
 from modelcheck.source import Span
 from modelcheck.verdict import DISPATCH_LEVEL
 
@@ -345,8 +345,9 @@ class _Check:
         else:
             self.body.mention(run.routine)
             note = Note(f"`{signature(routine)}`", routine.span)
-            self.body.arguments(run.routine, run.args, routine.params, run.span, note)
-            self.body.give(routine, run.args, run.span)
+            args = run_arguments(routine, run)
+            self.body.arguments(run.routine, args, routine.params, run.span, note)
+            self.body.give(routine, args, run.span)
             self._as_its_role_says(run, routine)
         if run.processor is not None and run.processor >= processors:
             message = f"the scenario has the processors 0 to {processors - 1}, not {run.processor}"

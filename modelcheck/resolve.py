@@ -300,6 +300,15 @@ def _is_object(program: Program, kind: s.ObjectKind, ref: s.Ref) -> bool:
             return True
 
 
+def run_arguments(routine: s.Routine, run: s.Run) -> tuple[s.Expr, ...]:
+    """The arguments of a `run`; opaque parameters may be left out, all of them, and stand for anything then."""
+    opaque = [isinstance(param, s.OpaqueParam) for param in routine.params]
+    if not any(opaque) or len(run.args) != opaque.count(False):
+        return run.args
+    given = iter(run.args)
+    return tuple(s.Unknown(run.span) if left_out else next(given) for left_out in opaque)
+
+
 def declarations(body: s.Block) -> Iterator[s.Declare]:
     """Every local declaration in a body, outer ones first."""
     pending: list[s.Stmt] = [body]

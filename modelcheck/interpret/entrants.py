@@ -10,7 +10,7 @@ from modelcheck.interpret.machine import Machine
 from modelcheck.interpret.player import Player
 from modelcheck.interpret.values import Environment
 from modelcheck.interpret.world import World
-from modelcheck.resolve import Program, qualified
+from modelcheck.resolve import Program, qualified, run_arguments
 from modelcheck.verdict import DISPATCH_LEVEL
 
 
@@ -42,7 +42,7 @@ def _run(player: Player, run: s.Run) -> Entrant:
         level = _usual_level(player, run.routine, kind)
     binding: dict[str, str] = {}
     arguments: dict[str, int] = {}
-    for param, arg in zip(routine.params, run.args, strict=False):
+    for param, arg in zip(routine.params, run_arguments(routine, run), strict=False):
         ref = arg.ref if isinstance(arg, s.Address) else arg if isinstance(arg, s.Ref) else None
         if isinstance(param, s.LockParam) and ref is not None:
             binding[param.name] = player.tables.guards_of((ref,))[0]

@@ -18,7 +18,7 @@ from modelcheck.lower.program import _DEFERRED_ROLES, RUN, _Harness, _Plan, _Pro
 from modelcheck.lower.routine import Unit
 from modelcheck.lower.scope import Binding, Frame, Ledger, Lock, Object, Opaque, State, Variable
 from modelcheck.record import dataclass
-from modelcheck.resolve import Program, qualified, type_range
+from modelcheck.resolve import Program, qualified, run_arguments, type_range
 from modelcheck.source import Span
 from modelcheck.verdict import DISPATCH_LEVEL, PASSIVE_LEVEL, Obligation, Property
 
@@ -274,7 +274,8 @@ class _ClosedHarness(_Harness):
         names: dict[str, Binding] = {}
         stored: list[tuple[Variable, s.Expr, str]] = []
         here = Frame({}, frame.routine)
-        for param, arg in zip(self.plan.routine.params, self.run.args, strict=False):
+        routine = self.plan.routine
+        for param, arg in zip(routine.params, run_arguments(routine, self.run), strict=False):
             ref = arg.ref if isinstance(arg, s.Address) else arg
             match param:
                 case s.RestParam():

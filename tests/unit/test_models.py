@@ -256,6 +256,41 @@ if (KeTryToAcquireSpinLockAtDpcLevel(&A)) {
 KeReleaseSpinLock(&A, DISPATCH_LEVEL);
 }
 
+raised to SYNCH_LEVEL | wdm | DRIVER_DISPATCH | lock A : KSPIN_LOCK;
+KIRQL old = KeAcquireSpinLockRaiseToSynch(&A);
+assert irql == SYNCH_LEVEL;
+KeReleaseSpinLock(&A, old); // I01
+
+raised to SYNCH_LEVEL, twice | wdm | DRIVER_DISPATCH | lock A : KSPIN_LOCK;
+KIRQL old = KeAcquireSpinLockRaiseToSynch(&A);
+old = KeAcquireSpinLockRaiseToSynch(&A); // B01
+
+numbered | wdm | DRIVER_DISPATCH | lock A : KSPIN_LOCK; lock B : KSPIN_LOCK;
+KIRQL inner = PASSIVE_LEVEL;
+KIRQL outer = KeAcquireQueuedSpinLock(A);
+if (KeTryToAcquireQueuedSpinLock(B, &inner)) {
+    KeReleaseQueuedSpinLock(B, inner);
+}
+KeReleaseQueuedSpinLock(A, outer);
+
+numbered, tried | wdm | DRIVER_DISPATCH(IRP_MJ_CREATE) | lock A : KSPIN_LOCK;
+KIRQL old;
+if (KeTryToAcquireQueuedSpinLock(A, &old)) {
+    assert irql == DISPATCH_LEVEL;
+    KeReleaseQueuedSpinLock(A, old);
+}
+assert irql == PASSIVE_LEVEL;
+
+numbered, level of another lock | wdm | DRIVER_DISPATCH(IRP_MJ_CREATE) @ I02 | lock A : KSPIN_LOCK; lock B : KSPIN_LOCK;
+KIRQL outer = KeAcquireQueuedSpinLock(A);
+KIRQL inner = KeAcquireQueuedSpinLock(B);
+KeReleaseQueuedSpinLock(B, outer); // I03 I05
+KeReleaseQueuedSpinLock(A, inner); // I01 I03
+
+numbered, released as an ordinary one | wdm | DRIVER_DISPATCH | lock A : KSPIN_LOCK;
+KIRQL old = KeAcquireQueuedSpinLock(A);
+KeReleaseSpinLock(&A, old); // B04
+
 queued | wdm | DRIVER_DISPATCH | lock A : KSPIN_LOCK; lock B : KSPIN_LOCK;
 KLOCK_QUEUE_HANDLE h, k;
 KeAcquireInStackQueuedSpinLock(&A, &h);

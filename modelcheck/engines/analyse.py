@@ -98,6 +98,8 @@ class Analysis:
     only: frozenset[str] = frozenset()
     """The properties that are asked for; empty: all."""
     _roots: dict[int, list[Root]] = field(default_factory=dict)
+    _strangers: dict[tuple[Root, ...], str] = field(default_factory=dict)
+    """The callees of roots that no model knows, in words."""
     _ends: dict[Root, dict[str, tuple[int, ...]]] = field(default_factory=dict)
 
     @property
@@ -241,12 +243,20 @@ class Analysis:
             except NotFlat as error:
                 return str(error)
             if any(place[0].sort is Sort.TAINT for place in system.variables):
-                return "it comes after a call that no model knows"
+                return self._after_a_stranger(obligation)
             answer = spacer.solve(system, seconds)
             if isinstance(answer, str):
                 return answer
             parts.append((root, tuple(answer)))
         return FormulaInvariant(frozenset({obligation}), parts, {root: self.lives[root] for root, _ in parts})
+
+    def _after_a_stranger(self, obligation: int) -> str:
+        """Why nothing is certain of an obligation."""
+        roots = tuple(self._roots.get(obligation, ()))
+        callees = self._strangers.get(roots)
+        if callees is None:
+            callees = self._strangers[roots] = self.lowered.strangers(roots)
+        return f"it comes after a call of {callees}, which no model knows"
 
     # ---- the life of locks ----
 
@@ -343,7 +353,7 @@ class Analysis:
             if obligation in fixpoint.alarms:
                 alarmed.append(obligation)
             elif obligation in fixpoint.doubts:
-                self.decisions[obligation] = Open("it comes after a call that no model knows")
+                self.decisions[obligation] = Open(self._after_a_stranger(obligation))
             else:
                 self.decisions[obligation] = Held(number, obligation in reached)
                 proved.add(obligation)

@@ -7,6 +7,8 @@ is put together to a schedule (`shown`, `meeting`, `schedule`), to be replayed.
 
 from __future__ import annotations
 
+from itertools import compress
+
 from modelcheck.engines.analyse import Analysis, Broken, Limits, Open
 from modelcheck.engines.component import MAX_TRIES, Component
 from modelcheck.engines.finding import Deadlocked, Excluded, Finding, Ranked, mode_of
@@ -111,7 +113,9 @@ class Deadlock(Meeting):
                 case _:
                     found = self._strict(positions)
         if isinstance(found, Ranked | Excluded) and any(self.facts.tainted):
-            return Open("it comes with a call that no model knows, which may take any lock")
+            roots = compress(self.lowered.roots, self.facts.tainted)
+            callees = self.lowered.strangers(roots)
+            return Open(f"it comes with a call of {callees}, which no model knows: it may take any lock")
         return found
 
     def _waits(self, number: int, positions: list[int]) -> Finding:

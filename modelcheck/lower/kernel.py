@@ -423,6 +423,7 @@ class KernelCalls(Evaluator):
             self.ledger.assumed.setdefault(call.name, call.span)
         if known is None or known.has_lock_effect:
             self.ledger.unmodelled.setdefault(call.name, call.span)
+            self.ledger.strangers.setdefault(frame.routine, {})[call.name] = None
             self.builder.emit(ir.Set(self.builder.register(self.state.taint), TRUE, 0, 1, None))
         else:
             irql = ir.Reg(self.builder.register(self.state.irql))

@@ -26,6 +26,7 @@ from modelcheck.walk import every_call, every_expression, references, substateme
 PHASES = ("load", "add", "start", "run", "stop", "unload")
 START, RUN = PHASES.index("start"), PHASES.index("run")
 MAX_LISTED = 256
+MAX_STRANGERS = 3
 _DEFERRED_ROLES = {
     s.DeferredKind.DPC: "KDEFERRED_ROUTINE",
     s.DeferredKind.TIMER: "KDEFERRED_ROUTINE",
@@ -55,6 +56,21 @@ class Lowered:
     """For each shared variable the values that are certainly written by somebody, and its declared one."""
     own: int = 0
     """How many obligations come from the model; those behind are questions asked about its states."""
+
+    def strangers(self, roots: Iterable[Root]) -> str:
+        """The callees of some roots that no model knows, in words."""
+        graphs = every_graph([root.graph for root in roots])
+        found = {name for graph in graphs for name in self.ledger.strangers.get(graph.routine, ())}
+        return strangers(found or self.unmodelled)
+
+
+def strangers(names: Iterable[str]) -> str:
+    """`` `A` or `B` ``; of many the first."""
+    ordered = sorted(names)
+    shown = [f"`{name}`" for name in ordered[:MAX_STRANGERS]]
+    if len(ordered) > MAX_STRANGERS:
+        shown.append(f"{len(ordered) - MAX_STRANGERS} others")
+    return " or ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:])))
 
 
 def lower(program: Program) -> Lowered:

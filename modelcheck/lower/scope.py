@@ -196,6 +196,8 @@ class Ledger:
     obligations: list[Obligation] = field(default_factory=list)
     numbers: dict[Obligation, int] = field(default_factory=dict)
     unmodelled: dict[str, Span] = field(default_factory=dict)
+    strangers: dict[str, dict[str, None]] = field(default_factory=dict)
+    """For each routine the callees in it that no model knows."""
     timing: dict[int, int] = field(default_factory=dict)
     """For each T01 obligation the question whether all costs on the way are known."""
     untimed: dict[str, Span] = field(default_factory=dict)

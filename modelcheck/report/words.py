@@ -199,7 +199,7 @@ def ruled_words(ruled: Ruled) -> str:
 def advice(verdict: Undecided, unmodelled: tuple[str, ...] | list[str]) -> str:
     """What would help to decide it."""
     for name in unmodelled:
-        if name in verdict.reason:
+        if f"`{name}`" in verdict.reason:
             return f"say what it does: `extern {clean(name)}(..)` with clauses or a body, in a model that you import"
     simpler = "say it more simply here: clauses on a called routine, a narrower int, constants for what is computed"
     return f"give it more time (--timeout), or {simpler}" if _OUT_OF_TIME.search(verdict.reason) else simpler

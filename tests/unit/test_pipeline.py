@@ -15,6 +15,7 @@ from modelcheck.evidence import certify
 from modelcheck.evidence.conditions import Pool
 from modelcheck.lower import lower
 from modelcheck.pipeline import InternalError, Options, load, obligations, verify
+from modelcheck.report.words import advice
 from modelcheck.verdict import MUTUAL, Property, Proved, Report, Schedule, Trace, Undecided, Violated
 from tests.unit.test_layout import MODEL
 
@@ -232,3 +233,17 @@ def test_nothing_hangs_on_how_much_is_asked_at_once(tmp_path: Path) -> None:
 def test_the_model_is_parsed_without_a_solver() -> None:
     """What needs no Z3 does not import it."""
     assert "z3" not in vars(pipeline)
+
+
+def test_the_reason_names_the_callee_that_no_model_knows(tmp_path: Path) -> None:
+    """Only those that a root comes to, in the open world and in a scenario."""
+    text = (
+        "routine R() as DPC { Nobody(); Take(&A); Give(&A); } "
+        "routine S() as DPC { Helper(); Take(&A); Give(&A); } routine Helper() { Other(); } "
+        "scenario one { run R(); }"
+    )
+    for result in verify(written(tmp_path, text)).undecided:
+        assert isinstance(result.verdict, Undecided)
+        assert "`Nobody`" in result.verdict.reason or result.obligation.routine == "S"
+        assert "`Other`" in result.verdict.reason or result.obligation.routine == "R"
+        assert "extern" in advice(result.verdict, ("Nobody", "Other"))

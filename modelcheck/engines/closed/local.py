@@ -17,7 +17,7 @@ from modelcheck.engines.closed.segments import Segment, segment
 from modelcheck.engines.closed.values import Elsewhere, Outcome, TooWide, outcomes
 from modelcheck.engines.execute import taken
 from modelcheck.ir import FREE, Cell, Edge, Graph, Instruction, Sort, unhold
-from modelcheck.lower import every_graph
+from modelcheck.lower import every_graph, strangers
 from modelcheck.lower.builder import registers_of
 from modelcheck.lower.closed import CODES, Context
 from modelcheck.record import dataclass
@@ -523,7 +523,8 @@ class _Walk:
     ) -> None:
         engine, operation = self.engine, part.operation
         if code.taints:
-            self.seen, self.unknown = True, "no model knows a routine that it calls"
+            callees = strangers(engine.layout.closed.unmodelled)
+            self.seen, self.unknown = True, f"it comes after a call of {callees}, which no model knows"
             return
         self.seen = self.seen or not engine.reduce or engine.is_seen(code, part, own[engine.layout.irql])
         values, place = [], 0

@@ -196,7 +196,7 @@ class BodyCheck:
             return
         constant = self.names.constant(expr, wanted)
         if have is not None and not self._fits(have, wanted, constant):
-            message = f"`{_short(expr)}` is of type `{type_text(have)}`, but `{type_text(wanted)}` is wanted"
+            message = f"`{_short(expr)}` is {_type_words(have)}, but `{type_text(wanted)}` is wanted"
             help_ = f"write `{_short(expr)} != 0`" if isinstance(wanted, s.BoolType) and not self._enum(have) else None
             self.error(Code.TYPE, message, expr.span, help=help_)
         elif constant is not None:
@@ -304,7 +304,7 @@ class BodyCheck:
         if first is None or second is None:
             return
         if (self._enum(first) or self._enum(second)) and self._enum(first) != self._enum(second):
-            message = f"`{type_text(first)}` and `{type_text(second)}` cannot be compared"
+            message = f"{_compared(first)} and {_compared(second)} cannot be compared"
             self.error(Code.TYPE, message, expr.span)
         for side, other in ((left, right), (right, left)):
             level = self.names.constant(other, None)
@@ -1108,6 +1108,19 @@ def _parts(expr: s.Expr) -> Iterator[s.Expr]:
 def _short(expr: s.Expr) -> str:
     text = expression(expr)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _type_words(kind: s.Type) -> str:
+    """What a value is, after `is`. The type of a constant or of a sum is a range of one number."""
+    return "a number" if _is_number(kind) else f"of type `{type_text(kind)}`"
+
+
+def _compared(kind: s.Type) -> str:
+    return "a number" if _is_number(kind) else f"`{type_text(kind)}`"
+
+
+def _is_number(kind: s.Type) -> bool:
+    return isinstance(kind, s.IntType) and kind.low == kind.high
 
 
 def _number_of(count: int, word: str) -> str:

@@ -17,7 +17,7 @@ from modelcheck.lower import Lowered, lower
 from modelcheck.lower.closed import lower_scenarios
 from modelcheck.record import dataclass
 from modelcheck.report.vacuity import vacuous
-from modelcheck.resolve import Program, enum_of, resolve
+from modelcheck.resolve import Program, declarations, enum_of, resolve
 from modelcheck.verdict import (
     MUTUAL,
     Certificate,
@@ -192,10 +192,7 @@ def _played(program: Program, schedule: Schedule, obligation: Obligation) -> Ver
 def _schedule_in_words(program: Program, schedule: Schedule) -> Schedule:
     """The schedule with values as the model writes them."""
     actors = tuple(replace(a, start=tuple(_shown(program, c) for c in a.start)) for a in schedule.actors)
-    turns = tuple(
-        replace(t, step=replace(t.step, choices=tuple(_shown(program, c) for c in t.step.choices)))
-        for t in schedule.turns
-    )
+    turns = tuple(replace(t, step=replace(t.step, choices=_shown_in(program, t.step))) for t in schedule.turns)
     return replace(schedule, actors=actors, turns=turns)
 
 
@@ -583,7 +580,7 @@ def _in_words(lowered: Lowered, trace: Trace) -> Trace:
     start = tuple(_shown(lowered.program, choice) for choice in trace.start)
     steps = []
     for step in trace.steps:
-        choices = tuple(_shown(lowered.program, choice) for choice in step.choices)
+        choices = _shown_in(lowered.program, step)
         notes = [step.note, *(_writer(lowered, choice) for choice in choices)]
         steps.append(replace(step, choices=choices, note="; ".join(note for note in notes if note)))
     return replace(trace, start=start, steps=tuple(steps))
@@ -603,11 +600,33 @@ def _told(lowered: Lowered, schedule: Schedule) -> Schedule:
 
 def _shown(program: Program, choice: Choice) -> Choice:
     declared = program.variables.get(choice.name.removeprefix("var "))
+    return choice if declared is None else _of_type(program, declared.type, choice)
+
+
+def _shown_in(program: Program, step: Step) -> tuple[Choice, ...]:
+    """The choices of a step; that of a local variable's value where it is declared is of its type."""
+    return tuple(
+        _of_type(program, kind, choice) if (kind := _local_type(program, step, choice)) else _shown(program, choice)
+        for choice in step.choices
+    )
+
+
+def _local_type(program: Program, step: Step, choice: Choice) -> s.Type | None:
+    """The type of the variable that a step declares, if the choice is about its value: `bool b;`, `bool b = *;`."""
+    routine = program.routines.get(step.routine)
+    if routine is None or choice.name.partition(" ")[0] not in ("uninit", "*"):
+        return None
+    declared = next((d for d in declarations(routine.body) if d.span == step.span), None)
     if declared is None:
-        return choice
-    if isinstance(declared.type, s.BoolType):
+        return None
+    about = choice.name == "*" if isinstance(declared.value, s.Unknown) else choice.name == f"uninit {declared.name}"
+    return declared.type if about else None
+
+
+def _of_type(program: Program, kind: s.Type, choice: Choice) -> Choice:
+    if isinstance(kind, s.BoolType):
         return replace(choice, shown="true" if choice.value else "false")
-    names = enum_of(program, declared.type)
+    names = enum_of(program, kind)
     return replace(choice, shown=names[choice.value]) if 0 <= choice.value < len(names) else choice
 
 

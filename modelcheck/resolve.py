@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import field
 from difflib import get_close_matches
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import TypeAlias
 
 from modelcheck import syntax as s
@@ -530,7 +530,8 @@ class _Resolver:
         """The file meant by `import "name";`, None with an error written down if it may not be read."""
         top = self.folder if own else None if source.path is None else _real(source.path.parent)
         base = top if source.path is None or not own else _real(source.path.parent)
-        path = None if base is None or "\0" in item.name else _real(base / item.name)
+        name = PureWindowsPath(item.name)  # on any system: `..\\x` leaves the folder, and `a\\b` is in a folder below
+        path = None if base is None or "\0" in item.name or name.drive else _real(base / name.as_posix())
         if top is None or path is None or not path.is_relative_to(top):
             message = f'`"{_printable(item.name)}"` is outside the folder of the model'
             help_ = "import files of the same folder or below it, or a shipped model by its name"

@@ -75,7 +75,7 @@ def choice_words(choice: Choice) -> str:
     kind, _, name = clean(choice.name).partition(" ")
     match kind:
         case "*":
-            return f"* is {_value(choice)}"
+            return f"`*` is {_value(choice)}"
         case "try":
             return "the attempt succeeds" if choice.value else "the attempt fails"
         case "var" | "param":
@@ -88,6 +88,10 @@ def choice_words(choice: Choice) -> str:
             return f"{name} becomes {choice.value}"
         case "counter":
             return f"counter {name} becomes {choice.value}"
+        case "held":
+            return f"{name} is {_HOLD.get(choice.value, str(choice.value))}"
+        case "param":
+            return f"{name} is {_value(choice)}"
         case "count":
             return f"{name} is then held {choice.value} times"
         case _:

@@ -15,7 +15,7 @@ from modelcheck.evidence import certify
 from modelcheck.evidence.conditions import Pool
 from modelcheck.lower import lower
 from modelcheck.pipeline import InternalError, Options, load, obligations, verify
-from modelcheck.report.words import advice
+from modelcheck.report.words import advice, choice_words
 from modelcheck.verdict import MUTUAL, Property, Proved, Report, Schedule, Trace, Undecided, Violated
 from tests.unit.test_layout import MODEL
 
@@ -233,6 +233,18 @@ def test_nothing_hangs_on_how_much_is_asked_at_once(tmp_path: Path) -> None:
 def test_the_model_is_parsed_without_a_solver() -> None:
     """What needs no Z3 does not import it."""
     assert "z3" not in vars(pipeline)
+
+
+def test_values_of_local_variables_are_told_as_the_model_writes_them(tmp_path: Path) -> None:
+    text = (
+        "routine R() as DPC { bool b; enum { red, green } c; bool d = *; int 0..3 i; "
+        "assert !(b == true && c == green && d == false && i == 3); }"
+    )
+    (violated,) = verify(written(tmp_path, text)).violated
+    assert isinstance(violated.verdict, Violated)
+    assert isinstance(violated.verdict.trace, Trace)
+    told = [choice_words(choice) for step in violated.verdict.trace.steps for choice in step.choices]
+    assert told == ["b happens to be true", "c happens to be green", "`*` is false", "i happens to be 3"]
 
 
 def test_the_reason_names_the_callee_that_no_model_knows(tmp_path: Path) -> None:

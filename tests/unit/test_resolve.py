@@ -97,7 +97,16 @@ def test_a_file_below_may_import_one_above_within_the_folder(tmp_path: Path) -> 
     assert list(resolve(main).events) == ["E"]
 
 
-@pytest.mark.parametrize("name", ["../x.drvm", "/etc/passwd", "sub/../../x.drvm", "a\0b"])
+def test_a_path_may_be_written_as_on_windows(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    main = write(tmp_path, main='driver d; import "sub\\x.drvm";')
+    write(tmp_path / "sub", x="event E;")
+    assert list(resolve(main).events) == ["E"]
+
+
+@pytest.mark.parametrize(
+    "name", ["../x.drvm", "/etc/passwd", "sub/../../x.drvm", "a\0b", "..\\x.drvm", "C:x", "\\\\a\\b"]
+)
 def test_imports_do_not_leave_the_folder(tmp_path: Path, name: str) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "x.drvm").write_text("event E;")

@@ -15,7 +15,7 @@ from modelcheck.pipeline import load
 from modelcheck.verdict import Property
 from tests.conformance.notation import read_case
 from tests.conformance.operations import Inexpressible
-from tests.conformance.translate import is_together, translate
+from tests.conformance.translate import Question, question, translate
 from tests.export import spin
 from tests.random_scenarios import random_scenario
 
@@ -84,11 +84,11 @@ def test_conformance_cases(tmp_path: Path) -> None:
     wrong, compared = [], 0
     for source in json.loads(Path(CASES).read_text()):
         case = read_case(source)
-        if not any(map(is_together, case.claims)):
+        if not any(question(claim).together for claim in case.claims):
             continue
         path = tmp_path / "case.drvm"
         try:
-            path.write_text(translate(case, False, True).text)
+            path.write_text(translate(case, Question(False, True, False)).text)
         except Inexpressible:
             continue
         compared += 1

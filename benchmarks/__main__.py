@@ -128,6 +128,7 @@ class Benchmark:
             self.against_spacer()
             self.without_parser()
             self.many_locks()
+            self.certificates()
         if "together" in parts:
             together.run(self)
 
@@ -168,9 +169,10 @@ class Benchmark:
         sizes = (
             ((1_000, 1), (3_000, 1), (10_000, 1))
             if self.quick
-            else ((3_000, 3), (10_000, 3), (30_000, 1), (100_000, 1))
+            else ((3_000, 3), (10_000, 3), (30_000, 1), (100_000, 1), (300_000, 1))
         )
         points: list[tuple[float, float]] = []
+        rest: list[tuple[float, float]] = []
         for size, times in sizes:
             model = driver(size, LOCKS)
             path = self.file(model, f"size{size}")
@@ -178,10 +180,25 @@ class Benchmark:
             seconds = statistics.median(d.seconds for d in done)
             memory = max(d.megabytes for d in done)
             points.append((model.statements, seconds))
+            rest.append((model.statements, seconds - median(lambda given=path: _parsing(given), times)))  # type: ignore[misc]
             self.point(f"one context, {LOCKS} locks", model.statements, seconds, memory)
             self.add(f"verify {size:,} statements, {LOCKS} locks, process", seconds, "s")
             self.add(f"peak memory of {size:,} statements", memory, "MB")
+            self.add(f"share outside the parser, {size:,} statements", 100 * rest[-1][1] / seconds, "%")
         self.add("fitted exponent, statements", exponent(points), "")
+        large = [point for point in points if point[0] >= 9_000]
+        if len(large) > 1:
+            self.add("fitted exponent, from 10,000 statements on", exponent(large), "")
+            self.add("the same without the parser", exponent(rest[-len(large) :]), "")
+
+    def certificates(self) -> None:
+        """Proving, and proving again: what cvc5 needs for the certificates over what a verification takes."""
+        path = self.file(driver(1_000 if self.quick else 10_000, LOCKS), "proved")
+        proofs = self.folder / "proofs"
+        proved = run("-m", "modelcheck", "verify", "--proofs", str(proofs), str(path)).seconds
+        again = run("-m", "modelcheck", "recheck", str(proofs))
+        assert again.status == 0, again.output
+        self.add("certificates: re-check in cvc5 over proving, processes", again.seconds / proved, "x")
 
     # ---- stages ----
 
@@ -233,6 +250,13 @@ class Benchmark:
             found.append(median(lambda given=path: self.verify(given).seconds, 1 if self.quick else 3))  # type: ignore[misc]
             self.add(f"verify {size:,} statements, {locks} locks, process", found[-1], "s")
         self.add(f"from 1 to {'64' if self.quick else '1,024'} locks, same statements", found[-1] / found[0], "x")
+
+
+def _parsing(path: Path) -> float:
+    """Seconds to read, parse, resolve and check a file."""
+    started = time.perf_counter()
+    load(path)
+    return time.perf_counter() - started
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from modelcheck.ir import Cell, Check, Edge, Graph, Sort
 from modelcheck.lower.evaluate import TRUE
 from modelcheck.lower.kernel import KernelCalls
 from modelcheck.lower.program import _DEFERRED_ROLES, RUN, _Harness, _Plan, _ProgramLowerer, every_graph, frame_of
-from modelcheck.lower.routine import Unit
 from modelcheck.lower.scope import Binding, Frame, Ledger, Lock, Object, Opaque, State, Variable
+from modelcheck.lower.steps import Unit
 from modelcheck.record import dataclass
 from modelcheck.resolve import Program, qualified, run_arguments, type_range
 from modelcheck.source import Span

@@ -13,10 +13,12 @@ from modelcheck import ir
 from modelcheck import syntax as s
 from modelcheck.ir import Cell, Check, Edge, Environment, Graph, Root, Sort, Term
 from modelcheck.kinds import Kinds
+from modelcheck.lower.control import GraphLowerer
 from modelcheck.lower.evaluate import TRUE, arithmetic, both, states_costs
 from modelcheck.lower.kernel import KernelCalls, mentions_irql
-from modelcheck.lower.routine import GraphLowerer, Unit, all_locks
+from modelcheck.lower.routine import all_locks
 from modelcheck.lower.scope import Binding, Frame, Handle, Ledger, Lock, Object, Opaque, State, Variable
+from modelcheck.lower.steps import Unit
 from modelcheck.record import dataclass
 from modelcheck.resolve import Program, around_run, find_role, type_range
 from modelcheck.source import Span

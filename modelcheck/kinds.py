@@ -25,7 +25,8 @@ class Kinds:
 
     def __init__(self, program: Program, known: Iterable[Diagnostic] = ()) -> None:
         self.program = program
-        self.body = BodyCheck(program)
+        self.body: BodyCheck | None = None
+        """Made when it is needed first: most drivers leave no kind open."""
         self.known = {(d.code, d.message, d.span) for d in known}
         self.callees: dict[tuple[object, ...], list[tuple[object, ...]]] = {}
         self.causes: dict[tuple[object, ...], Diagnostic] = {}
@@ -56,6 +57,8 @@ class Kinds:
 
     def _check(self, given: Given) -> list[Given]:
         """Checks one body for the kinds it is given; what it hands on."""
+        if self.body is None:
+            self.body = BodyCheck(self.program)
         body, declared = self.body, given.declared
         body.found, body.given = [], []
         params = tuple(_of_kind(param, given.kinds) for param in declared.params)

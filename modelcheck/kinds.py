@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from modelcheck import syntax as s
-from modelcheck.check_body import BodyCheck, Given
+from modelcheck.check_body import BodyCheck
+from modelcheck.check_calls import Given
 from modelcheck.diagnostics import Diagnostic
 from modelcheck.resolve import Program
 

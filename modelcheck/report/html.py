@@ -181,8 +181,9 @@ def _unknown(result: Result, unmodelled: tuple[str, ...]) -> str:
     assert isinstance(verdict, Undecided)
     o = result.obligation
     known = f"<br>Known: {_text(verdict.reached)}" if verdict.reached else ""
+    must = f"<br>Must hold: {_text(o.why)}" if o.why else ""
     return (
-        f"<li><strong>{o.code}</strong> {_text(title(o.code))}<br>{_where(result)}: {_text(o.why)}"
+        f"<li><strong>{o.code}</strong> {_text(title(o.code))}<br>{_where(result)}{must}"
         f"<br>Why: {_text(verdict.reason)}{known}<br>What would help: {_text(advice(verdict, unmodelled))}</li>\n"
     )
 

@@ -46,7 +46,7 @@ def headline(result: Result) -> str:
 def told(result: Result) -> str:
     """What must hold at a place, and why it is not known to, in one line."""
     obligation, verdict = result.obligation, result.verdict
-    parts = [clean(obligation.why)] if obligation.why else []
+    parts = [f"must hold: {clean(obligation.why)}"] if obligation.why else []
     if obligation.scenario:
         parts.append(f"in scenario {clean(obligation.scenario)}")
     if isinstance(verdict, Undecided):

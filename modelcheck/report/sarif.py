@@ -137,7 +137,8 @@ def _result(result: Result, rules: dict[str, int], digest: str, solver: str) -> 
 def _message(result: Result) -> str:
     obligation = result.obligation
     about = f" ({clean(obligation.subject)})" if obligation.subject else ""
-    return f"{headline(result)}{about}. Must hold: {told(result)}."
+    said = told(result)
+    return f"{headline(result)}{about}.{f' {said[0].upper()}{said[1:]}.' if said else ''}"
 
 
 def _verdict(result: Result, digest: str, solver: str) -> Json:

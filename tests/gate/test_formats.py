@@ -7,7 +7,7 @@ import json
 import os
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -299,6 +299,20 @@ def test_markdown_is_cut_with_a_word() -> None:
     many = tuple(result(Undecided("no time"), subject=f"L{n}") for n in range(markdown.MOST + 3))
     text = markdown.dumps(Whole((Outcome("a", Report("d", "a", many)),), Exit.UNKNOWN, "0.1.0", "Z3"))
     assert "... and 3 more." in text
+
+
+# ---- what is said of a place ----
+
+
+@pytest.mark.parametrize("dumps", [sarif.dumps, junit.dumps, github.dumps, markdown.dumps])
+def test_what_must_hold_is_never_said_as_what_holds(dumps: Callable[[Whole], str]) -> None:
+    """`L is held when it is released` by itself would be the opposite of the finding."""
+    why = "L is held when it is released"
+    verdicts = (Violated(TRACE, True), Undecided("no time"), Proved("x"))
+    results = tuple(Result(Obligation(Property.B02, "Read", span(2), "L", why), verdict) for verdict in verdicts)
+    text = dumps(Whole((Outcome("a", Report("d", "a", results)),), Exit.VIOLATED, "0.1.0", "Z3"))
+    assert text.count(why) >= 2
+    assert text.count(why) == len(re.findall(f"must hold: {why}", text, re.IGNORECASE))
 
 
 # ---- statuses ----

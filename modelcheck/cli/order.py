@@ -23,14 +23,15 @@ def run(options: argparse.Namespace) -> int:
     from modelcheck.diagnostics import Rejected
     from modelcheck.report.outcome import Outcome, overall
     from modelcheck.report.paths import existing_file
-    from modelcheck.report.sal import sal
+    from modelcheck.report.sal import annotated, sal
     from modelcheck.report.text import hierarchy
 
     path = existing_file(options.path)
     try:
-        from modelcheck.pipeline import Options, verify
+        from modelcheck.pipeline import Options, load, verify
 
-        report = verify(path, Options(only=MEETINGS))
+        loaded = load(path)
+        report = verify(path, Options(only=MEETINGS), loaded)
     except Rejected as error:
         show_rejected(error.diagnostics, options.width)
         return 2
@@ -41,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
         say(f"{path}: no lock is waited for")
     else:
         text = (
-            sal(report.hierarchy)
+            sal(report.hierarchy, annotated(loaded[0]))
             if options.sal
             else hierarchy(report.hierarchy, style(sys.stdout, options.width)) + "\n"
         )

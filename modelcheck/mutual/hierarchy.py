@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import chain
 
 from modelcheck.mutual.order import Node, components
 from modelcheck.mutual.positions import Site
@@ -34,8 +35,22 @@ def hierarchy(situation: Situation, ruled: Mapping[int, Iterable[str]]) -> Hiera
         for component, reasons in sorted(ruled.items())
         if (locks := _locks(situation, component))
     )
+    covered = {name for ruled_out in cycles for name in ruled_out.locks}
+    cycles += tuple(Ruled(names, _MODES) for names in _rings(numbers) if not covered.issuperset(names))
     events = tuple(sorted({p.wanted for p in situation.facts.positions if p.sort == "event"}))
     return Hierarchy(tuple(listed), pairs, cycles, events)
+
+
+_MODES = "the modes in which they are taken go together"
+"""Why a ring of names is none of waits: shared with shared, as the order itself tells them apart."""
+
+
+def _rings(numbers: Mapping[Node, int]) -> list[tuple[str, ...]]:
+    """The names of each component that has several."""
+    together: dict[int, list[str]] = {}
+    for node, number in numbers.items():
+        together.setdefault(number, []).append(str(node[0]))
+    return sorted(tuple(sorted(names)) for names in together.values() if len(names) > 1)
 
 
 def _locks(situation: Situation, component: int) -> tuple[str, ...]:
@@ -44,29 +59,37 @@ def _locks(situation: Situation, component: int) -> tuple[str, ...]:
 
 
 def _places(situation: Situation) -> dict[tuple[str, str], list[Span]]:
-    """For each pair (held, waited for) the places where it occurs, or, across a processor, where the second is waited
-    for."""
+    """For each pair (held, waited for) the places where it occurs, or, across processors and call-outs, where the
+    second is waited for."""
     found: dict[tuple[str, str], list[Span]] = {}
-    order, positions = situation.order, situation.facts.positions
-    behind: dict[Node, list[Node]] = {}
+    order = situation.order
+    before: dict[Node, list[Node]] = {}
     for source, targets in order.edges.items():
         for target in targets:
-            behind.setdefault(target, []).append(source)
-    for (source, target), numbers in order.waits.items():
-        if source[0] in ("lock", "event") and target[0] in ("lock", "event"):
-            for number in numbers:
-                _note(found, source, target, situation, positions[number].site)
-    for (cover, target), numbers in order.covers.items():
-        for source in behind.get(cover, ()):
-            if source[0] == "lock":
+            before.setdefault(target, []).append(source)
+    for (source, target), numbers in chain(order.waits.items(), order.covers.items()):
+        if target[0] in _SHOWN:
+            for held in _shown_before(source, before):
+                if held[1] == target[1] and not order.cyclic(held, target):
+                    continue  # a reader behind a writer that waits for the same lock: no order of two locks
                 for number in numbers:
-                    _note(found, source, target, situation, positions[number].site)
-    for (role, target), numbers in order.waits.items():
-        if role[0] == "role":
-            for source in behind.get(role, ()):
-                for number in numbers:
-                    _note(found, source, target, situation, positions[number].site)
+                    _note(found, held, target, situation, situation.facts.positions[number].site)
     return found
+
+
+_SHOWN = frozenset({"lock", "event"})
+
+
+def _shown_before(node: Node, before: Mapping[Node, Iterable[Node]]) -> list[Node]:
+    """The node itself, if it is a lock or an event; else those that lead to it over processors and call-outs only."""
+    found, pending = dict.fromkeys([node]), [node]
+    while pending:
+        following = pending.pop()
+        if following[0] not in _SHOWN:
+            fresh = [source for source in before.get(following, ()) if source not in found]
+            found.update(dict.fromkeys(fresh))
+            pending += fresh
+    return [source for source in found if source[0] in _SHOWN]
 
 
 def _note(

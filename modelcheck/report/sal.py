@@ -5,43 +5,64 @@ warns of an acquisition against them (C26105; code-quality/annotating-locking-be
 
 from __future__ import annotations
 
-import re
+from collections.abc import Collection
 
+from modelcheck.report.words import clean, ruled_words
+from modelcheck.resolve import Program
 from modelcheck.verdict import Hierarchy
 
 
-def sal(order: Hierarchy) -> str:
-    """The annotations as text, one for a line. Two locks are ordered by what is held directly before; SAL takes the
-    order to be transitive."""
-    pairs = {
-        (held, wanted) for held, wanted, _ in order.order if held != wanted and not {held, wanted} & set(order.events)
-    }
-    ordered = {name for pair in pairs for name in pair}
-    locks = [name for name, _ in order.ranks if name in ordered]
-    lines = [f"_Create_lock_level_({level(name)});" for name in locks]
-    lines += [
-        f"_Lock_level_order_({level(held)}, {level(wanted)});" for held, wanted in _direct(pairs, dict(order.ranks))
-    ]
-    lines += [f"// {name}: _Has_lock_level_({level(name)})" for name in locks]
-    return "".join(f"{line}\n" for line in lines)
-
-
-def level(lock: str) -> str:
-    """The name of a lock's level: an identifier of C."""
-    return re.sub(r"\W+", "_", lock).strip("_") + "_Level"
-
-
-def _direct(pairs: set[tuple[str, str]], ranks: dict[str, int]) -> list[tuple[str, str]]:
-    """The pairs that do not follow from two others."""
-    after: dict[str, set[str]] = {}
-    for held, wanted in sorted(pairs, key=lambda pair: -ranks[pair[0]]):
-        after.setdefault(held, set()).add(wanted)
-    reach: dict[str, set[str]] = {}
-    for name in sorted(ranks, key=lambda n: -ranks[n]):
-        direct = after.get(name, set())
-        reach[name] = direct.union(*(reach.get(other, set()) for other in direct if ranks[other] > ranks[name]))
-    return sorted(
-        (held, wanted)
-        for held, wanted in pairs
-        if not any(wanted in reach.get(other, set()) for other in after[held] if ranks[held] < ranks[other])
+def annotated(program: Program) -> frozenset[str]:
+    """The locks whose declaration in C can carry an annotation: those that the driver declares itself, one by one. An
+    interrupt's lock is the system's, the locks of a family share a declaration."""
+    system = {f"{name}.lock" for name in program.interrupts}
+    return frozenset(
+        name
+        for name, lock in program.locks.items()
+        if lock.span.source in program.own and lock.size is None and name not in system
     )
+
+
+def sal(order: Hierarchy, own: Collection[str]) -> str:
+    """The annotations as text, one for a line; `own` are the locks that can have one (`annotated`). Two are ordered
+    by what is held directly before; SAL takes the order to be transitive."""
+    ranks = dict(order.ranks)
+    rising = {
+        (held, wanted)
+        for held, wanted, _ in order.order
+        if ranks[held] < ranks[wanted] and not {held, wanted} & set(order.events)
+    }
+    after = _reach(rising, ranks)
+    ordered = [name for name, _ in order.ranks if any(name in pair for pair in rising)]
+    levels = _levels([name for name in ordered if name in own])
+    lines = [f"_Create_lock_level_({level});" for level in levels.values()]
+    for held in sorted(levels):
+        later = after[held] & levels.keys()
+        direct = later.difference(*(after[between] for between in later))
+        lines += [f"_Lock_level_order_({levels[held]}, {levels[wanted]});" for wanted in sorted(direct)]
+    lines += [f"// {name}: _Has_lock_level_({level})" for name, level in levels.items()]
+    others = dict.fromkeys(name.partition("[")[0] for name in ordered if name not in levels)
+    lines += [f"// {clean(name)}: no level, its locks are not declared one by one in the driver" for name in others]
+    lines += [f"// no order: {ruled_words(ruled)}" for ruled in order.ruled]
+    return "".join(f"{line}\n" for line in lines or ["// no lock is waited for while another is held"])
+
+
+def _reach(pairs: Collection[tuple[str, str]], ranks: dict[str, int]) -> dict[str, set[str]]:
+    """For each lock all that come after it; `pairs` rise in rank."""
+    found: dict[str, set[str]] = {name: set() for name in ranks}
+    for held, wanted in sorted(pairs, key=lambda pair: -ranks[pair[0]]):
+        found[held] |= {wanted} | found[wanted]
+    return found
+
+
+def _levels(locks: list[str]) -> dict[str, str]:
+    """The name of each lock's level: an identifier of C, and no other lock's."""
+    found: dict[str, str] = {}
+    for lock in locks:
+        name = base = lock.replace(".", "_")
+        number = 1
+        while f"{name}_Level" in found.values():
+            number += 1
+            name = f"{base}_{number}"
+        found[lock] = f"{name}_Level"
+    return found

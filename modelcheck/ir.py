@@ -370,7 +370,8 @@ class Edge:
 
 @dataclass(slots=True, eq=False, repr=False)
 class Graph:
-    """A routine for one binding of its lock parameters, or the harness that starts a root."""
+    """A routine for one binding of its lock parameters, or the harness that starts a root. `idle`: statements under a
+    `default` that has no value left, which nobody expects a path to come to."""
 
     name: str
     routine: str
@@ -383,6 +384,7 @@ class Graph:
     inputs: list[Cell] = field(default_factory=list)
     outputs: list[Cell] = field(default_factory=list)
     result: Cell | None = None
+    idle: list[Span] = field(default_factory=list)
 
     def __repr__(self) -> str:
         return f"<graph {self.name}>"
@@ -418,7 +420,9 @@ class Root:
 
 @dataclass(slots=True, eq=False)
 class Environment:
-    """The cells of the global state as one set of roots sees them."""
+    """The cells of the global state as one set of roots sees them. `writes`: what others may write to shared variables;
+    `fixed`: the value of those that nobody ever writes."""
 
     cells: dict[str, Cell] = field(default_factory=dict)
     writes: dict[str, Sequence[int]] = field(default_factory=dict)
+    fixed: dict[str, int] = field(default_factory=dict)

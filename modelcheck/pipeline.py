@@ -15,6 +15,7 @@ from modelcheck.interpret import Environment, Failure, Machine, replay_on, repla
 from modelcheck.ir import INITIALISED, Root, Sort
 from modelcheck.lower import Lowered, lower
 from modelcheck.lower.closed import lower_scenarios
+from modelcheck.reached import unreached
 from modelcheck.record import dataclass
 from modelcheck.report.vacuity import vacuous
 from modelcheck.resolve import Program, declarations, enum_of, resolve
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from modelcheck.evidence.certify import Checked
     from modelcheck.evidence.conditions import Pool, Query
     from modelcheck.evidence.manifest import Written
-    from modelcheck.invariant import Base, BlockInvariant, FormulaInvariant
+    from modelcheck.invariant import Base, BlockInvariant, FormulaInvariant, Invariant
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,17 +113,17 @@ def verify(
     analysis = Analysis(lowered, Limits(options.steps, int(options.timeout * 1000)), only=only)
     analysis.run()
     closed = _scenarios(program, options)
-    verdicts, certificate, order = _verdicts(lowered, analysis, options, path, closed)
+    decided = _verdicts(lowered, analysis, options, path, closed)
     results = tuple(
-        Result(lowered.obligations[n], verdicts[n])
+        Result(lowered.obligations[n], decided.verdicts[n])
         for n in _listed(lowered, options.ordered)
         if not options.only or lowered.obligations[n].code in options.only
     )
     results += tuple(r for r in closed.results if not options.only or r.obligation.code in options.only)
-    vacuity = vacuous(program, lowered.obligations, results)
+    vacuity = vacuous(program, lowered.obligations, results, unreached(lowered.roots, decided.confirmed))
     warnings = reported(in_source_order([*findings, *_warnings(lowered, analysis), *vacuity]))
     unmodelled = tuple(sorted(lowered.unmodelled))
-    return Report(program.driver, str(path), results, warnings, unmodelled, certificate, order)
+    return Report(program.driver, str(path), results, warnings, unmodelled, decided.certificate, decided.order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,11 +213,18 @@ def _listed(lowered: Lowered, strict: bool) -> list[int]:
     return sorted(numbers, key=place)
 
 
-def _verdicts(
-    lowered: Lowered, analysis: Analysis, options: Options, path: Path, closed: _Closed
-) -> tuple[dict[int, Verdict], Certificate | None, Hierarchy | None]:
+@dataclass(frozen=True, slots=True)
+class _Decided:
     """A verdict for each obligation of the user, each with its evidence checked; the certificate if it is wanted; the
-    order of the locks."""
+    order of the locks; the invariants that Z3 confirmed."""
+
+    verdicts: dict[int, Verdict]
+    certificate: Certificate | None
+    order: Hierarchy | None
+    confirmed: tuple[Invariant, ...]
+
+
+def _verdicts(lowered: Lowered, analysis: Analysis, options: Options, path: Path, closed: _Closed) -> _Decided:
     from modelcheck.engines.analyse import Broken, Held, Open
     from modelcheck.evidence.certify import certify, script
     from modelcheck.evidence.manifest import write
@@ -252,9 +260,15 @@ def _verdicts(
     wanted = [n for n in listed if lowered.obligations[n].code in MUTUAL and lowered.obligations[n].code in asked]
     verdicts |= meetings.verdicts(wanted)
     order = meetings.hierarchy(verdicts)
+    doubtful = {*checked.rejected, *checked.unanswered}
+    confirmed = tuple(
+        invariant
+        for n, invariant in enumerate(analysis.invariants)
+        if n not in doubtful and all(invariant.lives[root] == analysis.lives[root] for root in invariant.roots)
+    )
     if not options.certificate:
-        return verdicts, None, order
-    good = [f for n, f in enumerate(analysis.formulas) if -1 - n not in {*checked.rejected, *checked.unanswered}]
+        return _Decided(verdicts, None, order, confirmed)
+    good = [f for n, f in enumerate(analysis.formulas) if -1 - n not in doubtful]
     pool = _pool(lowered, analysis, good, full=False)
     meetings.add_to(pool, verdicts)
     for query in closed.queries:
@@ -263,7 +277,7 @@ def _verdicts(
     claims = [(lowered.obligations[n], _WORDS[type(verdict)]) for n, verdict in sorted(verdicts.items())]
     claims += [(result.obligation, _WORDS[type(result.verdict)]) for result in closed.results]
     manifest = write(lowered, analysis.invariants, good, claims, str(path), text, __version__, meetings.written())
-    return verdicts, Certificate(text, manifest), order
+    return _Decided(verdicts, Certificate(text, manifest), order, confirmed)
 
 
 def _pool(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from modelcheck import ir
 from modelcheck import syntax as s
 from modelcheck.ir import Cell, Graph, Sort
@@ -15,6 +17,7 @@ from modelcheck.lower.scope import (
 )
 from modelcheck.lower.steps import Unit
 from modelcheck.record import dataclass
+from modelcheck.resolve import type_range
 from modelcheck.source import Span
 from modelcheck.verdict import NO_LEVEL
 from modelcheck.walk import expressions, substatements
@@ -214,6 +217,8 @@ class GraphLowerer(Calls):
                 self._case_edge(stmt, at, frame, results, kind, entry, value, ())
         default = next((entry for value, entry in zip(values, entries, strict=True) if value is None), end)
         self._case_edge(stmt, at, frame, results, kind, default, None, tuple(v for v in values if v is not None))
+        if kind is not None and _exhausted(type_range(self.program, kind), values):
+            self.graph.idle += [inner.span for case in stmt.cases if case.value is None for inner in case.body]
         self.control.append(_Breakable(end, None))
         inner = Frame(dict(frame.names), frame.routine, frame.call, frame.callee, frame.quiet)
         falling = self.places.new()
@@ -350,6 +355,12 @@ class GraphLowerer(Calls):
                 visit(inner, chain)
 
         visit(body, ())
+
+
+def _exhausted(values: tuple[int, int], cases: Sequence[int | None]) -> bool:
+    """Whether every value from the lowest to the highest has a case."""
+    low, high = values
+    return high - low < len(cases) and set(range(low, high + 1)) <= set(cases)
 
 
 def _as_condition(term: ir.Term) -> ir.Term:

@@ -237,6 +237,8 @@ class Evaluator(ABC):
 
     def term_of(self, variable: Variable) -> Term:
         place = variable.place
+        if isinstance(place, Cell) and place.sort is Sort.SHARED and place.low == place.high:
+            return ir.Const(place.low)
         return ir.Reg(self.builder.register(place) if isinstance(place, Cell) else place)
 
     def type_of(self, expr: s.Expr, frame: Frame) -> s.Type | None:

@@ -122,8 +122,10 @@ class _ProgramLowerer:
                 for value in sorted(what.values):
                     self.lowered.writers.setdefault((name, value), []).append(routine)
         units: dict[object, Unit] = {}
+        fixed = self._fixed(writes)
         for plan in plans:
             environment = self._environment(plan, plans, writes)
+            environment.fixed = fixed
             key = tuple(sorted(environment.writes.items(), key=lambda item: item[0]))
             unit = units.get(repr(key))
             if unit is None:
@@ -251,6 +253,17 @@ class _ProgramLowerer:
                         total.setdefault(name, _Written()).add(written)
             shared = self.interference[alone] = {name: written.all() for name, written in total.items()}
         return Environment(writes=dict(shared))
+
+    def _fixed(self, writes: Mapping[str, Mapping[str, _Written]]) -> dict[str, int]:
+        """The value of each shared variable that is declared with one and that no routine writes."""
+        written = {name for by_routine in writes.values() for name in by_routine}
+        return {
+            name: value
+            for name, declared in self.program.variables.items()
+            if name not in written
+            and declared.value is not None
+            and (value := self.program.constant_of(declared.type, declared.value)) is not None
+        }
 
     def _written(self, plan: _Plan, writes: dict[str, dict[str, _Written]]) -> dict[str, _Written]:
         total = self.written.get(id(plan))

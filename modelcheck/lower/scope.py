@@ -180,6 +180,8 @@ class State:
 
     def shared(self, variable: s.VarDecl) -> Cell:
         low, high = type_range(self.program, variable.type)
+        if variable.name in self.environment.fixed:
+            low = high = self.environment.fixed[variable.name]
         written = self.environment.writes.get(variable.name, ())
         return self._cell(f"var {variable.name}", Sort.SHARED, low, high, others=written)
 

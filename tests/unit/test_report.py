@@ -171,6 +171,97 @@ def test_what_is_never_reached_taken_or_used_is_a_warning(tmp_path: Path) -> Non
     assert not found.violated
 
 
+NEVER = """\
+driver d;
+import wdm;
+lock L : KSPIN_LOCK initialised;
+var removed : bool = false;
+var stage : enum { idle, busy };
+role CALLBACK { irql PASSIVE_LEVEL; thread; any number; entry { if (removed) { acquire L; } } exit { } }
+routine Reads() as CALLBACK {
+    bool on = removed;
+    if (removed) {
+        on = false;
+        return;
+    }
+    switch (stage) {
+    case idle:
+        break;
+    case busy:
+        break;
+    default:
+        assert false;
+    }
+    stage = idle;
+}
+routine Polls() as CALLBACK {
+    while (true) {
+        stage = busy;
+    }
+    stage = idle;
+}
+routine Branches(Irp) as CALLBACK {
+    if (*) {
+        Helps(true);
+    } else {
+        Helps(false);
+    }
+}
+routine Helps(bool fast) {
+    if (fast) {
+        stage = idle;
+    }
+}
+"""
+
+
+def test_a_statement_that_no_path_comes_to_is_told_once_for_a_stretch(tmp_path: Path) -> None:
+    """Also where nothing has to hold; not a part of a role's entry, not a `default` that has no value left."""
+    from modelcheck.pipeline import verify
+
+    model = tmp_path / "d.drvm"
+    model.write_text(NEVER)
+    said = [(d.span.line, d.message) for d in verify(model).warnings if d.span and d.code is Code.UNREACHABLE]
+    assert said == [
+        (10, "no path comes to these 2 statements"),
+        (23, "no path comes to the end of `Polls`: what must hold there (B03, I02) holds for that reason only"),
+        (27, "no path comes here"),
+    ]
+
+
+SCENARIO = """\
+driver d;
+import wdm;
+lock L : KSPIN_LOCK initialised;
+var off : bool = false;
+routine Read() as DRIVER_DISPATCH {
+    KIRQL old;
+    if (!off) {
+        KeAcquireSpinLock(&L, &old);
+        KeReleaseSpinLock(&L, old);
+    }
+}
+routine Stop() as DRIVER_UNLOAD {
+    off = true;
+}
+scenario stopped on 1 processors {
+    off = true;
+    run Read() on 0;
+}
+"""
+
+
+def test_what_a_scenario_does_not_come_to_is_told_of_the_scenario(tmp_path: Path) -> None:
+    from modelcheck.pipeline import verify
+
+    model = tmp_path / "d.drvm"
+    model.write_text(SCENARIO)
+    said = [(d.span.line, d.message) for d in verify(model).warnings if d.span and d.code is Code.UNREACHABLE]
+    assert len(said) == 1
+    assert said[0][0] == 8
+    assert said[0][1].startswith("in scenario `stopped` no path comes here: what must hold there (")
+
+
 def test_quiet_leaves_findings_and_the_last_line() -> None:
     assert text(report(PROVED, warnings=(WARNING,)), quiet=True) == "toaster: 1 proved, 0 violated, 0 unknown\n"
     assert text(FULL, quiet=True).startswith("B03 violated")

@@ -148,10 +148,10 @@ class Turn:
 
     `event` is "" for a step that goes through to the end of its statement, whatever it acquires on the way; `waits`
     for one that goes only as far as an acquisition of `lock` in `mode` ("" or `shared`), or a wait for the event
-    `lock`, and stands before it (a writer that cannot take the lock has come to wait then); a later turn goes on from
-    there. `calls`: as far as a call-out that may come back into the driver with the role `lock`; an actor `within`
-    this one starts there. `stands`: nothing is done, the statement of the step is the context's next (R03). The step
-    tells the state of that context after the turn.
+    `lock` (mode `event`), and stands before it (a writer that cannot take the lock has come to wait then); a later turn
+    goes on from there. `calls`: as far as a call-out that may come back into the driver with the role `lock`; an actor
+    `within` this one starts there. `stands`: nothing is done, the statement of the step is the context's next (R03).
+    The step tells the state of that context after the turn.
     """
 
     actor: int

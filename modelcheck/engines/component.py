@@ -37,6 +37,8 @@ class Component:
         self.findings = findings
         self.number = number
         self.first: dict[tuple[frozenset[int], bool], list[list[int]]] = {}
+        self.longer: dict[int, Finding] = {}
+        """Deadlocks of obligations through which there may be a shorter ring."""
         self._renew()
 
     def _renew(self) -> None:
@@ -147,6 +149,11 @@ class Component:
         return True
 
     def decide(self, obligation: int, positions: set[int], direct: bool) -> Finding:
+        """What comes of an obligation; the deadlock of a longer ring where no run along a shorter one is found."""
+        found = self._decide(positions, direct)
+        return found if isinstance(found, Deadlocked) else self.longer.get(obligation, found)
+
+    def _decide(self, positions: set[int], direct: bool) -> Finding:
         found = self._at_once(positions, direct)
         if found is not None:
             return found
@@ -198,13 +205,15 @@ class Component:
         return False
 
     def _blame(self, ring: list[int], finding: Deadlocked) -> None:
-        """Every acquisition of the ring waits for ever."""
+        """Every acquisition of the ring waits for ever. Where a shorter ring goes through one, that is tried first."""
         for link in ring:
             number = self.rings.position_of[self.rings.links[link].stand]
             position = self.meeting.facts.positions[number]
             for obligation in position.obligations:
                 if self.meeting.lowered.obligations[obligation].code is Property.D01:
-                    self.findings.setdefault(obligation, finding)
+                    own = self._shortest({number}, False)
+                    known = self.findings if not own or len(own[0]) >= len(ring) else self.longer
+                    known.setdefault(obligation, finding)
 
     def _ask(self, links: list[int], banned: list[frozenset[object]]) -> Excluded | Open | list[int]:
         """A ring with one of these links in it; excluded, with the reasons, where there is none."""

@@ -254,7 +254,7 @@ class Deadlock(Meeting):
             position = self.facts.positions[number]
             run = self.run_to(self.situation.waiting(position))
             if run is not None:
-                member = Member(self.roots[position.root], run, "waits", event, "")
+                member = Member(self.roots[position.root], run, "waits", event, "event")
                 return self.together([member], [(0, "event", event, ())])
         return Open(f"nobody sets {event}, and no run was found that waits for it")
 
@@ -277,7 +277,7 @@ class Deadlock(Meeting):
     def _blocked(
         self, position: Position, run: Trace, event: str, able: list[int], kept: dict[str, int]
     ) -> Finding | None:
-        waiter = Member(self.roots[position.root], run, "waits", event, "")
+        waiter = Member(self.roots[position.root], run, "waits", event, "event")
         for other in self.facts.positions:
             if other.root in able and other.wanted in kept and (not other.shared or kept[other.wanted] == EXCLUSIVE):
                 free = tuple(sorted((f"hold {lock}", 0) for lock, _ in other.held if lock in kept))

@@ -38,4 +38,5 @@ Finding: TypeAlias = Ranked | Excluded | Deadlocked | Open
 
 
 def mode_of(position: Position) -> str:
-    return "shared" if position.shared else ""
+    """In what mode a position waits, as a turn says it."""
+    return "event" if position.sort == "event" else "shared" if position.shared else ""

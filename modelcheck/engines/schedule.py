@@ -241,11 +241,21 @@ def _built(
     order: list[int],
     waits: list[tuple[int, str, str, tuple[int, ...]]],
 ) -> Schedule:
-    names = _names(members)
-    used = sorted(set(processors))
+    """The run as a schedule: contexts and processors are numbered as they come."""
+    coming = list(dict.fromkeys([*order, *range(len(members))]))
+    place = {number: new for new, number in enumerate(coming)}
+    names = _names([members[number] for number in coming])
+    used = list(dict.fromkeys(processors[number] for number in coming))
     actors = tuple(
-        Actor(name, m.root.routine, _kind(members, m), used.index(processor), m.trace.start, m.over if m.within else -1)
-        for name, m, processor in zip(names, members, processors, strict=True)
+        Actor(
+            name,
+            members[number].root.routine,
+            _kind(members, members[number]),
+            used.index(processors[number]),
+            members[number].trace.start,
+            place[members[number].over] if members[number].within else -1,
+        )
+        for name, number in zip(names, coming, strict=True)
     )
     turns: list[Turn] = []
     state = [0] * len(members)
@@ -256,9 +266,16 @@ def _built(
         last = state[number] == len(member.trace.steps)
         event = member.kind if last and member.kind in ("waits", "stands", "calls") else ""
         waiting = event in ("waits", "calls")
-        turns.append(Turn(number, step, event, member.subject if waiting else "", member.mode if waiting else ""))
+        turns.append(
+            Turn(place[number], step, event, member.subject if waiting else "", member.mode if waiting else "")
+        )
     turns.sort(key=lambda turn: turn.event == "stands")
-    listed = tuple(Wait(*wait) for wait in sorted(waits))
+    listed = tuple(
+        sorted(
+            (Wait(place[actor], reason, subject, tuple(place[n] for n in by)) for actor, reason, subject, by in waits),
+            key=lambda wait: wait.actor,
+        )
+    )
     return Schedule("", len(used), actors, tuple(turns), listed)
 
 

@@ -92,7 +92,8 @@ class Shown:
             by = self.index[following.stand if following.ground < 0 else following.ground]
             reason = {"event": "event", "role": "called"}.get(position.sort, "held")
             if link.target[1] == "w":
-                reason = "writer"
+                alone = [n for n, member in enumerate(self.members) if _holds(member, position.wanted, "exclusive")]
+                reason, by = ("held", alone[0]) if alone else ("writer", by)
             waits.append((self.index[link.stand], reason, position.wanted, (by,)))
             if link.ground >= 0:
                 kinds = {self.meeting.roots[self.stands[stand].root].kind for stand in (link.ground, link.stand)}
@@ -151,5 +152,6 @@ def _begun_at(run: Trace, level: int) -> Trace:
     return replace(run, start=tuple(sorted(start, key=lambda c: c.name)), steps=tuple(steps))
 
 
-def _holds(member: Member, lock: str) -> bool:
-    return any(name == lock for name, _, _ in member.trace.steps[-1].held)
+def _holds(member: Member, lock: str, mode: str = "") -> bool:
+    """Whether a member holds a lock at its place, in any mode where none is given."""
+    return any(name == lock and mode in ("", how) for name, how, _ in member.trace.steps[-1].held)

@@ -105,6 +105,44 @@ def test_one_routine_alone_needs_two_contexts(tmp_path: Path) -> None:
     assert [actor.name for actor in schedule.actors] == ["P 1", "P 2"]
 
 
+MIXED = """\
+driver mixed;
+import wdm;
+lock R : ERESOURCE initialised;
+lock M : FAST_MUTEX initialised;
+routine T(Irp) as DRIVER_DISPATCH(IRP_MJ_PNP) {
+    KeEnterCriticalRegion();
+    ExAcquireResourceExclusiveLite(&R, TRUE);
+    ExAcquireFastMutex(&M);
+    ExReleaseFastMutex(&M);
+    ExReleaseResourceLite(&R);
+    KeLeaveCriticalRegion();
+}
+routine U(Irp) as DRIVER_DISPATCH(IRP_MJ_PNP) {
+    KeEnterCriticalRegion();
+    ExAcquireFastMutex(&M);
+    ExAcquireResourceSharedLite(&R, TRUE);
+    ExReleaseResourceLite(&R);
+    ExReleaseFastMutex(&M);
+    KeLeaveCriticalRegion();
+}
+"""
+
+
+def test_each_acquisition_is_shown_with_as_few_contexts_as_it_needs(tmp_path: Path) -> None:
+    """Who waits for R and holds nothing needs two others; they need nobody else. A holder is named before a writer."""
+    file = tmp_path / "mixed.drvm"
+    file.write_text(MIXED)
+    found = schedules(verify(file))
+    assert [actor.name for actor in found["D01 T R"].actors] == ["T 1", "T 2", "U"]
+    assert [actor.name for actor in found["D01 T M"].actors] == ["T", "U"]
+    assert found["D01 U R"] == found["D01 T M"]
+    for schedule in found.values():
+        assert ("U", "held", "R") in reasons(schedule)
+        begun = list(dict.fromkeys(turn.actor for turn in schedule.turns))
+        assert begun == sorted(begun)
+
+
 def test_three_in_a_ring(tmp_path: Path) -> None:
     text = nest("P", "ONE", "A", "B") + nest("Q", "ONE", "B", "C") + nest("R", "ONE", "C", "A")
     schedule = schedules(report(text, tmp_path))["D01 P B"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -131,6 +132,40 @@ def test_every_schedule_replays(seed: int) -> None:
         if isinstance(decision, Broken):
             outcome = replay_schedule(program, decision.schedule, found.obligations[number])
             assert outcome.reproduced, f"{found.obligations[number].id}: {outcome.reason}"
+
+
+CROSSING = """
+driver crossing;
+import wdm;
+lock L : KSPIN_LOCK initialised;
+lock K : KSPIN_LOCK initialised;
+routine D() as KDEFERRED_ROUTINE {
+    KeAcquireSpinLockAtDpcLevel(&K);
+    KeAcquireSpinLockAtDpcLevel(&L);
+    KeReleaseSpinLockFromDpcLevel(&L);
+    KeReleaseSpinLockFromDpcLevel(&K);
+}
+routine E() as KDEFERRED_ROUTINE {
+    KeAcquireSpinLockAtDpcLevel(&L);
+    KeAcquireSpinLockAtDpcLevel(&K);
+    KeReleaseSpinLockFromDpcLevel(&K);
+    KeReleaseSpinLockFromDpcLevel(&L);
+}
+scenario two on 2 processors {
+    run D() on 0;
+    run E() on 1;
+}
+"""
+
+
+def test_contexts_take_turns_as_seldom_as_they_can() -> None:
+    (closed,) = lower_scenarios(resolve_text(CROSSING))
+    ends = [d.schedule for d in solve(closed).decisions.values() if isinstance(d, Broken) and d.schedule.waits]
+    assert ends
+    for schedule in ends:
+        actors = [turn.actor for turn in schedule.turns]
+        assert sum(one != other for one, other in pairwise(actors)) == 1
+        assert [turn.lock for turn in schedule.turns if turn.event == "waits"] == ["L", "K"]
 
 
 @pytest.mark.parametrize("seed", SEEDS)

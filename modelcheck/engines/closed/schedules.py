@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
-from modelcheck.engines.closed.local import RUNNING, Micro
-from modelcheck.engines.closed.search import Path, Search, State
+from modelcheck.engines.closed.local import RUNNING, Incomplete, Micro
+from modelcheck.engines.closed.search import FIRST, Path, Search, State
 from modelcheck.engines.closed.stuck import may_set
 from modelcheck.ir import FREE, Sort, unhold
 from modelcheck.record import dataclass
@@ -32,7 +33,7 @@ def schedule(search: Search, state: State, last: tuple[int, Path] | None, waits:
     """The way to a state, and on from there by `last`: a context and its steps."""
     needed = {actor for wait in waits for actor in (wait.actor, *wait.by)} | ({last[0]} if last else set())
     needed |= {i for wait in waits if wait.reason == "event" for i in _setters(search, wait.subject)}
-    moves, values = _moves(search, state, needed)
+    moves, values = _moves(search, state, needed, -1 if last is None else last[0])
     if last is not None:
         moves += [Move(last[0], micro) for micro in last[1]]
     return _schedule(search, moves, values, waits)
@@ -42,8 +43,8 @@ def race(search: Search, state: State, one: int, two: int) -> Schedule:
     """The way to a state in which two contexts stand before their accesses."""
     moves, values = _moves(search, state, {one, two})
     made = _schedule(search, moves, values, ())
-    stands = (_standing(search, state, one), _standing(search, state, two))
-    return replace(made, turns=(*made.turns, *stands))
+    first, second = (two, one) if moves and moves[-1].actor == two else (one, two)
+    return replace(made, turns=(*made.turns, _standing(search, state, first), _standing(search, state, second)))
 
 
 def _setters(search: Search, event: str) -> Iterator[int]:
@@ -53,33 +54,107 @@ def _setters(search: Search, event: str) -> Iterator[int]:
             yield from (i for i in range(search.count) if may_set(search, i, at))
 
 
-def _moves(search: Search, state: State, needed: set[int]) -> tuple[list[Move], dict[str, int]]:
+def _moves(search: Search, state: State, needed: set[int], last: int = -1) -> tuple[list[Move], dict[str, int]]:
     """The steps on the way to a state, and what was open at its start. Contexts that did something only at the very
-    start, unseen, take part where they are `needed`."""
-    found, groups = search.found, list[list[Move]]()
+    start, unseen, take part where they are `needed`; `last` is the one that goes on from there."""
+    found, legs, end = search.found, list[Leg](), state
     while (arrival := found.arrivals[state]).before is not None:
-        groups.append([Move(arrival.actor, micro, n > 0) for n, micro in enumerate(arrival.path)])
+        legs.append(Leg(arrival.actor, arrival.path, state[FIRST + arrival.actor]))
         state = arrival.before
-    taking_part = needed | {move.actor for group in groups for move in group}
-    groups.append([Move(i, micro, True) for i, path in found.started[state] if i in taking_part for micro in path])
-    return _delayed(search, [move for group in reversed(groups) for move in group]), found.values[state]
+    legs = in_fewest_blocks(search, state, legs[::-1], end, last)
+    taking_part = needed | {leg.actor for leg in legs}
+    started = {i: [Move(i, micro, True) for micro in path] for i, path in found.started[state] if i in taking_part}
+    moves = [Move(leg.actor, micro, n > 0) for leg in legs for n, micro in enumerate(leg.path)]
+    return _delayed(search, started, moves), found.values[state]
 
 
-def _delayed(search: Search, moves: list[Move]) -> list[Move]:
-    """A writer that stands before a lock with `writers first` comes to wait as soon as it cannot have it. One that
-    came there unseen does so just before it goes on, or before others may keep it from its processor."""
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """A step of a context with all that follows it unseen, and the local state that it leads to."""
+
+    actor: int
+    path: Path
+    after: int
+
+
+MAX_ORDERS = 20_000
+"""Points that are come to at most while the legs of a run are put into another order."""
+
+_Point: TypeAlias = tuple[State, tuple[int, ...], int]
+"""A state, how many legs of each context lead there, and the context that went last, -1 at the start."""
+
+
+def in_fewest_blocks(search: Search, start: State, legs: list[Leg], end: State, last: int) -> list[Leg]:
+    """The same legs in an order that leads to the same state and in which contexts take turns least often, if that is
+    found; `last` goes on from there. Breadth-first over the blocks in which one context goes alone."""
+    own = [[leg for leg in legs if leg.actor == actor] for actor in range(search.count)]
+    first: _Point = (start, (0,) * search.count, -1)
+    before: dict[_Point, tuple[_Point, Leg]] = {}
+    level = [first]
+    while level and len(before) < MAX_ORDERS:
+        following: list[_Point] = []
+        for begin in level:
+            for actor in (i for i in range(search.count) if i != begin[2]):
+                here = begin
+                for leg in own[actor][begin[1][actor] :]:
+                    state, counts, _ = here
+                    target = _after(search, state, leg)
+                    if target is None:
+                        break
+                    there = (target, (*counts[:actor], counts[actor] + 1, *counts[actor + 1 :]), actor)
+                    if there in before:
+                        break
+                    before[there] = (here, leg)
+                    following.append(there)
+                    here = there
+        goals = [point for point in following if point[0] == end and sum(point[1]) == len(legs)]
+        if goals:
+            return _way(before, next((goal for goal in goals if goal[2] == last), goals[0]))
+        level = following
+    return legs
+
+
+def _after(search: Search, state: State, leg: Leg) -> State | None:
+    """The state behind a leg, None where it is not possible."""
+    if leg.actor not in search.runnable(state):
+        return None
+    try:
+        macro = search.following(state, leg.actor)
+    except Incomplete:
+        return None
+    if macro is not None:
+        for (local, common), path in zip(macro.targets, macro.paths, strict=True):
+            if (local, path) == (leg.after, leg.path):
+                return search.moved(state, leg.actor, local, common)
+    return None
+
+
+def _way(before: dict[_Point, tuple[_Point, Leg]], point: _Point) -> list[Leg]:
+    legs = []
+    while point in before:
+        point, leg = before[point]
+        legs.append(leg)
+    return legs[::-1]
+
+
+def _delayed(search: Search, started: dict[int, list[Move]], moves: list[Move]) -> list[Move]:
+    """The steps with what contexts have `started` with unseen, just before each goes on, or before others may keep it
+    from its processor.
+
+    A writer that stands before a lock with `writers first` comes to wait as soon as it cannot have it. One that came
+    there unseen does so as late as that, too."""
     done: list[Move] = []
-    late: dict[int, Move] = {}
+    late = dict(started)
     for move in moves:
         engine = search.engines[move.actor]
-        done += [late.pop(i) for i in list(late) if i == move.actor or _may_displace(search, move.actor, i)]
+        done += [m for i in list(late) if i == move.actor or _may_displace(search, move.actor, i) for m in late.pop(i)]
         need = engine.needs[move.micro.after]
         writes = need is not None and need.writers_first and not need.shared
         if writes and move.micro.begins and move.unseen and engine.mode[move.micro.after] == RUNNING:
-            late[move.actor] = move
+            late[move.actor] = [move]
         else:
             done.append(move)
-    return [*done, *late.values()]
+    return [*done, *(move for moves in late.values() for move in moves)]
 
 
 def _may_displace(search: Search, actor: int, other: int) -> bool:
@@ -117,7 +192,8 @@ def _turn(search: Search, move: Move) -> Turn:
     if need is None:
         return Turn(move.actor, step)
     cell = search.layout.common[need.cell] if need.is_event else search.layout.own[need.cell]
-    return Turn(move.actor, step, "waits", cell.name.partition(" ")[2], "shared" if need.shared else "")
+    mode = "event" if need.is_event else "shared" if need.shared else ""
+    return Turn(move.actor, step, "waits", cell.name.partition(" ")[2], mode)
 
 
 def _step(search: Search, move: Move) -> Step:

@@ -207,7 +207,7 @@ class Search:
         targets: dict[State, None] = {}
         for index in self.runnable(state):
             try:
-                macro = self._next(state, index)
+                macro = self.following(state, index)
             except Incomplete as trouble:
                 found.complete, able = str(trouble), -1
                 continue
@@ -294,7 +294,7 @@ class Search:
 
     # ---- what a context does next ----
 
-    def _next(self, state: State, index: int) -> _Macro | None:
+    def following(self, state: State, index: int) -> _Macro | None:
         """What the context can do from here; None if it has to wait."""
         engine, local = self.engines[index], state[FIRST + index]
         need = engine.needs[local]

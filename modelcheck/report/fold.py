@@ -19,7 +19,7 @@ SHORTEST_STRETCH = 3
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What a row of a picture stands for: one moment (`note` empty), or several that are only told about.
+    """What a row of a picture or a table stands for: one moment (`note` empty), or several that are only told about.
 
     `moment` is the last one it stands for: the state after the row is that after it.
     """

@@ -285,12 +285,13 @@ class _Data:
                 "q": step.irql,
                 "h": helds.setdefault(held, len(helds)),
             }
-            notes = [f"has to wait for {moment.waits}"] if moment.waits else ["comes next"] if moment.stands else []
+            notes = [moment.halt] if moment.halt else []
             optional = {
                 "d": step.depth,
                 "r": clean(step.routine) if step.depth else "",
                 "n": [*notes, *moment.remarks],
                 "w": int(bool(moment.waits)),
+                "x": int(moment.number in run.bad),
                 "b": list(_broken(case, moment)),
                 "e": int(moment.ends),
             }
@@ -309,12 +310,10 @@ class _Data:
 
 def _broken(case: Case, moment: Moment) -> Iterator[str]:
     """What is wrong at a moment, and what was expected; nothing where nothing is."""
-    if moment.number not in case.run.bad:
-        return
-    for blocked in case.run.blocked:
-        if blocked.wait.actor == moment.lane:
-            yield f"for ever: {blocked.words}"
-    if not case.run.blocked:
+    if case.run.blocked:
+        if moment is case.run.moments[-1]:
+            yield from (f"for ever: {case.run.lanes[b.wait.actor].name} {b.words}" for b in case.run.blocked)
+    elif moment.number in case.run.bad:
         for code, why in dict.fromkeys((r.obligation.code, r.obligation.why) for r in case.results):
             yield f"{code} violated" + (f", expected: {clean(why)}" if why else "")
 

@@ -104,7 +104,7 @@ def _steps(run: Run) -> Iterator[str]:
         held = ", ".join(held_words(*hold) for hold in step.held)
         text = _code(moment.text) + "".join(f"<br>{_plain(remark)}" for remark in moment.remarks)
         lane = _plain(run.lanes[moment.lane].name)
-        waits = f"<br>waits for {_plain(moment.waits)}" if moment.waits else ""
+        waits = f"<br>{_plain(moment.halt)}" if moment.halt else ""
         level = level_name(step.irql)
         yield f"| {moment.number} | {lane} | {step.span.line} | {text}{waits} | {level} | {_plain(held)} |"
     for blocked in run.blocked:

@@ -144,7 +144,7 @@
       what.append("  ".repeat(Math.min(step.d || 0, 4)) + step.t);
       for (const note of step.n || []) what.append(make("span", { class: "remark", text: `- ${note}` }));
       for (const broken of step.b || []) what.append(make("span", { class: "violated remark", text: broken }));
-      const row = make("tr", step.b?.length ? { class: "bad" } : {}, make("td", { class: "number" }, link),
+      const row = make("tr", step.x ? { class: "bad" } : {}, make("td", { class: "number" }, link),
         make("td", { class: "faint", text: step.l }), what);
       row.addEventListener("click", () => this.go(number + 1));
       for (const lane of this.order) row.append(...this.lane(number, lane, levels[lane], bars[lane]));
@@ -242,7 +242,7 @@
       this.line?.classList.remove("bad");
       this.line = this.source.firstChild.children[step.l - 1] ?? null;
       this.line?.setAttribute("aria-current", "true");
-      this.line?.classList.toggle("bad", Boolean(step.b?.length));
+      this.line?.classList.toggle("bad", Boolean(step.x));
       if (this.line) this.show(this.source, this.line);
     }
   }

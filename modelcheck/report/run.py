@@ -6,12 +6,12 @@ one story.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from modelcheck.record import dataclass
 from modelcheck.report.words import clean, held_words, is_field, remarks, source_words, start_words, wait_words
 from modelcheck.source import Span
-from modelcheck.verdict import Property, Report, Result, Schedule, Step, Trace, Violated, Wait
+from modelcheck.verdict import Property, Report, Result, Schedule, Step, Trace, Turn, Violated, Wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class Lane:
 class Moment:
     """One step of one lane, numbered from 1.
 
-    `waits` is what the context has come to wait for here, "" where it goes through; `stands`: nothing is done yet, the
-    statement is next; `ends`: the context has ended with it.
+    `waits` is what the context has come to wait for here, "" where it goes through; `free`: nobody keeps that from it
+    yet; `stands`: nothing is done yet, the statement is next; `ends`: the context has ended with it.
     """
 
     number: int
@@ -46,8 +46,18 @@ class Moment:
     text: str
     remarks: tuple[str, ...]
     waits: str = ""
+    free: bool = False
     stands: bool = False
     ends: bool = False
+
+    @property
+    def halt(self) -> str:
+        """Why the context goes no further for now, in words; "" where it does."""
+        if self.stands:
+            return "comes next"
+        if self.free:
+            return f"comes to {self.waits}, which is still free"
+        return f"has to wait for {self.waits}" if self.waits else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +106,10 @@ def _of_schedule(schedule: Schedule, quiet_about: frozenset[str]) -> Run:
         start = tuple(t for c in actor.start if not is_field(c, quiet_about) and (t := start_words(c)))
         level = next((c.value for c in actor.start if c.name == "irql"), None)
         lanes.append(Lane(clean(actor.name), actor.routine, actor.kind, actor.processor, start, level))
-    moments, begun = [], set()
+    moments, held = [], dict[int, Step]()
     for number, turn in enumerate(schedule.turns, 1):
-        first = turn.actor not in begun
-        begun.add(turn.actor)
+        first = turn.actor not in held
+        held[turn.actor] = turn.step
         moments.append(
             Moment(
                 number,
@@ -107,7 +117,8 @@ def _of_schedule(schedule: Schedule, quiet_about: frozenset[str]) -> Run:
                 turn.step,
                 source_words(turn.step, first),
                 tuple(remarks(turn.step, quiet_about)),
-                held_words(turn.lock, turn.mode, 1) if turn.event == "waits" else "",
+                _wanted(turn) if turn.event == "waits" else "",
+                turn.event == "waits" and turn.mode != "event" and not _kept(turn, held),
                 turn.event == "stands",
                 _is_end(turn.step, not first),
             )
@@ -116,6 +127,16 @@ def _of_schedule(schedule: Schedule, quiet_about: frozenset[str]) -> Run:
     calls = {wait.actor: calls_of(moments, wait.actor) for wait in schedule.waits}
     blocked = tuple(Blocked(wait, wait_words(wait, names), calls[wait.actor]) for wait in schedule.waits)
     return Run(tuple(lanes), tuple(moments), blocked, _bad(schedule, moments), schedule.scenario)
+
+
+def _wanted(turn: Turn) -> str:
+    return clean(turn.lock) if turn.mode == "event" else held_words(turn.lock, turn.mode, 1)
+
+
+def _kept(turn: Turn, last: Mapping[int, Step]) -> bool:
+    """Whether a lock is held in a way that can keep others from it, or by the one who wants it. Of one that is shared
+    and wanted to be, it may be a writer that waits who does."""
+    return any(lock == turn.lock for step in last.values() for lock, _, _ in step.held)
 
 
 def _is_end(step: Step, later: bool) -> bool:
@@ -182,4 +203,4 @@ def quiet_about(report: Report, result: Result) -> frozenset[str]:
     """Locks whose fields are not told: how others use a lock matters where the property is about that (B08)."""
     if result.obligation.code is Property.B08:
         return frozenset()
-    return frozenset(r.obligation.subject for r in report.results if r.obligation.code.startswith("B"))
+    return frozenset(r.obligation.subject for r in report.results if r.obligation.code.startswith(("B", "D")))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from modelcheck.report.order import direct, later
 from modelcheck.report.words import clean, ruled_words
 from modelcheck.resolve import Program
 from modelcheck.verdict import Hierarchy
@@ -32,27 +33,16 @@ def sal(order: Hierarchy, own: Collection[str]) -> str:
         for held, wanted, _ in order.order
         if ranks[held] < ranks[wanted] and not {held, wanted} & set(order.events)
     }
-    after = _reach(rising, ranks)
+    after = later(rising, ranks)
     ordered = [name for name, _ in order.ranks if any(name in pair for pair in rising)]
     levels = _levels([name for name in ordered if name in own])
     lines = [f"_Create_lock_level_({level});" for level in levels.values()]
-    for held in sorted(levels):
-        later = after[held] & levels.keys()
-        direct = later.difference(*(after[between] for between in later))
-        lines += [f"_Lock_level_order_({levels[held]}, {levels[wanted]});" for wanted in sorted(direct)]
+    lines += [f"_Lock_level_order_({levels[held]}, {levels[wanted]});" for held, wanted in direct(levels, after)]
     lines += [f"// {name}: _Has_lock_level_({level})" for name, level in levels.items()]
     others = dict.fromkeys(name.partition("[")[0] for name in ordered if name not in levels)
     lines += [f"// {clean(name)}: no level, its locks are not declared one by one in the driver" for name in others]
     lines += [f"// no order: {ruled_words(ruled)}" for ruled in order.ruled]
     return "".join(f"{line}\n" for line in lines or ["// no lock is waited for while another is held"])
-
-
-def _reach(pairs: Collection[tuple[str, str]], ranks: dict[str, int]) -> dict[str, set[str]]:
-    """For each lock all that come after it; `pairs` rise in rank."""
-    found: dict[str, set[str]] = {name: set() for name in ranks}
-    for held, wanted in sorted(pairs, key=lambda pair: -ranks[pair[0]]):
-        found[held] |= {wanted} | found[wanted]
-    return found
 
 
 def _levels(locks: list[str]) -> dict[str, str]:

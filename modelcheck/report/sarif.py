@@ -219,8 +219,8 @@ def _thread_flow(lane: Lane, number: int, run: Run) -> Json:
 def _step(moment: Moment, bad: bool) -> Json:
     step = moment.step
     said = [moment.text, *moment.remarks]
-    if moment.waits:
-        said.append(f"waits for {moment.waits}")
+    if moment.halt:
+        said.append(moment.halt)
     return {
         "location": {**_location(step.span, step.routine), "message": {"text": "; ".join(said) or "here"}},
         "nestingLevel": step.depth,

@@ -13,15 +13,16 @@ from modelcheck.diagnostics import Diagnostic
 from modelcheck.record import dataclass
 from modelcheck.render import excerpt
 from modelcheck.report.explain import title
+from modelcheck.report.fold import fold
 from modelcheck.report.outcome import Outcome, Tally, tally
 from modelcheck.report.run import Blocked, Case, Moment, Run, by_scenario, cases
 from modelcheck.report.words import (
     advice,
     broken,
     clean,
-    file_name,
     held_words,
     level_name,
+    place_words,
     ruled_words,
     stuck_words,
 )
@@ -153,7 +154,7 @@ def _place(step: Step, root: Step) -> str:
     """The line; with the file's name where it is another than the root's."""
     if step.span.source is root.span.source:
         return str(step.span.line)
-    return f"{file_name(step.span)}:{step.span.line}"
+    return place_words(step.span)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,15 +203,16 @@ _GAP = "  "
 
 def _rows(run: Run, several: bool) -> Iterator[_Row]:
     before: Moment | None = None
-    for moment in run.moments:
-        step = moment.step
+    for row in fold(run):
+        moment, step = row.moment, row.moment.step
         lane = run.lanes[moment.lane]
+        told = [f"  - {remark}" for remark in (moment.halt, *moment.remarks) if remark]
         yield _Row(
             mark=">" if moment.number in run.bad else "",
             context=_context(run, moment, before, several),
             cpu="" if (before and before.lane == moment.lane) or lane.processor is None else str(lane.processor),
-            line=_place(step, run.moments[0].step),
-            source=(moment.text, *(f"  - {remark}" for remark in (*_event(moment), *moment.remarks))),
+            line="" if row.note else _place(step, run.moments[0].step),
+            source=(f"({row.note})",) if row.note else (moment.text, *told),
             irql=level_name(step.irql),
             held=", ".join(held_words(*entry) for entry in step.held),
         )
@@ -230,13 +232,6 @@ def _context(run: Run, moment: Moment, before: Moment | None, several: bool) -> 
     return f"{name} in {clean(step.routine)}" if step.depth else name
 
 
-def _event(moment: Moment) -> Iterator[str]:
-    if moment.waits:
-        yield f"has to wait for {moment.waits}"
-    if moment.stands:
-        yield "comes next"
-
-
 def _ring(run: Run, style: Style) -> Iterator[str]:
     """Who can never go on and why, each with the calls it is in."""
     yield _wrapped(stuck_words(len(run.blocked)), style, "  ")
@@ -249,7 +244,7 @@ def _ring(run: Run, style: Style) -> Iterator[str]:
 
 
 def _calls(blocked: Blocked) -> str:
-    return " > ".join(f"{clean(routine)} at {file_name(span)}:{span.line}" for routine, span in blocked.calls)
+    return " > ".join(f"{clean(routine)} at {place_words(span)}" for routine, span in blocked.calls)
 
 
 def _widest(cells: Iterable[str], limit: int) -> int:

@@ -209,6 +209,11 @@ def advice(verdict: Undecided, unmodelled: tuple[str, ...] | list[str]) -> str:
     return f"give it more time (--timeout), or {simpler}" if _OUT_OF_TIME.search(verdict.reason) else simpler
 
 
+def longest_word(text: str) -> int:
+    """How many columns source text needs at least so that nothing is broken inside a name."""
+    return max((len(chunk) for chunk in _CHUNKS.findall(text.strip())), default=0)
+
+
 def broken(text: str, width: int, indent: str = "") -> list[str]:
     """Source text as lines of at most `width` columns, broken at blanks, else behind `(` and `,`, else anywhere.
 
@@ -227,6 +232,11 @@ def broken(text: str, width: int, indent: str = "") -> list[str]:
             chunk = chunk[room:]
         line += chunk
     return [*lines, line.rstrip()]
+
+
+def place_words(span: Span) -> str:
+    """`queue.drvm:12`."""
+    return f"{file_name(span)}:{span.line}"
 
 
 def file_name(span: Span) -> str:

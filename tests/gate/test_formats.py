@@ -149,7 +149,7 @@ def test_a_deadlock_has_a_thread_flow_for_each_context_that_acts() -> None:
     last = flows[0]["locations"][-1]
     assert last["state"] == {"irql": {"text": "DISPATCH"}, "held": {"text": "A"}}
     assert last["importance"] == "essential"
-    assert "waits for B" in last["location"]["message"]["text"]
+    assert "has to wait for B" in last["location"]["message"]["text"]
     assert "Read 1 waits for B, which Read 2 holds" in flow["message"]["text"]
 
 

@@ -13,6 +13,7 @@ import pytest
 from modelcheck.diagnostics import Code, Diagnostic, Note
 from modelcheck.report.json import dumps
 from modelcheck.report.outcome import Exit, Outcome, overall, status, tally, worst
+from modelcheck.report.run import run_of
 from modelcheck.report.text import Style, file_report, run_total
 from modelcheck.report.words import clean, condition_words, statement_words, wait_words
 from modelcheck.source import Source, Span
@@ -320,6 +321,27 @@ def test_steps_in_other_files_name_the_file() -> None:
 
 
 # ---- several contexts ----
+
+
+def test_a_lock_that_is_free_is_not_waited_for_yet() -> None:
+    """Read stands before B when nobody has it; the end says that it waits for it for ever."""
+    turns = made_up.CROSS.turns
+    early = replace(made_up.CROSS, turns=(*turns[:3], *turns[5:7], *turns[3:5], turns[7]))
+    run = run_of(early)
+    assert [moment.halt for moment in run.moments if moment.halt] == [
+        "comes to B, which is still free",
+        "has to wait for A",
+    ]
+    assert [blocked.words for blocked in run.blocked] == [
+        "waits for B, which Write holds",
+        "waits for A, which Read holds",
+    ]
+
+
+def test_a_long_trace_is_folded_as_in_pictures() -> None:
+    shown = text(report(replace(VIOLATED, verdict=Violated(made_up.long_trace(300), True))))
+    assert shown.count("(these 3 steps again, 99 times in all)") == 1
+    assert len(shown.splitlines()) < 30
 
 
 def test_a_schedule_shows_contexts_processors_and_the_ring() -> None:

@@ -72,7 +72,12 @@ def test_each_run_is_data_once() -> None:
     run = shown.data["runs"][0]
     assert [lane["name"] for lane in run["lanes"]] == ["Read", "Write"]
     assert [step["l"] for step in run["steps"]] == [5, 6, 7, 15, 17, 8, 12, 18]
-    assert [step.get("b", []) for step in run["steps"]][-1] == ["for ever: waits for A, which Read holds"]
+    assert [step.get("b", []) for step in run["steps"]][-1] == [
+        "for ever: Read waits for B, which Write holds",
+        "for ever: Write waits for A, which Read holds",
+    ]
+    assert [step.get("x", 0) for step in run["steps"]] == [0, 0, 0, 0, 0, 0, 1, 1]
+    assert [step.get("n", []) for step in run["steps"]][6] == ["has to wait for B"]
     assert len(shown.data["sources"]) == 1
     assert shown.data["sources"][0]["lines"] == made_up.TEXT.splitlines()
 

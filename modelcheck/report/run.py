@@ -56,7 +56,7 @@ class Moment:
         if self.stands:
             return "comes next"
         if self.free:
-            return f"comes to {self.waits}, which is still free"
+            return f"comes to {self.waits}, which it could still take"
         return f"has to wait for {self.waits}" if self.waits else ""
 
 
@@ -106,10 +106,10 @@ def _of_schedule(schedule: Schedule, quiet_about: frozenset[str]) -> Run:
         start = tuple(t for c in actor.start if not is_field(c, quiet_about) and (t := start_words(c)))
         level = next((c.value for c in actor.start if c.name == "irql"), None)
         lanes.append(Lane(clean(actor.name), actor.routine, actor.kind, actor.processor, start, level))
-    moments, held = [], dict[int, Step]()
+    moments, last = [], dict[int, Turn]()
     for number, turn in enumerate(schedule.turns, 1):
-        first = turn.actor not in held
-        held[turn.actor] = turn.step
+        first = turn.actor not in last
+        last[turn.actor] = turn
         moments.append(
             Moment(
                 number,
@@ -118,7 +118,7 @@ def _of_schedule(schedule: Schedule, quiet_about: frozenset[str]) -> Run:
                 source_words(turn.step, first),
                 tuple(remarks(turn.step, quiet_about)),
                 _wanted(turn) if turn.event == "waits" else "",
-                turn.event == "waits" and turn.mode != "event" and not _kept(turn, held),
+                turn.event == "waits" and turn.mode != "event" and not _kept(turn, last),
                 turn.event == "stands",
                 _is_end(turn.step, not first),
             )
@@ -133,10 +133,18 @@ def _wanted(turn: Turn) -> str:
     return clean(turn.lock) if turn.mode == "event" else held_words(turn.lock, turn.mode, 1)
 
 
-def _kept(turn: Turn, last: Mapping[int, Step]) -> bool:
-    """Whether a lock is held in a way that can keep others from it, or by the one who wants it. Of one that is shared
-    and wanted to be, it may be a writer that waits who does."""
-    return any(lock == turn.lock for step in last.values() for lock, _, _ in step.held)
+def _kept(turn: Turn, last: Mapping[int, Turn]) -> bool:
+    """Whether somebody may keep a context from the lock it wants: who holds it in a mode that does not go together with
+    that, itself, or a writer that waits. `last` is the last turn of each context."""
+    for actor, other in last.items():
+        holds = any(
+            lock == turn.lock and (actor == turn.actor or (mode, turn.mode) != ("shared", "shared"))
+            for lock, mode, _ in other.step.held
+        )
+        writes = actor != turn.actor and (other.event, other.lock, other.mode) == ("waits", turn.lock, "")
+        if holds or (writes and turn.mode):
+            return True
+    return False
 
 
 def _is_end(step: Step, later: bool) -> bool:

@@ -26,6 +26,7 @@ from modelcheck.verdict import (
     Result,
     Step,
     Trace,
+    Turn,
     Undecided,
     Verdict,
     Violated,
@@ -329,13 +330,29 @@ def test_a_lock_that_is_free_is_not_waited_for_yet() -> None:
     early = replace(made_up.CROSS, turns=(*turns[:3], *turns[5:7], *turns[3:5], turns[7]))
     run = run_of(early)
     assert [moment.halt for moment in run.moments if moment.halt] == [
-        "comes to B, which is still free",
+        "comes to B, which it could still take",
         "has to wait for A",
     ]
     assert [blocked.words for blocked in run.blocked] == [
         "waits for B, which Write holds",
         "waits for A, which Read holds",
     ]
+
+
+def test_a_reader_waits_for_a_writer_only_once_that_waits() -> None:
+    def shared(turn: Turn) -> Turn:
+        mode = "shared" if turn.lock else ""
+        return replace(
+            turn, mode=mode, step=replace(turn.step, held=tuple((n, "shared", 1) for n, _, _ in turn.step.held))
+        )
+
+    turns = tuple(map(shared, made_up.CROSS.turns))
+    assert [m.free for m in run_of(replace(made_up.CROSS, turns=turns)).moments if m.waits] == [True, True]
+    writer = Turn(2, Step("Write", 0, at("driver")), "waits", "B")
+    behind = (*turns[:6], writer, *turns[6:])
+    actors = (*made_up.CROSS.actors, replace(made_up.CROSS.actors[1], name="Write 2"))
+    run = run_of(replace(made_up.CROSS, turns=behind, actors=actors))
+    assert [m.free for m in run.moments if m.waits] == [False, False, True]
 
 
 def test_a_long_trace_is_folded_as_in_pictures() -> None:

@@ -170,7 +170,8 @@ PROOFS = (
         "examples/concurrency/one_order.drvm",
         "order",
         "LsiU3StartIo",
-        "Proved: who holds a lock waits only for those below it. At each arrow, where that happens.",
+        "Proved: who holds a lock waits only for those below it. With each lock stands where it is waited for while "
+        "another is held.",
     ),
     Entry(
         "gate",

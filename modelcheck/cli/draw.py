@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from modelcheck.draw import Picture
     from modelcheck.verdict import Report
 
+MOST = 12
+"""Cycles that are drawn."""
 EPILOG = """\
 exit status:
   0  every picture was written
@@ -95,7 +97,7 @@ def _pictures(path: Path, options: argparse.Namespace) -> Iterator[Drawn]:
         Rejected: the model is wrong.
         Usage: there is no such routine.
     """
-    from modelcheck.draw import trace_picture, waits_picture
+    from modelcheck.draw import cycles, trace_picture, waits_picture
     from modelcheck.pipeline import Options, verify
     from modelcheck.report.run import cases
 
@@ -108,24 +110,28 @@ def _pictures(path: Path, options: argparse.Namespace) -> Iterator[Drawn]:
     if options.order:
         yield from _order(report)
     if options.waits:
-        for case in found:
-            if case.run.blocked:
-                yield Drawn(f"waits-{case.number}", waits_picture(case))
+        rings = cycles(found)
+        for case, more in rings[:MOST]:
+            yield Drawn(f"waits-{case.number}", waits_picture(case, more))
+        if len(rings) > MOST:
+            say(f"{len(rings) - MOST} more deadlocks are not drawn")
     if options.cfg:
         yield _flow(path, options.cfg, report)
 
 
 def _order(report: Report) -> Iterator[Drawn]:
     """The hierarchy, or the cycles there are instead."""
-    from modelcheck.draw import cycle_picture, hierarchy_picture
+    from modelcheck.draw import cycle_picture, cycles, hierarchy_picture
     from modelcheck.report.run import cases
 
     if report.hierarchy is not None and report.hierarchy.ranks:
         yield Drawn("order", hierarchy_picture(report.hierarchy, report.driver))
         return
-    for case in cases(report):
-        if case.run.blocked:
-            yield Drawn(f"order-{case.number}", cycle_picture(case))
+    found = cycles(cases(report))
+    for case, more in found[:MOST]:
+        yield Drawn(f"order-{case.number}", cycle_picture(case, more))
+    if len(found) > MOST:
+        say(f"{len(found) - MOST} more cycles are not drawn")
 
 
 def _flow(path: Path, routine: str, report: Report) -> Drawn:

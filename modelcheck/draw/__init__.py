@@ -2,7 +2,7 @@
 
 from modelcheck.draw.flow import flow_picture
 from modelcheck.draw.layout import FORMATS, NoLayout, fonts_installed, render
-from modelcheck.draw.locks import cycle_picture, hierarchy_picture, waits_picture
+from modelcheck.draw.locks import cycle_picture, cycles, hierarchy_picture, waits_picture
 from modelcheck.draw.picture import Picture
 from modelcheck.draw.trace import trace_picture
 
@@ -11,6 +11,7 @@ __all__ = [
     "NoLayout",
     "Picture",
     "cycle_picture",
+    "cycles",
     "flow_picture",
     "fonts_installed",
     "hierarchy_picture",

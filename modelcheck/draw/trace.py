@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from modelcheck.draw.fold import Row, fold
 from modelcheck.draw.picture import (
+    ADVANCE,
     AMBER,
     BLUE,
     FAINT,
@@ -34,8 +34,9 @@ from modelcheck.draw.picture import (
 )
 from modelcheck.record import dataclass
 from modelcheck.report.explain import title
+from modelcheck.report.fold import Row, fold
 from modelcheck.report.run import Case, Lane, Moment, Run
-from modelcheck.report.words import and_list, clean, file_name, held_words, level_name
+from modelcheck.report.words import clean, held_words, level_name, longest_word, place_words, stuck_words
 
 if TYPE_CHECKING:
     import graphviz
@@ -44,9 +45,10 @@ LINE = 13.0
 """Distance of two lines of text, in points, as all that follows."""
 PAD, GAP, RAIL = 5.0, 12.0, 14.0
 """Around text; between columns; where a lane's life line runs, left of its steps."""
-TRACK = 16.0
+TRACK, PORT = 16.0, 10.0
+"""Distance of two arrows that run side by side, and of two that end at one place."""
 _COLUMNS = {1: 64, 2: 46, 3: 38}
-_NARROW = 32
+_NARROW, _WIDEST = 32, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,7 @@ class _Drawing:
         self.case = case
         self.run: Run = case.run
         self.rows = fold(self.run)
-        self.columns = _COLUMNS.get(len(self.run.lanes), _NARROW)
+        self.columns = self._columns()
         self.texts = [self._row_text(row) for row in self.rows]
         self.pauses = [tuple(_pauses(self.run, self.rows, lane)) for lane in range(len(self.run.lanes))]
         self.bars = [tuple(_bars(self.rows, lane)) for lane in range(len(self.run.lanes))]
@@ -172,34 +174,34 @@ class _Drawing:
 
     # ---- widths ----
 
+    def _columns(self) -> int:
+        """How wide steps are: as many lanes allow, and no name is broken if that can be."""
+        needed = [
+            len(self._indent(row.moment)) + len(f"{self._line(row.moment)}: ") + longest_word(row.moment.text)
+            for row in self.rows
+        ]
+        return min(_WIDEST, max(_COLUMNS.get(len(self.run.lanes), _NARROW), *needed, 0))
+
+    def _line(self, moment: Moment) -> str:
+        """Where a step stands; with the file where that is another than the first step's."""
+        span = moment.step.span
+        return str(span.line) if span.source is self.run.moments[0].step.span.source else place_words(span)
+
+    def _indent(self, moment: Moment) -> str:
+        return "  " * min(moment.step.depth, 4)
+
     def _row_text(self, row: Row) -> list[str]:
         """What stands in the box of a row."""
         moment = row.moment
         if row.note:
             return wrap(f"({row.note})", self.columns)
-        step = moment.step
-        place = str(step.span.line)
-        if step.span.source is not self.run.moments[0].step.span.source:
-            place = f"{file_name(step.span)}:{place}"
-        indent = "  " * min(step.depth, 4)
-        lines = wrap_source(f"{place}: {moment.text}", self.columns, indent)
+        indent = self._indent(moment)
+        lines = wrap_source(f"{self._line(moment)}: {moment.text}", self.columns, indent)
         for remark in moment.remarks:
             lines += wrap(f"- {remark}", self.columns, f"{indent}    ", f"{indent}  ")
-        if moment.waits and moment.number not in self.run.bad:
-            lines += wrap(f"has to wait for {moment.waits}", self.columns)
-        if moment.stands:
-            lines += wrap("comes next", self.columns)
-        if moment.number in self.run.bad:
-            lines += self._verdict(moment)
-        return lines
-
-    def _verdict(self, moment: Moment) -> list[str]:
-        """What is wrong here, and what was expected."""
-        lines: list[str] = []
-        for blocked in self.run.blocked:
-            if blocked.wait.actor == moment.lane:
-                lines += wrap(f"FOR EVER: {blocked.words}", self.columns)
-        if not self.run.blocked:
+        if moment.halt:
+            lines += wrap(moment.halt, self.columns)
+        if moment.number in self.run.bad and not self.run.blocked:
             said = dict.fromkeys((r.obligation.code, r.obligation.why) for r in self.case.results)
             for code, why in said:
                 lines += wrap(f"{code} VIOLATED" + (f", expected: {why}" if why else ""), self.columns)
@@ -236,8 +238,11 @@ class _Drawing:
         return [places[number] for number in range(len(self.run.lanes))]
 
     def _order(self) -> list[int]:
-        lanes = self.run.lanes
-        return sorted(range(len(lanes)), key=lambda n: (lanes[n].processor or 0, n))
+        """The lanes of one processor together; who begins first stands left."""
+        lanes = range(len(self.run.lanes))
+        acting = dict.fromkeys([*(moment.lane for moment in self.run.moments), *lanes])
+        processors = list(dict.fromkeys(self.run.lanes[lane].processor for lane in acting))
+        return sorted(acting, key=lambda lane: processors.index(self.run.lanes[lane].processor))
 
     def _lane_lines(self, lane: Lane) -> list[str]:
         start = "; ".join(lane.start)
@@ -260,7 +265,7 @@ class _Drawing:
 
     def _heading(self) -> float:
         """What is violated, where, and what must hold; comes back with where the next thing begins."""
-        columns = max(60, int(self.width / (SIZE * 0.61)) - 4)
+        columns = max(60, int(self.width / (SIZE * ADVANCE)) - 4)
         lines: list[tuple[str, bool]] = []
         for result in self.case.results[:4]:
             o = result.obligation
@@ -375,14 +380,12 @@ class _Drawing:
                 top,
                 width,
                 bottom - top,
-                label([bar.words], r"\n"),
-                fontsize=f"{SMALL:g}",
-                labelloc="t",
                 style="filled,dashed" if bar.shared else "filled",
                 fillcolor=PALE_AMBER,
                 color=AMBER,
                 tooltip=f"{label([bar.words], '')} is held",
             )
+            self.canvas.text("lane", left, top + 2, [bar.words], SMALL)
 
     def _step(self, number: int) -> None:
         row, place = self.rows[number], self.places[self.rows[number].moment.lane]
@@ -405,35 +408,43 @@ class _Drawing:
     # ---- below the rows ----
 
     def _ring(self) -> float:
-        """Who waits for whom at the end, as arrows from the one's life line to the other's bar."""
-        top = self.bottom
-        for blocked in self.run.blocked:
-            for holder in blocked.wait.by:
-                if holder == blocked.wait.actor:
-                    continue
-                top += TRACK
-                source = self.places[blocked.wait.actor].rail
-                target = self._bar_end(holder, blocked.wait.subject)
-                points = [(source, self.bottom), (source, top), (target, top), (target, self.bottom + 8)]
-                words = f"{self.run.lanes[blocked.wait.actor].name} {blocked.words}"
-                tip = quoted(label([words], ""))
-                self.canvas.line(
-                    "ring", points, color=RED, penwidth="1.8", style="bold", arrowhead="normal", tooltip=tip
-                )
+        """Who waits for whom at the end: arrows from the one's life line to the other's bar or lane, short ones inside
+        long ones; below them in words."""
+        asked = [(b, holder) for b in self.run.blocked for holder in b.wait.by if holder != b.wait.actor]
+        arcs = [(b, self.places[b.wait.actor].rail, self._ends(holder, b.wait.subject)[0]) for b, holder in asked]
+        for number, (blocked, holder) in enumerate(asked):
+            others = [(source, end) for n, (_, source, end) in enumerate(arcs) if n != number]
+            ends = self._ends(holder, blocked.wait.subject)
+            source = self.places[blocked.wait.actor].rail
+            end = min((_crossings((source, end), others), n, end) for n, end in enumerate(ends))[2]
+            arcs[number] = (blocked, source, end)
+        top, taken = self.bottom, dict[float, int]()
+        for blocked, source, end in sorted(arcs, key=lambda arc: abs(arc[1] - arc[2])):
+            top += TRACK
+            target = end + PORT * taken.get(end, 0)
+            taken[end] = taken.get(end, 0) + 1
+            points = [(source, self.bottom), (source, top), (target, top), (target, self.bottom + 8)]
+            words = f"{self.run.lanes[blocked.wait.actor].name} {blocked.words}"
+            tip = quoted(label([words], ""))
+            self.canvas.line("ring", points, color=RED, penwidth="1.8", style="bold", arrowhead="normal", tooltip=tip)
         if not self.run.blocked:
             return top + GAP
-        names = [self.run.lanes[blocked.wait.actor].name for blocked in self.run.blocked]
-        said = wrap(f"{and_list(names)} can never go on", self.columns)
-        self.canvas.text("alarm", self.places[self._order()[0]].left, top + PAD, said, fontcolor=RED)
+        columns = max(60, int(self.width / (SIZE * ADVANCE)) - 8)
+        said = wrap(f"FOR EVER, {stuck_words(len(self.run.blocked))}", columns)
+        for blocked in self.run.blocked:
+            said += wrap(f"- {self.run.lanes[blocked.wait.actor].title} {blocked.words}", columns, "    ", "  ")
+        left = self.places[self._order()[0]].left
+        self.canvas.text("alarm", left, top + PAD, said, fontcolor=RED)
         return top + PAD + len(said) * LINE + GAP
 
-    def _bar_end(self, lane: int, lock: str) -> float:
+    def _ends(self, lane: int, lock: str) -> tuple[float, ...]:
+        """Where an arrow to the holder of a lock can end: at its bar; without one, on either side of its life line."""
         place = self.places[lane]
         for bar in self.bars[lane]:
             if bar.lock == lock and bar.last is None:
                 left, width = place.bars[bar.column]
-                return left + width / 2
-        return place.rail + 4
+                return (left + width / 2,)
+        return place.rail + RAIL, place.rail - RAIL
 
     def _legend(self, top: float) -> None:
         said = "blue line: IRQL; bar: lock held (dashed: shared); thick red: violated"
@@ -441,8 +452,14 @@ class _Drawing:
             said += "; dashed life line: paused"
         if any(row.moment.waits for row in self.rows):
             said += "; dotted life line: waits"
-        lines = wrap(said, max(60, int(self.width / (SMALL * 0.61)) - 4))
+        lines = wrap(said, max(60, int(self.width / (SMALL * ADVANCE)) - 4))
         self.canvas.text("faint", 0, top, lines, SMALL, fontcolor=FAINT)
+
+
+def _crossings(arc: tuple[float, float], others: Sequence[tuple[float, float]]) -> int:
+    """How many of the others begin inside and end outside, or the other way round."""
+    left, right = sorted(arc)
+    return sum((left < one < right) != (left < other < right) for one, other in others)
 
 
 def _pauses(run: Run, rows: Sequence[Row], lane: int) -> Iterator[_Pause]:

@@ -9,6 +9,7 @@ import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -20,24 +21,26 @@ from modelcheck.draw import (
     NoLayout,
     Picture,
     cycle_picture,
+    cycles,
     fonts_installed,
     hierarchy_picture,
     render,
     trace_picture,
     waits_picture,
 )
-from modelcheck.draw.fold import ROOMY, fold
 from modelcheck.draw.layout import routes
 from modelcheck.draw.locks import rings
 from modelcheck.draw.picture import columns, label, wrap
+from modelcheck.report.fold import ROOMY, fold
 from modelcheck.report.run import Case, Run, calls_of, cases, run_of
 from modelcheck.report.words import clean
+from modelcheck.source import Source, Span
 from modelcheck.verdict import Hierarchy, Report, Schedule, Trace, Violated, Wait
 from tests import golden, made_up
 
 GOLDEN = dict(golden.texts())
 NEEDS_LAYOUT = pytest.mark.skipif(not routes(), reason="no Graphviz on this machine: neither `dot` nor pygraphviz")
-SVG = "{http://www.w3.org/2000/svg}"
+SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 
 
 def case_of(evidence: Trace | Schedule) -> Case:
@@ -132,7 +135,8 @@ def test_a_trace_shows_source_levels_locks_and_what_was_expected() -> None:
     drawn = words(render(trace_picture(case_of(made_up.CROSS)), "svg"))
     for said in ("processor0", "processor1", "Read(thread)", "7:KeAcquireSpinLock(&A,&old);", "PASSIVE", "DISPATCH"):
         assert said in drawn
-    assert "FOREVER:waitsforB,whichWriteholds" in drawn
+    assert "-Read(thread)waitsforB,whichWriteholds" in drawn
+    assert drawn.count("FOREVER") == 1
     assert "musthold:nodeadlockcomesofwaitinghere" in drawn
 
 
@@ -152,7 +156,8 @@ def test_bars_begin_and_end_with_the_lock() -> None:
     bars, boxes = _boxes(root, "bar"), _boxes(root, "paper")
     assert len(bars) == 2
     taken = {text: top + height / 2 for text, _, top, _, height in boxes if "KeAcquireSpinLock(" in text}
-    for name, _, top, _, _ in bars:
+    for title, _, top, _, _ in bars:
+        name = title.removesuffix(" is held")
         assert any(f"&{name}," in text and abs(middle - top) < 1 for text, middle in taken.items())
 
 
@@ -191,11 +196,12 @@ def _box(points: str) -> tuple[float, float, float, float]:
 
 
 def _boxes(root: ET.Element, kind: str) -> list[tuple[str, float, float, float, float]]:
-    """(text, left, top, width, height) of the nodes of a class."""
+    """(text, left, top, width, height) of the nodes of a class; without a text, what is told of them."""
     found = []
     for group in root.iter(f"{SVG}g"):
         if group.get("class") == f"node {kind}":
-            text = " ".join("".join(text.itertext()) for text in group.iter(f"{SVG}text"))
+            told = " ".join(link.get(f"{XLINK}title", "") for link in group.iter(f"{SVG}a"))
+            text = " ".join("".join(text.itertext()) for text in group.iter(f"{SVG}text")) or told
             found += [(text, *_box(shape.get("points", ""))) for shape in group.iter(f"{SVG}polygon")]
     return found
 
@@ -238,8 +244,86 @@ def test_the_hierarchy_points_down_but_for_what_is_ruled_out() -> None:
     dot = hierarchy_picture(made_up.HIERARCHY, "cross").dot
     assert dot.count("style=dashed") >= 2
     assert "B -> C -> B cannot close: both hold Gate" in dot
-    plain = hierarchy_picture(replace(made_up.HIERARCHY, ruled=(), order=made_up.HIERARCHY.order[:2]), "cross").dot
-    assert "dashed" not in plain
+    rising = replace(made_up.HIERARCHY, ruled=(), order=made_up.HIERARCHY.order[:2])
+    plain = hierarchy_picture(rising, "cross").dot
+    assert "In no order with others: C" in plain
+    assert " -> " in plain
+    assert (
+        "dashed"
+        not in hierarchy_picture(replace(rising, ranks=tuple(r for r in rising.ranks if r[0] != "C")), "cross").dot
+    )
+
+
+def test_what_follows_from_two_arrows_has_none() -> None:
+    places = (made_up.at("Inner()"),)
+    order = (("A", "B", places), ("B", "C", places), ("A", "C", places))
+    dot = hierarchy_picture(Hierarchy((("A", 0), ("B", 1), ("C", 2)), order), "cross").dot
+    assert re.findall(r'"(lock \d)" -> "(lock \d)"', dot) == [("lock 0", "lock 1"), ("lock 1", "lock 2")]
+    assert "under A: line 8" in dot
+    assert dot.count("under B") == 1
+
+
+def test_many_locks_of_one_rank_stand_in_several_rows() -> None:
+    names = [f"L{n}" for n in range(10)]
+    order = tuple(("Top", name, (made_up.at("Inner()"),)) for name in names)
+    dot = hierarchy_picture(Hierarchy((("Top", 0), *((name, 1) for name in names)), order), "cross").dot
+    assert dot.count("rank=same") == 4
+    assert dot.count('label="rank 1"') == 1
+
+
+def test_a_cycle_is_drawn_once_whichever_locks_of_a_family_close_it() -> None:
+    def renamed(names: dict[str, str], number: int) -> Case:
+        turns = tuple(
+            replace(
+                t,
+                lock=names.get(t.lock, t.lock),
+                step=replace(t.step, held=tuple((names[lock], mode, count) for lock, mode, count in t.step.held)),
+            )
+            for t in made_up.CROSS.turns
+        )
+        waits = tuple(replace(w, subject=names[w.subject]) for w in made_up.CROSS.waits)
+        evidence = replace(made_up.CROSS, turns=turns, waits=waits)
+        return replace(case_of(made_up.CROSS), number=number, evidence=evidence, run=run_of(evidence))
+
+    families = [renamed({"A": f"L[{n}]", "B": f"L[{n + 1}]"}, n) for n in range(5)]
+    found = cycles([*families, case_of(made_up.CROSS), case_of(made_up.RACE)])
+    assert [(case.number, more) for case, more in found] == [(0, 4), (case_of(made_up.CROSS).number, 0)]
+    assert "; 4 more runs end alike" in cycle_picture(*found[0]).title
+    assert cycle_picture(*found[1]).title == cycle_picture(case_of(made_up.CROSS)).title
+
+
+@NEEDS_LAYOUT
+def test_no_name_is_broken_and_who_begins_first_stands_left() -> None:
+    long = "ExAcquireSpinLockSharedAtDpcLevel(&A);"
+    source = Source("d.drvm", f"    {long}\n")
+    base = made_up.wide_schedule(60, 4)
+    turns = [replace(t, step=replace(t.step, span=Span(source, 4, 4 + len(long)))) for t in reversed(base.turns)]
+    case = replace(case_of(base), run=run_of(replace(base, turns=tuple(turns))))
+    root = ET.fromstring(render(trace_picture(case), "svg"))
+    assert "ExAcquireSpinLockSharedAtDpcLevel(" in "\n".join(t.text or "" for t in root.iter(f"{SVG}text"))
+    first: dict[int, int] = {}
+    for turn in turns:
+        first.setdefault(turn.actor, len(first))
+    texts = {"".join(t.itertext()): float(t.get("x", "0")) for t in root.iter(f"{SVG}text")}
+    heads = {text.removesuffix(" (thread)"): x for text, x in texts.items() if re.fullmatch(r"\w.* \(thread\)", text)}
+    left_to_right = [name for name, _ in sorted(heads.items(), key=lambda item: item[1])]
+    assert left_to_right == [base.actors[actor].name for actor in sorted(first, key=lambda a: first[a])]
+
+
+@NEEDS_LAYOUT
+def test_arrows_of_a_ring_end_apart_and_short_ones_run_inside_long_ones() -> None:
+    root = ET.fromstring(render(trace_picture(case_of(made_up.CROSS)), "svg"))
+    rings_drawn = [g for g in root.iter(f"{SVG}g") if g.get("class") == "edge ring"]
+    lines = []
+    for group in rings_drawn:
+        numbers = [float(n) for n in re.findall(r"-?[\d.]+", next(group.iter(f"{SVG}path")).get("d", ""))]
+        lines.append((numbers[::2], numbers[1::2]))
+    lines.sort(key=lambda line: max(line[0]) - min(line[0]))
+    (short, _), (long, _) = [(xs, ys) for xs, ys in lines]
+    assert min(long) < min(short) < max(short) < max(long)
+    assert max(lines[0][1]) < max(lines[1][1])
+    ends = sorted(x for xs, _ in lines for x in (xs[0], xs[-1]))
+    assert all(after - before > 8 for before, after in pairwise(ends))
 
 
 # ---- layout ----

@@ -212,7 +212,7 @@ class _Drawing:
         numbers = wide([row.numbers for row in self.rows], SMALL) + 2 * PAD
         left = numbers + GAP
         places: dict[int, _Place] = {}
-        for number in self._order():
+        for number in self.run.order:
             lane = self.run.lanes[number]
             texts = [
                 line
@@ -236,13 +236,6 @@ class _Drawing:
             places[number] = _Place(left, text, levels, level_widths, tuple(bars), at)
             left = at + 2 * GAP
         return [places[number] for number in range(len(self.run.lanes))]
-
-    def _order(self) -> list[int]:
-        """The lanes of one processor together; who begins first stands left."""
-        lanes = range(len(self.run.lanes))
-        acting = dict.fromkeys([*(moment.lane for moment in self.run.moments), *lanes])
-        processors = list(dict.fromkeys(self.run.lanes[lane].processor for lane in acting))
-        return sorted(acting, key=lambda lane: processors.index(self.run.lanes[lane].processor))
 
     def _lane_lines(self, lane: Lane) -> list[str]:
         start = "; ".join(lane.start)
@@ -288,7 +281,7 @@ class _Drawing:
     def _headers(self, top: float) -> float:
         """Processors, contexts with their start, and the names of the levels."""
         groups: dict[int | None, list[_Place]] = {}
-        for number in self._order():
+        for number in self.run.order:
             groups.setdefault(self.run.lanes[number].processor, []).append(self.places[number])
         if None not in groups:
             for processor, places in groups.items():
@@ -433,7 +426,7 @@ class _Drawing:
         said = wrap(f"FOR EVER, {stuck_words(len(self.run.blocked))}", columns)
         for blocked in self.run.blocked:
             said += wrap(f"- {self.run.lanes[blocked.wait.actor].title} {blocked.words}", columns, "    ", "  ")
-        left = self.places[self._order()[0]].left
+        left = self.places[self.run.order[0]].left
         self.canvas.text("alarm", left, top + PAD, said, fontcolor=RED)
         return top + PAD + len(said) * LINE + GAP
 

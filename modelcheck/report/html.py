@@ -22,7 +22,16 @@ from modelcheck.report.explain import title
 from modelcheck.report.machine import Whole
 from modelcheck.report.outcome import Exit, Outcome, Tally, tally, word
 from modelcheck.report.run import Case, Moment, Run, by_scenario, cases
-from modelcheck.report.words import advice, clean, file_name, held_words, level_name, ruled_words, stuck_words
+from modelcheck.report.words import (
+    advice,
+    clean,
+    file_name,
+    held_words,
+    level_name,
+    place_words,
+    ruled_words,
+    stuck_words,
+)
 from modelcheck.source import Source, Span
 from modelcheck.verdict import Hierarchy, Proved, Report, Result, Undecided, Verdict, Violated
 
@@ -302,6 +311,7 @@ class _Data:
                 {"name": lane.name, "kind": lane.kind, "processor": lane.processor, "irql": lane.irql}
                 for lane in run.lanes
             ],
+            "order": run.order,
             "levels": {level: level_name(level) for level in levels},
             "helds": [list(held) for held in helds],
             "steps": steps,
@@ -333,19 +343,20 @@ def _shown(character: str) -> str:
 def _hierarchy(order: Hierarchy, number: int) -> str:
     by_rank: defaultdict[int, list[str]] = defaultdict(list)
     for lock, rank in order.ranks:
-        by_rank[rank].append(lock)
+        by_rank[rank].append(f"{lock} (event)" if lock in order.events else lock)
     ranks = "".join(
         f'<li value="{rank}">{" ".join(f"<code>{_text(lock)}</code>" for lock in sorted(locks))}</li>\n'
         for rank, locks in sorted(by_rank.items())
     )
     rows = "".join(
         f"<tr><td><code>{_text(held)}</code></td><td><code>{_text(wanted)}</code></td>"
-        f"<td>{', '.join(dict.fromkeys(_place(span) for span in places))}</td></tr>\n"
+        f"<td>{', '.join(dict.fromkeys(_text(place_words(span)) for span in places))}</td></tr>\n"
         for held, wanted, places in order.order
     )
     table = (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="Which lock is waited for under which">\n<table>\n'
-        '<thead><tr><th scope="col">held</th><th scope="col">wanted</th><th scope="col">at</th></tr></thead>\n'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="Which lock is waited for under which">\n'
+        '<table class="order">\n<thead><tr><th scope="col">held</th><th scope="col">wanted</th>'
+        '<th scope="col">at</th></tr></thead>\n'
         f"<tbody>\n{rows}</tbody></table></div>\n"
     )
     ruled = "".join(f"<li>{_text(ruled_words(entry))}</li>\n" for entry in order.ruled)

@@ -64,7 +64,7 @@
       this.number = number;
       this.run = data.runs[number - 1];
       this.after = states(this.run);
-      this.order = this.run.lanes.map((_, index) => index).sort((a, b) => this.run.lanes[a].processor - this.run.lanes[b].processor || a - b);
+      this.order = this.run.order;
       this.step = 0;
       this.shownSource = -1;
       this.root = document.querySelector(`[data-run="${number}"]`);

@@ -80,6 +80,13 @@ class Run:
     bad: frozenset[int]
     scenario: str = ""
 
+    @property
+    def order(self) -> list[int]:
+        """The lanes from left to right: those of one processor together, who begins first before others."""
+        acting = dict.fromkeys([*(moment.lane for moment in self.moments), *range(len(self.lanes))])
+        processors = list(dict.fromkeys(self.lanes[lane].processor for lane in acting))
+        return sorted(acting, key=lambda lane: processors.index(self.lanes[lane].processor))
+
 
 def run_of(evidence: Trace | Schedule, quiet_about: frozenset[str] = frozenset()) -> Run:
     """The run of a violation. `quiet_about` names locks whose fields are not told."""

@@ -116,7 +116,7 @@ class _ProgramLowerer:
         self.lowered.levels = self._levels()
         self._declarations()
         plans = self._plans()
-        writes = {name: _writes(self.program, routine.body) for name, routine in self.program.routines.items()}
+        writes = {name: _writes(self.program, routine) for name, routine in self.program.routines.items()}
         for routine, written in sorted(writes.items()):
             for name, what in sorted(written.items()):
                 for value in sorted(what.values):
@@ -748,14 +748,16 @@ def _called(program: Program, body: s.Block) -> frozenset[str]:
     return frozenset(found)
 
 
-def _writes(program: Program, body: s.Block) -> dict[str, _Written]:
-    """What a routine's own statements write to shared variables.
+def _writes(program: Program, routine: s.Routine) -> dict[str, _Written]:
+    """What a routine's own statements write to shared variables, also through a device that it is given.
 
     That a value is written for certain is only said where it cannot depend on what others write: in a routine that
     reads no shared variable, or in a statement that every run of the routine comes to.
     """
     found: dict[str, _Written] = {}
-    free = not any(ref.name in program.variables for expr in every_expression(body) for ref in references(expr))
+    body, devices = routine.body, _devices(program, routine)
+    read = [_meant(ref, devices) for expr in every_expression(body) for ref in references(expr)]
+    free = not any(name in program.variables for name in read)
     always = {id(stmt) for stmt in _always_run(body)}
     pending: list[s.Stmt] = [body]
     while pending:
@@ -764,13 +766,30 @@ def _writes(program: Program, body: s.Block) -> dict[str, _Written]:
         if isinstance(stmt, s.For):
             pending += [part for part in (stmt.start, stmt.step) if part is not None]
         if isinstance(stmt, s.Assign):
-            _assigned(program, stmt.target, stmt.value, found, free or id(stmt) in always)
+            _assigned(program, _meant(stmt.target, devices), stmt.value, found, free or id(stmt) in always)
     for expr in every_expression(body):
         for call in every_call(expr):
             for arg in call.args:
                 if isinstance(arg, s.Address):
-                    _assigned(program, arg.ref, None, found, False)
+                    _assigned(program, _meant(arg.ref, devices), None, found, False)
     return found
+
+
+def _devices(program: Program, routine: s.Routine) -> dict[str, str]:
+    """For each parameter that is a device which one."""
+    return {
+        param.name: param.type.name
+        for param in routine.params
+        if isinstance(param, s.ValueParam)
+        and isinstance(param.type, s.NamedType)
+        and param.type.name in program.devices
+    }
+
+
+def _meant(ref: s.Ref, devices: Mapping[str, str]) -> str:
+    """The full name of what a reference names, where it is not local: `Port.busy` for `p.busy`."""
+    members = (selector.name for selector in ref.selectors if isinstance(selector, s.Member))
+    return ".".join((devices.get(ref.name, ref.name), *members))
 
 
 def _always_run(body: s.Block) -> Iterable[s.Stmt]:
@@ -781,8 +800,7 @@ def _always_run(body: s.Block) -> Iterable[s.Stmt]:
         yield stmt
 
 
-def _assigned(program: Program, target: s.Ref, value: s.Expr | None, found: dict[str, _Written], certain: bool) -> None:
-    name = ".".join((target.name, *(m.name for m in target.selectors if isinstance(m, s.Member))))
+def _assigned(program: Program, name: str, value: s.Expr | None, found: dict[str, _Written], certain: bool) -> None:
     declared = program.variables.get(name)
     if declared is None:
         return

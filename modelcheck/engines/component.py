@@ -245,14 +245,24 @@ class Component:
         self.solver.add(z3.Or([z3.Bool(link_name(n)) for n in links]))
         answer = self.solver.check(*map(z3.Bool, reasons))
         if answer == z3.sat:
-            model = self.solver.model()
-            names = range(len(self.rings.links))
-            chosen = [n for n in names if z3.is_true(model.eval(z3.Bool(link_name(n))))]
-            return _ring_through(self.rings.links, chosen, set(links))
+            return self._ring_in(self.solver.model(), links)
         if answer == z3.unsat:
             words = tuple(sorted(self._words(reasons[str(c)]) for c in self.solver.unsat_core()))
             return Excluded(self.number, words or (NO_RING,))
         return Open(f"Z3 gave no answer on the cycle ({self.solver.reason_unknown()})")
+
+    def _ring_in(self, model: z3.ModelRef, wanted: list[int]) -> list[int]:
+        """The ring of a model that has one of the wanted links in it. Of the many links only those on the way are
+        looked at."""
+        links = self.rings.links
+
+        def chosen(number: int) -> bool:
+            return bool(z3.is_true(model.eval(z3.Bool(link_name(number)))))
+
+        ring = [next(n for n in sorted(wanted) if chosen(n))]
+        while links[ring[-1]].target != links[ring[0]].source:
+            ring.append(next(n for n in reversed(self.leaving[links[ring[-1]].target]) if chosen(n)))
+        return ring
 
     def _words(self, reason: str) -> str:
         kind, *numbers = reason.split(" ")
@@ -286,16 +296,3 @@ def _shortest(links: list[Link], leaving: dict[tuple[str, str], list[int]], star
         ring.append(back[node])
         node = links[back[node]].source
     return [start, *reversed(ring)]
-
-
-def _ring_through(links: list[Link], chosen: list[int], wanted: set[int]) -> list[int]:
-    """The ring among the chosen links that has one of the wanted in it."""
-    leaving = {links[n].source: n for n in chosen}
-    start = next(n for n in chosen if n in wanted)
-    ring = [start]
-    node = links[start].target
-    while node != links[start].source:
-        following = leaving[node]
-        ring.append(following)
-        node = links[following].target
-    return ring

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from modelcheck import syntax as s
 
@@ -61,16 +61,22 @@ def conditions(stmt: s.Stmt) -> tuple[s.Expr, ...]:
             return ()
 
 
-def every_expression(stmt: s.Stmt) -> Iterable[s.Expr]:
-    """All expressions of a statement and those inside it."""
-    pending: list[s.Stmt] = [stmt]
+def every_statement(stmt: s.Stmt) -> Iterator[s.Stmt]:
+    """A statement and those inside it."""
+    pending = [stmt]
     while pending:
         current = pending.pop()
-        yield from expressions(current)
-        yield from conditions(current)
+        yield current
         pending += substatements(current)
         if isinstance(current, s.For):
             pending += [part for part in (current.start, current.step) if part is not None]
+
+
+def every_expression(stmt: s.Stmt) -> Iterator[s.Expr]:
+    """All expressions of a statement and those inside it."""
+    for current in every_statement(stmt):
+        yield from expressions(current)
+        yield from conditions(current)
 
 
 def references(expr: s.Expr) -> Iterator[s.Ref]:

@@ -146,6 +146,23 @@ def registers_of(term: Term) -> set[int]:
             return set()
 
 
+def really_written(edge: ir.Edge) -> set[int]:
+    """Registers an edge writes itself, apart from what others may write meanwhile."""
+    assert edge.operation is not None
+    found: set[int] = set()
+    pending = list(edge.operation.code)
+    while pending:
+        instruction = pending.pop()
+        match instruction:
+            case ir.Set(register) | ir.Pick(register) | ir.CounterStep(register):
+                found.add(register)
+            case ir.Choose(_, then, otherwise):
+                pending += [*then, *otherwise]
+            case _:
+                pass
+    return found
+
+
 class _Effects:
     """Which registers an operation reads before it writes them, can write, and writes for certain."""
 

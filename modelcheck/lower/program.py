@@ -13,6 +13,7 @@ from modelcheck import ir
 from modelcheck import syntax as s
 from modelcheck.ir import Cell, Check, Edge, Environment, Graph, Root, Sort, Term
 from modelcheck.kinds import Kinds
+from modelcheck.lower.builder import really_written
 from modelcheck.lower.control import GraphLowerer
 from modelcheck.lower.evaluate import TRUE, arithmetic, both, states_costs
 from modelcheck.lower.kernel import KernelCalls, mentions_irql
@@ -23,7 +24,7 @@ from modelcheck.record import dataclass
 from modelcheck.resolve import Program, around_run, find_role, type_range
 from modelcheck.source import Span
 from modelcheck.verdict import APC_LEVEL, DISPATCH_LEVEL, HIGH_LEVEL, PASSIVE_LEVEL, Obligation, Property
-from modelcheck.walk import every_call, every_expression, references, substatements
+from modelcheck.walk import every_call, every_expression, every_statement, references, substatements
 
 PHASES = ("load", "add", "start", "run", "stop", "unload")
 START, RUN = PHASES.index("start"), PHASES.index("run")
@@ -116,7 +117,7 @@ class _ProgramLowerer:
         self.lowered.levels = self._levels()
         self._declarations()
         plans = self._plans()
-        writes = {name: _writes(self.program, routine) for name, routine in self.program.routines.items()}
+        writes = {name: _routine_writes(self.program, routine) for name, routine in self.program.routines.items()}
         for routine, written in sorted(writes.items()):
             for name, what in sorted(written.items()):
                 for value in sorted(what.values):
@@ -257,6 +258,9 @@ class _ProgramLowerer:
     def _fixed(self, writes: Mapping[str, Mapping[str, _Written]]) -> dict[str, int]:
         """The value of each shared variable that is declared with one and that no routine writes."""
         written = {name for by_routine in writes.values() for name in by_routine}
+        written |= {
+            n for roles in self.program.roles.values() for role in roles for w in self._by_role(role) for n in w
+        }
         return {
             name: value
             for name, declared in self.program.variables.items()
@@ -269,10 +273,27 @@ class _ProgramLowerer:
         total = self.written.get(id(plan))
         if total is None:
             total = self.written[id(plan)] = {}
-            for routine in sorted(plan.routines):
-                for name, written in writes.get(routine, {}).items():
+            for own in (*(writes.get(routine, {}) for routine in sorted(plan.routines)), *self._by_role(plan.role)):
+                for name, written in own.items():
                     total.setdefault(name, _Written()).add(written)
         return total
+
+    def _by_role(self, role: s.Role | None) -> list[dict[str, _Written]]:
+        """What the `entry` and `exit` of a role write to shared variables: only the user's own see any."""
+        if role is None or role.span.source not in self.program.own:
+            return []
+        return [_writes(self.program, block, {}) for block in (role.entry, role.exit) if block is not None]
+
+    def _verify_writes(self, plan: _Plan, root: Root, writes: dict[str, dict[str, _Written]]) -> None:
+        """What a root writes to shared variables is what the others are told that it may write."""
+        told = self._written(plan, writes)
+        for graph in every_graph([root.graph]):
+            for edge in graph.edges:
+                if edge.operation is not None and any(c is not None and c.sort is Sort.SHARED for c in edge.cells):
+                    for register in really_written(edge):
+                        cell = edge.cells[register]
+                        if cell is not None and cell.sort is Sort.SHARED and cell.name.removeprefix("var ") not in told:
+                            raise AssertionError(f"{root.routine} writes {cell.name}, and nobody is told")
 
     def _starts(
         self, plan: _Plan, plans: list[_Plan], writes: dict[str, dict[str, _Written]]
@@ -316,6 +337,7 @@ class _ProgramLowerer:
         root.given = [*harness.given_cells, *(unit.state.hold(lock) for lock in sorted(harness.claims))]
         root.end = harness.end
         root.starts = self._starts(plan, plans, writes)
+        self._verify_writes(plan, root, writes)
         self.lowered.roots.append(root)
 
     def _finish(self, units: Iterable[Unit]) -> None:
@@ -748,31 +770,47 @@ def _called(program: Program, body: s.Block) -> frozenset[str]:
     return frozenset(found)
 
 
-def _writes(program: Program, routine: s.Routine) -> dict[str, _Written]:
-    """What a routine's own statements write to shared variables, also through a device that it is given.
+def _routine_writes(program: Program, routine: s.Routine) -> dict[str, _Written]:
+    """What a routine's own statements write to shared variables, also through a device that it is given."""
+    return _writes(program, routine.body, _devices(program, routine))
+
+
+def _writes(program: Program, body: s.Block, devices: Mapping[str, str]) -> dict[str, _Written]:
+    """What a body's own statements, and the driver's own kernel routines that it calls, write to shared variables.
 
     That a value is written for certain is only said where it cannot depend on what others write: in a routine that
     reads no shared variable, or in a statement that every run of the routine comes to.
     """
     found: dict[str, _Written] = {}
-    body, devices = routine.body, _devices(program, routine)
-    read = [_meant(ref, devices) for expr in every_expression(body) for ref in references(expr)]
-    free = not any(name in program.variables for name in read)
+    bodies = [body, *_own_externs(program, body)]
+    exprs = [expr for part in bodies for expr in every_expression(part)]
+    free = not any(_meant(ref, devices) in program.variables for expr in exprs for ref in references(expr))
     always = {id(stmt) for stmt in _always_run(body)}
-    pending: list[s.Stmt] = [body]
-    while pending:
-        stmt = pending.pop()
-        pending += substatements(stmt)
-        if isinstance(stmt, s.For):
-            pending += [part for part in (stmt.start, stmt.step) if part is not None]
-        if isinstance(stmt, s.Assign):
-            _assigned(program, _meant(stmt.target, devices), stmt.value, found, free or id(stmt) in always)
-    for expr in every_expression(body):
+    for number, part in enumerate(bodies):
+        for stmt in every_statement(part):
+            if isinstance(stmt, s.Assign):
+                certain = number == 0 and (free or id(stmt) in always)
+                _assigned(program, _meant(stmt.target, devices), stmt.value, found, certain)
+    for expr in exprs:
         for call in every_call(expr):
             for arg in call.args:
                 if isinstance(arg, s.Address):
                     _assigned(program, _meant(arg.ref, devices), None, found, False)
     return found
+
+
+def _own_externs(program: Program, body: s.Block) -> list[s.Block]:
+    """The bodies of the user's own kernel routines that a body calls, or they call."""
+    found: dict[int, s.Block] = {}
+    pending = [body]
+    while pending:
+        current = pending.pop()
+        names = [call.name for expr in every_expression(current) for call in every_call(expr)]
+        for extern in (e for name in names for e in program.externs.get(name, ())):
+            if extern.body is not None and extern.span.source in program.own and id(extern.body) not in found:
+                found[id(extern.body)] = extern.body
+                pending.append(extern.body)
+    return list(found.values())
 
 
 def _devices(program: Program, routine: s.Routine) -> dict[str, str]:

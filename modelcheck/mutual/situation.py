@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
-from modelcheck import ir
 from modelcheck.invariant import Base, every_table
 from modelcheck.ir import Cell, Edge, Graph, Root, Sort
 from modelcheck.lower import Lowered, every_graph
+from modelcheck.lower.builder import really_written
 from modelcheck.mutual.order import Node, Order, before_setting, build, signaller
 from modelcheck.mutual.overlap import LOAD, START, UNLOAD, Overlap
 from modelcheck.mutual.positions import (
@@ -290,23 +290,6 @@ def _shared(root: Root, registers: Callable[[Edge], Iterable[int]]) -> list[Cell
                     if cell is not None and cell.sort is Sort.SHARED:
                         found[cell] = None
     return list(found)
-
-
-def really_written(edge: Edge) -> set[int]:
-    """Registers an edge writes itself, apart from what others may write meanwhile."""
-    assert edge.operation is not None
-    found: set[int] = set()
-    pending = list(edge.operation.code)
-    while pending:
-        instruction = pending.pop()
-        match instruction:
-            case ir.Set(register) | ir.Pick(register) | ir.CounterStep(register):
-                found.add(register)
-            case ir.Choose(_, then, otherwise):
-                pending += [*then, *otherwise]
-            case _:
-                pass
-    return found
 
 
 Tests: TypeAlias = tuple[tuple[str, int], ...]

@@ -18,7 +18,7 @@ from modelcheck.ir import (
     Root,
     Sort,
 )
-from modelcheck.lower import Lowered, every_graph, frames, lower
+from modelcheck.lower import Lowered, every_graph, frames, lower, program
 from modelcheck.lower.builder import Builder
 from modelcheck.resolve import resolve, resolve_text
 from tests.random_models import random_model
@@ -207,3 +207,13 @@ def test_operations_with_the_same_code_are_one_object() -> None:
         builder.assign(register, ir.Const(2), 0, 3, None)
         built.append(builder.finish())
     assert built[0] is built[1]
+
+
+def test_a_write_that_nobody_is_told_of_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What others may write meanwhile is collected from the text; a write that was overlooked there is our fault."""
+    text = "driver d; import wdm; var flag : bool = false; routine W() as KDEFERRED_ROUTINE { flag = true; }"
+    assert lower(resolve_text(text)).roots
+    monkeypatch.setattr(program, "_routine_writes", lambda *_: {})
+    monkeypatch.setattr(program._ProgramLowerer, "_fixed", lambda *_: {})
+    with pytest.raises(AssertionError, match="W writes var flag, and nobody is told"):
+        lower(resolve_text(text))

@@ -17,9 +17,10 @@ from modelcheck.lower.scope import (
     Object,
     Opaque,
     Variable,
+    object_name,
 )
 from modelcheck.lower.steps import Steps, name_of
-from modelcheck.resolve import Program, qualified
+from modelcheck.resolve import Program
 from modelcheck.source import Span
 from modelcheck.verdict import Property
 from modelcheck.walk import conditions, every_call, expressions, substatements
@@ -205,7 +206,7 @@ class Calls(Steps, ABC):
                 return Opaque()
             case s.ObjectParam():
                 assert isinstance(ref, s.Ref)
-                return binding if isinstance(binding, Object) else Object(qualified(ref))
+                return Object(object_name(ref, binding))
             case _:
                 return Opaque()
 

@@ -24,6 +24,7 @@ from modelcheck.lower.scope import (
     Value,
     Variable,
     is_kirql,
+    object_name,
     time_limit,
 )
 from modelcheck.resolve import Program, apply, qualified, type_range
@@ -716,9 +717,7 @@ class Evaluator(ABC):
     def _signal(self, op: s.SignalOp, ref: s.Ref, frame: Frame, span: Span) -> None:
         """`wait E`, `set E`, `clear E`"""
         binding = frame.names.get(ref.name)
-        name = binding.name if isinstance(binding, Object) else qualified(ref)
-        if isinstance(binding, Object) and ref.selectors and isinstance(ref.selectors[0], s.Member):
-            name = f"{binding.name}.{ref.selectors[0].name}"
+        name = object_name(ref, binding)
         if name not in self.program.events:
             return
         register = self.builder.register(self.state.event(name))
@@ -749,11 +748,7 @@ class Evaluator(ABC):
 
     def access(self, stmt: s.Access, frame: Frame) -> None:
         binding = frame.names.get(stmt.data.name)
-        name = binding.name if isinstance(binding, Object) else qualified(stmt.data)
-        if isinstance(binding, Object) and stmt.data.selectors:
-            selector = stmt.data.selectors[0]
-            assert isinstance(selector, s.Member)
-            name = f"{binding.name}.{selector.name}"
+        name = object_name(stmt.data, binding)
         declared = self.program.data.get(name)
         if declared is None:
             self._access_variable(name, stmt, frame)

@@ -19,6 +19,7 @@ from modelcheck.lower.scope import (
     State,
     Value,
     Variable,
+    object_name,
 )
 from modelcheck.resolve import Program, qualified, type_range
 from modelcheck.source import Span
@@ -72,12 +73,9 @@ class KernelCalls(Evaluator):
     def _is_object(self, kind: s.ObjectKind, ref: s.Expr, binding: Binding | None) -> bool:
         if kind in (s.ObjectKind.ANY, s.ObjectKind.TIMEOUT):
             return True
-        if isinstance(binding, Object):
-            name = binding.name
-        elif isinstance(ref, s.Ref):
-            name = qualified(ref)
-        else:
+        if not isinstance(ref, s.Ref):
             return False
+        name = object_name(ref, binding)
         tables: dict[s.ObjectKind, tuple[dict[str, object], ...]] = {
             s.ObjectKind.INTERRUPT: (self.program.interrupts,),  # type: ignore[dict-item]
             s.ObjectKind.EVENT: (self.program.events,),  # type: ignore[dict-item]
@@ -218,8 +216,7 @@ class KernelCalls(Evaluator):
                     names[name] = Opaque()
                 case s.ObjectParam(_, name):
                     assert isinstance(ref, s.Ref)
-                    binding = frame.names.get(ref.name)
-                    names[name] = binding if isinstance(binding, Object) else Object(qualified(ref))
+                    names[name] = Object(object_name(ref, frame.names.get(ref.name)))
                 case _:
                     pass
         return names
@@ -228,8 +225,7 @@ class KernelCalls(Evaluator):
         """An event that goes where the model does not look may be set by the system."""
         ref = arg.ref if isinstance(arg, s.Address) else arg
         if isinstance(ref, s.Ref):
-            binding = frame.names.get(ref.name)
-            name = binding.name if isinstance(binding, Object) else qualified(ref)
+            name = object_name(ref, frame.names.get(ref.name))
             if name in self.program.events:
                 self.ledger.handed.add(name)
 

@@ -10,7 +10,7 @@ from modelcheck import ir
 from modelcheck import syntax as s
 from modelcheck.ir import Cell, Sort, Term
 from modelcheck.record import dataclass
-from modelcheck.resolve import Program, enum_of, type_range
+from modelcheck.resolve import Program, enum_of, qualified, type_range
 from modelcheck.source import Span
 from modelcheck.verdict import NO_LEVEL, Obligation, Property
 
@@ -216,6 +216,13 @@ class Ledger:
             found = self.numbers[obligation] = len(self.obligations)
             self.obligations.append(obligation)
         return found
+
+
+def object_name(ref: s.Ref, binding: Binding | None) -> str:
+    """The full name of the object that a reference names: `Port.Done` for `p.Done` of a device that is given as p."""
+    if isinstance(binding, Object):
+        return ".".join((binding.name, *(m.name for m in ref.selectors if isinstance(m, s.Member))))
+    return qualified(ref)
 
 
 def time_limit(program: Program) -> int:

@@ -49,6 +49,8 @@ class Component:
         for number, link in enumerate(self.rings.links):
             self.leaving.setdefault(link.source, []).append(number)
         self.reasons: dict[str, str] | None = None
+        self.empty: Excluded | bool = False
+        """Why there is no ring at all; True: there is one, False: not asked yet."""
         self.first.clear()
 
     def _formulate(self) -> dict[str, str]:
@@ -221,6 +223,13 @@ class Component:
             return Excluded(self.number, (NO_RING,))
         self.reasons = self._formulate()
         solver = self.solver
+        if self.empty is False:
+            solver.push()
+            whole = self._any(list(range(len(self.rings.links))), self.reasons)
+            solver.pop()
+            self.empty = whole if isinstance(whole, Excluded) else True
+        if isinstance(self.empty, Excluded):
+            return self.empty
         solver.push()
         if banned:
             numbers = {self._key(n): n for n in range(len(self.rings.links))}

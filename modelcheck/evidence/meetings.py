@@ -140,12 +140,22 @@ class _Proof:
             rings = self.grounds._rings.get(component)
             if rings is None:
                 rings = self.grounds._rings[component] = Rings(self.situation, component, self._live)
-            links = rings.about(set(self.positions), direct)
+            everything = set(rings.position_of.values())
+            if self._all_claimed(everything):  # one question for all of them
+                links = rings.about(everything, direct=False)
+            else:
+                links = rings.about(set(self.positions), direct)
             if links:
                 made = formula(rings.ring)
                 lines = (*made.lines, *(f"(assert {name})" for name in made.reasons))
                 found.append(FormulaQuery(lines, disjunction(map(link_name, links)), bits=True))
         return found
+
+    def _all_claimed(self, positions: set[int]) -> bool:
+        """Whether it is claimed of each of these positions that nobody waits there for ever."""
+        obligations = self.grounds.lowered.obligations
+        waits = [n for p in positions for n in self.situation.facts.positions[p].obligations]
+        return all(n in self.claims for n in waits if obligations[n].code is Property.D01)
 
     def _live(self, candidates: Candidates) -> list[Tests]:
         """The states that are not certified never to be met."""

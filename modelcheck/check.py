@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from modelcheck import syntax as s
 from modelcheck.check_body import BodyCheck
+from modelcheck.devices import MANY, parameters
 from modelcheck.diagnostics import Code, Diagnostic, Note, in_source_order
 from modelcheck.kinds import Kinds
 from modelcheck.names import Meaning, Sort
@@ -201,7 +202,7 @@ class _Check:
 
     def _routine(self, item: s.Routine) -> None:
         self.body.routine(item, primitives=item.span.source not in self.program.own)
-        self._one_instance(item)
+        self._few_devices(item)
         if item.role is None:
             return
         self._no_lock(item)
@@ -228,17 +229,14 @@ class _Check:
                 help_ = "name the lock in the body, or call a helper with it"
                 self.error(Code.ROLE, message, param.span, help=help_)
 
-    def _one_instance(self, item: s.Routine) -> None:
-        """A routine stands for one instance of a device: of two, it could not be told whether they are the same."""
-        first: dict[str, s.ValueParam] = {}
+    def _few_devices(self, item: s.Routine) -> None:
+        """Every way in which parameters can be the same device is looked at: there can be only so many."""
+        taken = parameters(self.program, item)
         for param in item.params:
-            if isinstance(param, s.ValueParam) and isinstance(param.type, s.NamedType):
-                name = param.type.name
-                if name in self.program.devices and first.setdefault(name, param) is not param:
-                    message = f"`{item.name}` takes two instances of the device `{name}`; it can take one"
-                    note = Note("the first one", first[name].span)
-                    help_ = "declare a second device with the same members for the other one"
-                    self.error(Code.ALIASED, message, param.span, note, help=help_)
+            name = param.name if isinstance(param, s.ValueParam) else ""
+            if name in taken and list(taken.values())[: list(taken).index(name) + 1].count(taken[name]) > MANY:
+                message = f"`{item.name}` takes more than {MANY} instances of the device `{taken[name]}`"
+                self.error(Code.ALIASED, message, param.span)
 
     def _kinds_given(self) -> None:
         """A routine that leaves the kind of a lock open is given locks that its body goes with."""

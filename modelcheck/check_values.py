@@ -237,7 +237,7 @@ class ValueCheck(ABC):
                 return s.BoolType(expr.span)
 
     def _comparison(self, expr: s.Binary, calls: bool) -> None:
-        if self._lock_comparison(expr):
+        if self._lock_comparison(expr) or self._device_comparison(expr):
             return
         left, right = expr.left, expr.right
         if self._is_enum_name(left) and not self._is_enum_name(right):
@@ -269,6 +269,13 @@ class ValueCheck(ABC):
                 self._target_value(other)
                 return True
         return False
+
+    def _device_comparison(self, expr: s.Binary) -> bool:
+        """`a == b` of two parameters that are devices: whether they are the same one."""
+        if expr.op not in (s.BinaryOp.EQ, s.BinaryOp.NE):
+            return False
+        sides = [self._silently(side) for side in (expr.left, expr.right) if isinstance(side, s.Ref)]
+        return len(sides) == 2 and all(side.sort is Sort.DEVICE for side in sides) and sides[0].kind == sides[1].kind
 
     def _silently(self, ref: s.Ref) -> Meaning:
         found: list[Meaning] = []

@@ -408,6 +408,8 @@ class Root:
     kind: str = "thread"
     role: str = ""
     single: bool = False
+    devices: tuple[tuple[str, str], ...] = ()
+    """For each parameter that is a device which instance."""
     admitted: int = 0
     continues: Cell | None = None
     starts: dict[str, Sequence[int]] = field(default_factory=dict)

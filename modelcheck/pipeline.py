@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from modelcheck import __version__
 from modelcheck import syntax as s
 from modelcheck.check import check
+from modelcheck.devices import MANY, instances, number_of, plain
 from modelcheck.diagnostics import Code, Diagnostic, Rejected, in_source_order, reported
 from modelcheck.interpret import Environment, Failure, Machine, replay_on, replay_schedule
 from modelcheck.ir import INITIALISED, Root, Sort
@@ -105,15 +106,18 @@ def verify(
     """
     program, findings = loaded or load(path)
     lowered = lower(program)
-    from modelcheck.engines import context
-    from modelcheck.engines.analyse import Analysis, Limits  # only now: a wrong model needs no solver
+    from modelcheck.engines import context  # only now: a wrong model needs no solver
 
     context.begin()
-    only = options.only if not options.certificate else frozenset()
-    analysis = Analysis(lowered, Limits(options.steps, int(options.timeout * 1000)), only=only)
-    analysis.run()
     closed = _scenarios(program, options)
-    decided = _verdicts(lowered, analysis, options, path, closed)
+    analysis, decided = _decide(lowered, options, path, closed)
+    for count in range(instances(lowered.program) + 1, MANY + 1):
+        if not decided.few_devices:
+            break
+        more = lower(program, count)  # what depends on more devices at once may show
+        other, again = _decide(more, options, path, closed)
+        if again.undecided < decided.undecided:
+            lowered, analysis, decided = more, other, again
     results = tuple(
         Result(lowered.obligations[n], decided.verdicts[n])
         for n in _listed(lowered, options.ordered)
@@ -124,6 +128,16 @@ def verify(
     warnings = reported(in_source_order([*findings, *_warnings(lowered, analysis), *vacuity]))
     unmodelled = tuple(sorted(lowered.unmodelled))
     return Report(program.driver, str(path), results, warnings, unmodelled, decided.certificate, decided.order)
+
+
+def _decide(lowered: Lowered, options: Options, path: Path, closed: _Closed) -> tuple[Analysis, _Decided]:
+    """What becomes of the obligations of a driver, but for those of its scenarios."""
+    from modelcheck.engines.analyse import Analysis, Limits
+
+    only = options.only if not options.certificate else frozenset()
+    analysis = Analysis(lowered, Limits(options.steps, int(options.timeout * 1000)), only=only)
+    analysis.run()
+    return analysis, _verdicts(lowered, analysis, options, path, closed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +236,12 @@ class _Decided:
     certificate: Certificate | None
     order: Hierarchy | None
     confirmed: tuple[Invariant, ...]
+    few_devices: bool
+    """Whether something about several contexts is open that can depend on how many devices there are."""
+
+    @property
+    def undecided(self) -> int:
+        return sum(isinstance(verdict, Undecided) for verdict in self.verdicts.values())
 
 
 def _verdicts(lowered: Lowered, analysis: Analysis, options: Options, path: Path, closed: _Closed) -> _Decided:
@@ -266,8 +286,9 @@ def _verdicts(lowered: Lowered, analysis: Analysis, options: Options, path: Path
         for n, invariant in enumerate(analysis.invariants)
         if n not in doubtful and all(invariant.lives[root] == analysis.lives[root] for root in invariant.roots)
     )
+    few = any(root.devices for root in lowered.roots) and any(isinstance(verdicts[n], Undecided) for n in wanted)
     if not options.certificate:
-        return _Decided(verdicts, None, order, confirmed)
+        return _Decided(verdicts, None, order, confirmed, few)
     good = [f for n, f in enumerate(analysis.formulas) if -1 - n not in doubtful]
     pool = _pool(lowered, analysis, good, full=False)
     meetings.add_to(pool, verdicts)
@@ -277,7 +298,7 @@ def _verdicts(lowered: Lowered, analysis: Analysis, options: Options, path: Path
     claims = [(lowered.obligations[n], _WORDS[type(verdict)]) for n, verdict in sorted(verdicts.items())]
     claims += [(result.obligation, _WORDS[type(result.verdict)]) for result in closed.results]
     manifest = write(lowered, analysis.invariants, good, claims, str(path), text, __version__, meetings.written())
-    return _Decided(verdicts, Certificate(text, manifest), order, confirmed)
+    return _Decided(verdicts, Certificate(text, manifest), order, confirmed, few)
 
 
 def _pool(
@@ -517,7 +538,8 @@ class _Replays:
     def __init__(self, lowered: Lowered, analysis: Analysis) -> None:
         self.lowered = lowered
         self.analysis = analysis
-        self.machines: dict[Root, tuple[Machine, dict[str, frozenset[int]]]] = {}
+        self.machines: dict[str, tuple[Machine, dict[str, frozenset[int]]]] = {}
+        """For each routine its machine, and how its locks can start."""
         self.played: dict[int, tuple[Schedule, tuple[Failure, ...], Violated]] = {}
         """By identity, deadlocks that were replayed: all that they break, and how that is told."""
 
@@ -574,18 +596,19 @@ class _Replays:
         return violated
 
     def _machine(self, root: Root) -> tuple[Machine, dict[str, frozenset[int]]]:
-        found = self.machines.get(root)
+        found = self.machines.get(root.routine)
         if found is None:
             others: dict[str, frozenset[int]] = {}
             lives: dict[str, frozenset[int]] = {}
-            for cell in root.environment.cells.values():
-                if cell.sort is Sort.LIFE:
-                    values = self.analysis.lives[root].get(cell.name, cell.start)
-                    lives[cell.name.removeprefix("life ")] = frozenset(values)
-                elif cell.others:
-                    others[cell.name.removeprefix("var ")] = frozenset(cell.others)
+            for same in (r for r in self.lowered.roots if r.routine == root.routine):  # on other devices or locks
+                for cell in same.environment.cells.values():
+                    if cell.sort is Sort.LIFE:
+                        values = self.analysis.lives[same].get(cell.name, cell.start)
+                        lives[cell.name.removeprefix("life ")] = frozenset(values)
+                    elif cell.others:
+                        others[cell.name.removeprefix("var ")] = frozenset(cell.others)
             environment = Environment({n: frozenset(v) for n, v in root.starts.items()}, others, lives)
-            found = self.machines[root] = (Machine(self.lowered.program, environment), lives)
+            found = self.machines[root.routine] = (Machine(self.lowered.program, environment), lives)
         return found
 
 
@@ -647,7 +670,7 @@ def _of_type(program: Program, kind: s.Type, choice: Choice) -> Choice:
 def _writer(lowered: Lowered, choice: Choice) -> str:
     """Who can have written the value of a shared variable."""
     name = choice.name.removeprefix("var ")
-    routines = lowered.writers.get((name, choice.value))
+    routines = lowered.writers.get((plain(name), choice.value))
     return f"{name} is written by {', '.join(routines)}" if routines else ""
 
 
@@ -659,10 +682,13 @@ def _whole_start(root: Root, start: tuple[Choice, ...], lives: dict[str, frozens
     """The start of a trace with a value for everything that is open there, also where the path does not look at it."""
     known = {choice.name: choice.value for choice in start}
     for name, values in root.starts.items():
-        known.setdefault(f"var {name}", min(values))
+        if plain(name) == name or len(values) > 1:
+            known.setdefault(f"var {name}", min(values))
     for name, values_of in lives.items():
         known.setdefault(f"life {name}", INITIALISED if INITIALISED in values_of else min(values_of))
     known.setdefault("irql", root.levels[0])
+    for name, device in root.devices:
+        known.setdefault(f"param {name}", number_of(device))
     return tuple(Choice(name, known[name]) for name in sorted(known))
 
 

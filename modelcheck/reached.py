@@ -29,7 +29,7 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Unreached:
-    """`endless`: roots that never come to their end."""
+    """`endless`: roots whose routine never comes to its end, whatever it is started with."""
 
     stretches: tuple[Stretch, ...] = ()
     endless: tuple[Root, ...] = ()
@@ -39,7 +39,8 @@ def unreached(roots: Sequence[Root], invariants: Sequence[Invariant]) -> Unreach
     """What no path of any root comes to. Of a routine that is itself never come to, only where it is a root: else its
     calls are such places."""
     found: dict[Graph, set[int]] = {}
-    endless = []
+    endless: list[Root] = []
+    ending: set[str] = set()
     for root in roots:
         about = [_locations(invariant, root) for invariant in invariants if root in invariant.starts]
         if not about:
@@ -49,6 +50,9 @@ def unreached(roots: Sequence[Root], invariants: Sequence[Invariant]) -> Unreach
             found.setdefault(graph, set()).update(common)
         if root.end is not None and any(root.end.source not in locations[root.graph] for locations in about):
             endless.append(root)
+        else:
+            ending.add(root.routine)
+    endless = list({r.routine: r for r in reversed(endless) if r.routine not in ending}.values())[::-1]
     started = {root.routine for root in roots}
     return Unreached(tuple(_stretches(found, started)), tuple(endless))
 

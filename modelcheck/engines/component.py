@@ -14,13 +14,14 @@ from modelcheck.engines.analyse import Open
 from modelcheck.engines.finding import NO_RING, Deadlocked, Excluded, Finding
 from modelcheck.engines.meeting import Meeting
 from modelcheck.engines.shown import Shown
-from modelcheck.mutual.cycles import Link, formula, link_name
+from modelcheck.mutual.cycles import Formula, Link, formula, link_name
 from modelcheck.mutual.positions import EXCLUSIVE, MAY_BE_FREE, SHARED
 from modelcheck.mutual.questions import Question
 from modelcheck.mutual.rings import Rings
 from modelcheck.mutual.situation import known_holds
 from modelcheck.verdict import Property, Trace
 
+MORE_DEVICES = "with more devices at once the locks of each do not exclude it; no such run was put together"
 MAX_RINGS = 4
 """Rings of one component for which a run is looked for."""
 MAX_TRIES = 16
@@ -48,21 +49,20 @@ class Component:
         self.leaving: dict[tuple[str, str], list[int]] = {}
         for number, link in enumerate(self.rings.links):
             self.leaving.setdefault(link.source, []).append(number)
-        self.reasons: dict[str, str] | None = None
+        self.formula: Formula | None = None
         self.empty: Excluded | bool = False
         """Why there is no ring at all; True: there is one, False: not asked yet."""
         self.first.clear()
 
-    def _formulate(self) -> dict[str, str]:
-        """The reasons by which the solver's formula can be impossible; made when it is first asked."""
-        if self.reasons is not None:
-            return self.reasons
-        made = formula(self.rings.ring)
-        self.reasons = made.reasons
+    def _formulate(self) -> Formula:
+        """The formula, which the solver has then; made when it is first asked."""
+        if self.formula is not None:
+            return self.formula
+        made = self.formula = formula(self.rings.ring)
         self.solver = z3.SolverFor("QF_FD")
         self.solver.set("timeout", self.meeting.limits.milliseconds)
         self.solver.from_string("\n".join(made.lines))
-        return made.reasons
+        return made
 
     def wishes(self, positions: set[int], direct: bool) -> list[Question]:
         """The questions whose answers show the shortest rings through the positions, or that they are none."""
@@ -221,11 +221,11 @@ class Component:
         """A ring with one of these links in it; excluded, with the reasons, where there is none."""
         if not links:
             return Excluded(self.number, (NO_RING,))
-        self.reasons = self._formulate()
+        made = self._formulate()
         solver = self.solver
         if self.empty is False:
             solver.push()
-            whole = self._any(list(range(len(self.rings.links))), self.reasons)
+            whole = self._any(list(range(len(self.rings.links))), made)
             solver.pop()
             self.empty = whole if isinstance(whole, Excluded) else True
         if isinstance(self.empty, Excluded):
@@ -237,26 +237,30 @@ class Component:
                 if keys <= numbers.keys():
                     solver.add(z3.Not(z3.And([z3.Bool(link_name(numbers[k])) for k in keys])))
         try:
-            return self._short(links, self.reasons) or self._any(links, self.reasons)
+            return self._short(links, made) or self._any(links, made)
         finally:
             solver.pop()
 
-    def _short(self, links: list[int], reasons: dict[str, str]) -> list[int] | None:
+    def _short(self, links: list[int], made: Formula) -> list[int] | None:
         """A shortest ring through one of the links, if it is possible."""
         found = [ring for start in links[:MAX_STARTS] if (ring := _shortest(self.rings.links, self.leaving, start))]
         for ring in sorted(found, key=len)[:MAX_SHORT]:
-            literals = [*map(z3.Bool, reasons), *[z3.Bool(link_name(n)) for n in ring]]
+            literals = [*map(z3.Bool, made.reasons), *[z3.Bool(link_name(n)) for n in ring]]
             if self.solver.check(*literals) == z3.sat:
                 return ring
         return None
 
-    def _any(self, links: list[int], reasons: dict[str, str]) -> Excluded | Open | list[int]:
+    def _any(self, links: list[int], made: Formula) -> Excluded | Open | list[int]:
         self.solver.add(z3.Or([z3.Bool(link_name(n)) for n in links]))
-        answer = self.solver.check(*map(z3.Bool, reasons))
+        answer = self.solver.check(*map(z3.Bool, made.reasons))
         if answer == z3.sat:
             return self._ring_in(self.solver.model(), links)
+        if answer == z3.unsat and made.loose:
+            answer = self.solver.check(*map(z3.Bool, made.firm))
+            if answer == z3.sat:
+                return Open(MORE_DEVICES)
         if answer == z3.unsat:
-            words = tuple(sorted(self._words(reasons[str(c)]) for c in self.solver.unsat_core()))
+            words = tuple(sorted(self._words(made.reasons[str(c)]) for c in self.solver.unsat_core()))
             return Excluded(self.number, words or (NO_RING,))
         return Open(f"Z3 gave no answer on the cycle ({self.solver.reason_unknown()})")
 

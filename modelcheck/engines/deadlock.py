@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from itertools import compress
 
+from modelcheck.devices import plain
 from modelcheck.engines.analyse import Analysis, Broken, Limits, Open
 from modelcheck.engines.component import MAX_TRIES, Component
 from modelcheck.engines.finding import Deadlocked, Excluded, Finding, Ranked, mode_of
@@ -169,7 +170,7 @@ class Deadlock(Meeting):
             for number, obligation in enumerate(self.lowered.obligations)
             if obligation.code in (Property.B03, Property.C02)
             and obligation.routine == routine
-            and obligation.subject == lock
+            and obligation.subject == plain(lock)
         ]
         for number in numbers:
             decision = self.analysis.decisions.get(number)
@@ -302,14 +303,13 @@ class Deadlock(Meeting):
 
     def _race(self, data: str) -> Finding:
         """R03: no two contexts touch the data at once, one of them writing."""
-        accesses = [a for a in self.facts.accesses if a.data == data]
-        overlap = self.situation.overlap
-        pairs = [(a, b) for n, a in enumerate(accesses) for b in accesses[n:] if clash(a, b, overlap)]
+        accesses = [a for a in self.facts.accesses if plain(a.data) == data]
+        pairs = [(a, b) for n, a in enumerate(accesses) for b in accesses[n:] if clash(self.situation, a, b)]
         if not pairs:
             return Ranked(bool(accesses))
         doubt = False
         for a, b in pairs:
-            finding = self._meet_at(a, b, data)
+            finding = self._meet_at(a, b)
             if isinstance(finding, Deadlocked):
                 return finding
             doubt = doubt or finding is not None
@@ -317,7 +317,7 @@ class Deadlock(Meeting):
             return Open("no run was found in which two contexts come to it at once")
         return Excluded(-1, ("no two contexts can stand before it at once",))
 
-    def _meet_at(self, a: Access, b: Access, data: str) -> Finding | None:
+    def _meet_at(self, a: Access, b: Access) -> Finding | None:
         """Two contexts before two accesses; None if they are certainly never there at once."""
         first, second = self.situation.touching(a), self.situation.touching(b)
         tried: set[object] = set()
@@ -326,7 +326,7 @@ class Deadlock(Meeting):
                 ((first, x), (second, y))
                 for x in self.live(first)
                 for y in self.live(second)
-                if go_together(self.situation, (first, x), (second, y)) and (x, y) not in tried
+                if go_together(self.situation, (first, x), (second, y), a.data) and (x, y) not in tried
             ]
             if not pairs:
                 return Open("they do not come together") if tried else None
@@ -337,7 +337,7 @@ class Deadlock(Meeting):
             runs = [self.known[self.situation.question(*state)] for state in pair]
             if all(isinstance(run, Trace) for run in runs):
                 members = [
-                    Member(self.roots[access.root], run, "stands", data, "")
+                    Member(self.roots[access.root], run, "stands", a.data, "")
                     for access, run in zip((a, b), runs, strict=True)
                     if isinstance(run, Trace)
                 ]

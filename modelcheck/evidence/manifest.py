@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from modelcheck.devices import instances
 from modelcheck.invariant import BlockInvariant, FormulaInvariant, Invariant, Lives, Table
 from modelcheck.ir import Cell, Graph, Root
 from modelcheck.layout import Layout, layouts
@@ -73,6 +74,7 @@ def write(
         "modelcheck": version,
         "model": path,
         "sources": sources(lowered),
+        "instances": instances(lowered.program),
         "script_sha256": digest(script),
         "obligations": listed,
         "ledger_sha256": ledger(lowered),

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 
+from modelcheck.devices import plain
 from modelcheck.evidence.conditions import ArrivalQuery, FormulaQuery, Impossible, Pool, Query
 from modelcheck.lower import Lowered
 from modelcheck.mutual.cycles import disjunction, formula, link_name
@@ -129,7 +130,7 @@ class _Proof:
             for n, o in enumerate(self.grounds.lowered.obligations)
             if o.code in (Property.B03, Property.C02)
             and o.routine == self.situation.roots[root].routine
-            and o.subject == position.wanted
+            and o.subject == plain(position.wanted)
             and not o.scenario
         ]
         return bool(numbers) and all(n in self.grounds.proved for n in numbers)
@@ -147,7 +148,7 @@ class _Proof:
                 links = rings.about(set(self.positions), direct)
             if links:
                 made = formula(rings.ring)
-                lines = (*made.lines, *(f"(assert {name})" for name in made.reasons))
+                lines = (*made.lines, *(f"(assert {name})" for name in made.firm))
                 found.append(FormulaQuery(lines, disjunction(map(link_name, links)), bits=True))
         return found
 
@@ -186,9 +187,8 @@ class _Proof:
         return [Impossible("the lock may be taken against the order")] if against else []
 
     def _race(self) -> list[Query]:
-        accesses = [a for a in self.situation.facts.accesses if a.data == self.obligation.subject]
-        overlap = self.situation.overlap
-        pairs = [(a, b) for n, a in enumerate(accesses) for b in accesses[n:] if clash(a, b, overlap)]
+        accesses = [a for a in self.situation.facts.accesses if plain(a.data) == self.obligation.subject]
+        pairs = [(a, b) for n, a in enumerate(accesses) for b in accesses[n:] if clash(self.situation, a, b)]
         involved = list(dict.fromkeys(access for pair in pairs for access in pair))
         states = {
             access: [
@@ -198,7 +198,7 @@ class _Proof:
             ]
             for access in involved
         }
-        if any(go_together(self.situation, x, y) for a, b in pairs for x in states[a] for y in states[b]):
+        if any(go_together(self.situation, x, y, a.data) for a, b in pairs for x in states[a] for y in states[b]):
             return [Impossible("two contexts may touch it at once")]
         return []
 

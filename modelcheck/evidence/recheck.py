@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from modelcheck.check import check
+from modelcheck.devices import MOST
 from modelcheck.diagnostics import Rejected
 from modelcheck.evidence.certify import script
 from modelcheck.evidence.conditions import Pool, conditions, formula_conditions, life_conditions, start_conditions
@@ -223,7 +224,10 @@ def _model(manifest: Mapping[str, Any]) -> Lowered:
         raise Malformed(f"the model {path} cannot be read: {rejected.diagnostics[0].message}") from None
     if any(d.code.is_error for d in check(program)):
         raise Malformed(f"the model {path} has errors")
-    lowered = lower(program)
+    count = manifest.get("instances")
+    if not isinstance(count, int) or not 1 <= count <= MOST:
+        raise Malformed("the manifest does not say how many instances of devices are told apart")
+    lowered = lower(program, count)
     if sources(lowered) != manifest.get("sources"):
         raise Malformed(f"it is for another version of {path} or of what that imports")
     return lowered

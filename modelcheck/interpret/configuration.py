@@ -15,7 +15,8 @@ from modelcheck.verdict import Choice
 @dataclass(frozen=True, slots=True)
 class Entrant:
     """A context before it starts. `level` is the IRQL it starts at, `interrupts` what the IRQL of a processor must be
-    below for it to start there (a DPC or an ISR). `arguments` are the values of its parameters where they are given.
+    below for it to start there (a DPC or an ISR). `binding` says what its parameters are that are locks or devices,
+    `arguments` are the values of its parameters where they are given.
     `within`: the context in whose call-out it runs, by number; -1 for none. Both are one context for all others; a
     `level` of -1 is then that of the caller."""
 

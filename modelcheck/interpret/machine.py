@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Self
 
 from modelcheck import syntax as s
+from modelcheck.devices import instance, number_of, plain
 from modelcheck.interpret.code import Boundary, Code, Finish, Instruction, Invoke, Load, Mark, Point, Push, Store
 from modelcheck.interpret.compile import Compiler
 from modelcheck.interpret.memory import indexed_ref
@@ -102,6 +103,10 @@ class Machine(Steps):
                     slots[f"${name}"] = ("lock", binding[name]) if name in binding else ("opaque", name)
                 case s.ValueParam(_, name) if local.domain is not None:
                     slots[f"${name}"] = self.choose(f"param {name}", local.domain.open)
+                case s.ValueParam(s.NamedType(kind), name) if kind in self.program.devices:
+                    numbers = tuple(number_of(n) for n in self.program.devices if plain(n) == kind)
+                    chosen = self.choose(f"param {name}", numbers) if len(numbers) > 1 else 1
+                    slots[f"${name}"] = ("device", instance(kind, chosen))
                 case s.ValueParam(s.NamedType(kind), name) if kind in self.program.handle_kinds:
                     for field in self.program.handle_kinds[kind].fields:
                         domain = self.tables.domain(field.type) if isinstance(field, s.Field) else None
@@ -161,7 +166,7 @@ class Machine(Steps):
                 return bottom.slots[f"${name}"]
             case s.ValueParam(_, name):
                 if local.domain is None:
-                    return ("device", local.kind) if local.sort == "device" else ("slot", 0, f"${name}")
+                    return bottom.slots[f"${name}"] if local.sort == "device" else ("slot", 0, f"${name}")
                 return ("slot", 0, f"${name}") if local.bound else bottom.slots[f"${name}"]
             case _:
                 return None
@@ -216,7 +221,6 @@ def handed(param: s.Param, local: Local) -> Instruction:
         case s.ValueParam(_, name) if local.domain is not None and not local.bound:
             return Load(Place(("slot", f"${name}"), False, (), False, "value", local.domain))
         case s.ValueParam(_, name):
-            base: Target = ("device", local.kind) if local.sort == "device" else ("slot", f"${name}")
-            return Point(Place(base, False, (), False, local.sort))
+            return Point(Place(("slot", f"${name}"), local.sort == "device", (), False, local.sort))
         case _:
             return Load(Place(("opaque", ""), False, (), False, "opaque"))

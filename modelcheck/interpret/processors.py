@@ -183,13 +183,15 @@ class Processors:
     def _overlap(self, now: Configuration, index: int) -> str:
         """Why a root of the open world may not start beside what runs: `single` roots, phases that are alone. What it
         runs within is not beside it."""
-        routine = self.entrants[index].routine
+        entrant = self.entrants[index]
+        routine = entrant.routine
         role, _ = self.player.role(routine)
         own = self.outer(index)
         beside = [(e, c) for i, (e, c) in enumerate(zip(self.entrants, now.contexts, strict=True)) if i not in own]
         active = [e.routine for e, c in beside if c.active]
         begun = [e.routine for e, c in beside if c.state is not None]
-        if role is not None and role.single and routine in active:
+        alike = [e for e, c in beside if c.active and (e.routine, e.binding) == (routine, entrant.binding)]
+        if role is not None and role.single and alike:
             return f"only one `{routine}` runs at a time"
         phase = self.phases[routine]
         if phase in ALONE and routine in begun:

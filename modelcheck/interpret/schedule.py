@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice, product
 
+from modelcheck.devices import instance, parameters, plain
 from modelcheck.interpret.configuration import Configuration, Entrant, Moved
 from modelcheck.interpret.entrants import closed_world, entrant, inner, kind_of, players
 from modelcheck.interpret.player import Player, TooLong
@@ -91,10 +92,18 @@ def _worlds(
     for bindings in islice(product(*choices), MAX_BINDINGS):
         made: dict[int, Entrant] = {}
         for number in order:
-            actor, binding = schedule.actors[number], bindings[number]
+            actor = schedule.actors[number]
+            binding = {**bindings[number], **_devices(program, actor)}
             made[number] = _entrant(machines[actor.routine], actor, binding, made)
         world = World(program, [made[number] for number in sorted(made)], schedule.processors, closed=False)
         yield world, world.begin(), tuple(range(len(made)))
+
+
+def _devices(program: Program, actor: Actor) -> dict[str, str]:
+    """The devices that a context is given."""
+    taken = parameters(program, program.routines[actor.routine])
+    numbers = {choice.name.removeprefix("param "): choice.value for choice in actor.start}
+    return {name: instance(device, numbers.get(name, 1)) for name, device in taken.items()}
 
 
 def _callers_first(schedule: Schedule) -> list[int]:
@@ -396,7 +405,7 @@ class _Replaying:
         there = _overlap(span, turn.step.span) or any(_overlap(a.span, turn.step.span) for a in accesses)
         if not self.whole:
             return there
-        return (there or player.is_rest(state)) and any(a.data == self.obligation.subject for a in accesses)
+        return (there or player.is_rest(state)) and any(plain(a.data) == self.obligation.subject for a in accesses)
 
     # what the system runs around a routine
 
@@ -461,7 +470,7 @@ class _Replaying:
         last = self.schedule.turns[-1]
         number = self.numbers[last.actor]
         state, wanted = self.now.contexts[number].state, self.world.wanted(self.now, number)
-        if state is None or wanted is None or wanted.subject != self.obligation.subject:
+        if state is None or wanted is None or plain(wanted.subject) != self.obligation.subject:
             return f"nobody stands before `{self.obligation.subject}`"
         if not any(lock != wanted.subject for lock in state.holds):
             return "no other lock is held"
@@ -501,7 +510,7 @@ class _Replaying:
             lasts &= any(lasting(block, stuck) for block in world.blocks(self.now, number))
         never = frozenset(wait.subject for wait in waits if wait.reason == "event")
         if self.obligation.code is Property.D03:
-            never |= {self.obligation.subject}
+            never |= {n for n in never if plain(n) == self.obligation.subject} or {self.obligation.subject}
         if never or not lasts:
             reason = self._exhausted(stuck, never)
             if reason:

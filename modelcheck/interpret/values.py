@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from typing import TypeAlias
 
+from modelcheck.devices import plain
 from modelcheck.record import dataclass
 from modelcheck.source import Span
 from modelcheck.verdict import HIGH_LEVEL, NO_LEVEL, Obligation, Property
@@ -57,7 +58,7 @@ class Failure:
         """Whether it is this obligation that failed: same property, routine and place; subject and reason as far as
         both say them. A race is of the data, wherever it is."""
         if self.code is Property.R03:
-            return self.code == obligation.code and self.subject == obligation.subject
+            return self.code == obligation.code and plain(self.subject) == obligation.subject
         same_place = (
             self.span.source.name == obligation.span.source.name
             and self.span.start <= max(obligation.span.end, obligation.span.start + 1)
@@ -67,7 +68,7 @@ class Failure:
             self.code == obligation.code
             and self.routine == obligation.routine
             and same_place
-            and (self.subject == obligation.subject or not self.subject or self.code.startswith("I"))
+            and (plain(self.subject) == obligation.subject or not self.subject or self.code.startswith("I"))
             and (not self.why or not obligation.why or self.why in obligation.why)
         )
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from modelcheck import ir
 from modelcheck import syntax as s
+from modelcheck.devices import number_of
 from modelcheck.ir import Cell, Sort, Term
 from modelcheck.lower.builder import Builder
 from modelcheck.lower.scope import (
@@ -318,6 +319,9 @@ class Evaluator(ABC):
                 pass
         if ref.name == "none" and not ref.selectors:
             return FALSE
+        device = binding.name if isinstance(binding, Object) else ref.name
+        if device in self.program.devices and not ref.selectors:
+            return ir.Const(number_of(device))  # compared with another one
         value = self.program.constant(ref) if wanted is None else self.program.constant_of(wanted, ref)
         return ir.Const(value or 0)
 

@@ -7,10 +7,14 @@ the end. Its start state is open: any level of the role, any value that shared v
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
+from typing import TypeVar
 
 from modelcheck import ir
 from modelcheck import syntax as s
+from modelcheck.devices import bindings as device_bindings
+from modelcheck.devices import needed, plain, with_instances
+from modelcheck.devices import parameters as device_parameters
 from modelcheck.ir import Cell, Check, Edge, Environment, Graph, Root, Sort, Term
 from modelcheck.kinds import Kinds
 from modelcheck.lower.builder import really_written
@@ -25,6 +29,8 @@ from modelcheck.resolve import Program, around_run, find_role, type_range
 from modelcheck.source import Span
 from modelcheck.verdict import APC_LEVEL, DISPATCH_LEVEL, HIGH_LEVEL, PASSIVE_LEVEL, Obligation, Property
 from modelcheck.walk import every_call, every_expression, every_statement, references, substatements
+
+_T = TypeVar("_T")
 
 PHASES = ("load", "add", "start", "run", "stop", "unload")
 START, RUN = PHASES.index("start"), PHASES.index("run")
@@ -76,9 +82,9 @@ def strangers(names: Iterable[str]) -> str:
     return " or ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:])))
 
 
-def lower(program: Program) -> Lowered:
-    """The graphs of a checked program."""
-    return _ProgramLowerer(program).run()
+def lower(program: Program, instances: int = 0) -> Lowered:
+    """The graphs of a checked program; with at least that many instances of each device told apart."""
+    return _ProgramLowerer(with_instances(program, max(instances, needed(program)))).run()
 
 
 @dataclass(slots=True)
@@ -92,6 +98,9 @@ class _Plan:
     single: bool
     routines: frozenset[str]
     bindings: Mapping[str, Binding] = field(default_factory=dict)
+    """What lock parameters and devices are."""
+    devices: tuple[tuple[str, str], ...] = ()
+    """For each parameter that is a device which instance."""
 
 
 class _ProgramLowerer:
@@ -154,11 +163,11 @@ class _ProgramLowerer:
 
     def _declarations(self) -> None:
         """B07 and R02 are decided by the declarations alone."""
-        for name, lock in self.program.locks.items():
+        for name, lock in _once(self.program.locks):
             kind = self.program.lock_kinds.get(lock.kind)
             if kind is not None and kind.resident and lock.span.source in self.program.own:
                 self._fact(Property.B07, lock.span, name, f"the storage of {name} is resident", not lock.paged)
-        for name, data in self.program.data.items():
+        for name, data in _once(self.program.data):
             guards = [self._kind_of(guard) for guard in data.guards]
             if any(kind is not None and kind.spins for kind in guards):
                 why = f"{name} is resident, as a spin lock guards it"
@@ -168,7 +177,7 @@ class _ProgramLowerer:
             elif data.span.source in self.program.own:
                 why = f"no two contexts touch {name} at once, one of them writing"
                 self.ledger.number(Property.R03, "", data.span, name, why)
-        for name, variable in self.program.variables.items():
+        for name, variable in _once(self.program.variables):
             if variable.guards:
                 self._fact(Property.R02, variable.span, name, f"{name} has one guard", len(variable.guards) == 1)
 
@@ -189,9 +198,9 @@ class _ProgramLowerer:
             if use is None and name in deferred and deferred[name] in self.program.roles:
                 use = s.RoleUse(deferred[name], (), routine.span)
             if use is not None:
-                plans.append(self._role_plan(routine, use))
+                plans += self._on_devices(self._role_plan(routine, use))
             elif routine.clauses and name not in called:
-                plans += self._clause_plans(routine)
+                plans += [p for plan in self._clause_plans(routine) for p in self._on_devices(plan)]
             elif name not in called:
                 self.lowered.uncalled.append(routine)
         return plans
@@ -204,6 +213,14 @@ class _ProgramLowerer:
                 names[name] = self._role_argument(role, name, argument)
         phase = PHASES.index(role.phase) if role.phase in PHASES else RUN
         return _Plan(routine, role, names, phase, role.single, self._reach(routine.name))
+
+    def _on_devices(self, plan: _Plan) -> list[_Plan]:
+        """A root once for each way to give it the devices that it takes."""
+        found = []
+        for taken in device_bindings(self.program, plan.routine):
+            objects = {name: Object(device) for name, device in taken.items()}
+            found.append(replace(plan, bindings={**plan.bindings, **objects}, devices=tuple(taken.items())))
+        return found
 
     def _role_argument(self, role: s.Role, name: str, argument: s.Ref) -> Binding:
         param = next(p for p in role.params if not isinstance(p, s.RestParam) and p.name == name)
@@ -264,7 +281,7 @@ class _ProgramLowerer:
         return {
             name: value
             for name, declared in self.program.variables.items()
-            if name not in written
+            if plain(name) not in written
             and declared.value is not None
             and (value := self.program.constant_of(declared.type, declared.value)) is not None
         }
@@ -292,8 +309,9 @@ class _ProgramLowerer:
                 if edge.operation is not None and any(c is not None and c.sort is Sort.SHARED for c in edge.cells):
                     for register in really_written(edge):
                         cell = edge.cells[register]
-                        if cell is not None and cell.sort is Sort.SHARED and cell.name.removeprefix("var ") not in told:
-                            raise AssertionError(f"{root.routine} writes {cell.name}, and nobody is told")
+                        if cell is not None and cell.sort is Sort.SHARED:
+                            if plain(cell.name).removeprefix("var ") not in told:
+                                raise AssertionError(f"{root.routine} writes {cell.name}, and nobody is told")
 
     def _starts(
         self, plan: _Plan, plans: list[_Plan], writes: dict[str, dict[str, _Written]]
@@ -314,9 +332,10 @@ class _ProgramLowerer:
                 start.certain.update(start.values)
         for other in plans:
             if other.phase <= plan.phase or (other.phase > RUN and plan.phase >= RUN):
-                for name, written in self._written(other, writes).items():
-                    if name in starts:
-                        starts[name].add(written)
+                told = self._written(other, writes)
+                for name, start in starts.items():
+                    if plain(name) in told:
+                        start.add(told[plain(name)])
         for name, start in starts.items():
             self.lowered.certain[name] = self.lowered.certain.get(name, frozenset()) | frozenset(start.certain)
         found = self.starts[plan.phase] = {name: start.all() for name, start in starts.items()}
@@ -332,6 +351,7 @@ class _ProgramLowerer:
         role = "" if plan.role is None else plan.role.name
         environment = unit.state.environment
         root = Root(plan.routine.name, graph, plan.phase, levels, environment, kind, role, plan.single)
+        root.devices = plan.devices
         root.admitted = harness.admitted(levels)
         root.continues = harness.goes_on
         root.given = [*harness.given_cells, *(unit.state.hold(lock) for lock in sorted(harness.claims))]
@@ -394,6 +414,11 @@ class _ProgramLowerer:
                 others = frozenset(range(cell.low, cell.high + 1)) - {value}
                 checks.append(Check(number, cell, others))
         root.graph.edges[-1].checks = tuple(checks)
+
+
+def _once(table: Mapping[str, _T]) -> list[tuple[str, _T]]:
+    """What is declared, without the further instances of devices."""
+    return [(name, item) for name, item in table.items() if plain(name) == name]
 
 
 @dataclass(slots=True)
@@ -536,7 +561,7 @@ class _Harness(GraphLowerer):
                     names[name] = handle
                     variables += list(handle.fields.values())
                 case s.ValueParam(s.NamedType(kind), name) if kind in self.program.devices:
-                    names[name] = Object(kind)
+                    names[name] = self.plan.bindings[name]
                 case s.ValueParam(kind, name):
                     variable = self.local(name, kind)
                     names[name] = variable
@@ -772,7 +797,7 @@ def _called(program: Program, body: s.Block) -> frozenset[str]:
 
 def _routine_writes(program: Program, routine: s.Routine) -> dict[str, _Written]:
     """What a routine's own statements write to shared variables, also through a device that it is given."""
-    return _writes(program, routine.body, _devices(program, routine))
+    return _writes(program, routine.body, device_parameters(program, routine))
 
 
 def _writes(program: Program, body: s.Block, devices: Mapping[str, str]) -> dict[str, _Written]:
@@ -811,17 +836,6 @@ def _own_externs(program: Program, body: s.Block) -> list[s.Block]:
                 found[id(extern.body)] = extern.body
                 pending.append(extern.body)
     return list(found.values())
-
-
-def _devices(program: Program, routine: s.Routine) -> dict[str, str]:
-    """For each parameter that is a device which one."""
-    return {
-        param.name: param.type.name
-        for param in routine.params
-        if isinstance(param, s.ValueParam)
-        and isinstance(param.type, s.NamedType)
-        and param.type.name in program.devices
-    }
 
 
 def _meant(ref: s.Ref, devices: Mapping[str, str]) -> str:

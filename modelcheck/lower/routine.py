@@ -45,7 +45,7 @@ class RoutineLowerer(GraphLowerer):
                     own[name] = handle
                     self.graph.inputs += [v.place for v in handle.fields.values() if isinstance(v.place, Cell)]
                 case s.ValueParam(kind, name) if isinstance(kind, s.NamedType) and kind.name in self.program.devices:
-                    own[name] = Object(kind.name)
+                    own[name] = names.get(name, Object(kind.name))
                 case s.ValueParam(kind, name, by_ref):
                     given = names.get(name)
                     if (

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from modelcheck import ir
 from modelcheck import syntax as s
+from modelcheck.devices import plain
 from modelcheck.ir import Cell, Sort, Term
 from modelcheck.record import dataclass
 from modelcheck.resolve import Program, enum_of, qualified, type_range
@@ -182,7 +183,7 @@ class State:
         low, high = type_range(self.program, variable.type)
         if variable.name in self.environment.fixed:
             low = high = self.environment.fixed[variable.name]
-        written = self.environment.writes.get(variable.name, ())
+        written = self.environment.writes.get(plain(variable.name), ())
         return self._cell(f"var {variable.name}", Sort.SHARED, low, high, others=written)
 
     def context(self, variable: s.ContextVar) -> Cell:
@@ -210,7 +211,7 @@ class Ledger:
     """Kernel routines whose cost no model states, taken to be nothing."""
 
     def number(self, code: Property, routine: str, span: Span, subject: str, why: str) -> int:
-        obligation = Obligation(code, routine, span, subject, why)
+        obligation = Obligation(code, routine, span, plain(subject), plain(why))
         found = self.numbers.get(obligation)
         if found is None:
             found = self.numbers[obligation] = len(self.obligations)

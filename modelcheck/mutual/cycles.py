@@ -50,15 +50,26 @@ class Ring:
     apart: frozenset[tuple[int, int]]
     single: frozenset[int]
     barred: frozenset[tuple[int, int]] = frozenset()
+    loose: frozenset[str] = frozenset()
+    """Locks and variables of devices: with more instances than are told apart, contexts need not find the same one."""
+    loose_roots: frozenset[int] = frozenset()
+    """Roots of which there can be one context for each device."""
 
 
 @dataclass(slots=True)
 class Formula:
     """`lines`: declarations and what always holds; `reasons`: for each reason a ring can be impossible for, the name
-    of the assumption that stands for it, and the reason in words."""
+    of the assumption that stands for it, and the reason in words; `loose`: those that hold only of the instances of
+    devices that are told apart."""
 
     lines: list[str]
     reasons: dict[str, str]
+    loose: frozenset[str] = frozenset()
+
+    @property
+    def firm(self) -> list[str]:
+        """The reasons that a proof may rest on."""
+        return [name for name in self.reasons if name not in self.loose]
 
 
 def link_name(number: int) -> str:
@@ -75,6 +86,7 @@ class _Writer:
         self.ring = ring
         self.lines: list[str] = []
         self.reasons: dict[str, str] = {}
+        self.loose: set[str] = set()
         self.count = 0
 
     def write(self) -> Formula:
@@ -86,7 +98,7 @@ class _Writer:
         self._locks()
         self._roots()
         self._values()
-        return Formula(self.lines, self.reasons)
+        return Formula(self.lines, self.reasons, frozenset(self.loose))
 
     def assertion(self, term: str) -> None:
         self.lines.append(f"(assert {term})")
@@ -96,12 +108,14 @@ class _Writer:
         self.lines.append(f"(declare-const {stem}{self.count} Bool)")
         return f"{stem}{self.count}"
 
-    def reason(self, words: str) -> str:
+    def reason(self, words: str, loose: bool = False) -> str:
         for name, known in self.reasons.items():
             if known == words:
                 return name
         name = self.fresh("why")
         self.reasons[name] = words
+        if loose:
+            self.loose.add(name)
         return name
 
     def at_most_one(self, literals: list[str], unless: str = "") -> None:
@@ -165,7 +179,7 @@ class _Writer:
             both = {holder: disjunction(dict.fromkeys(names)) for holder, names in sorted(shared.get(lock, {}).items())}
             if len({*alone, *both}) < 2:
                 continue
-            why = self.reason(f"only one can hold `{lock}`")
+            why = self.reason(f"only one can hold `{lock}`", lock in self.ring.loose)
             self.at_most_one(list(alone.values()), why)
             for holder, term in both.items():
                 for other, taken in alone.items():
@@ -189,7 +203,7 @@ class _Writer:
                 self.assertion(f"(or (not {why}) (not {self.chosen[stand]}) (not {there}))")
         for root in sorted(self.ring.single):
             if len(members.get(root, [])) > 1:
-                self.at_most_one(members[root], self.reason(f"single {root}"))
+                self.at_most_one(members[root], self.reason(f"single {root}", root in self.ring.loose_roots))
 
     def _values(self) -> None:
         """A variable that cannot change has one value."""
@@ -199,7 +213,7 @@ class _Writer:
                 found.setdefault(variable, {}).setdefault(value, []).append(name)
         for variable, values in sorted(found.items()):
             if len(values) > 1:
-                why = self.reason(f"`{variable}` has one value")
+                why = self.reason(f"`{variable}` has one value", variable in self.ring.loose)
                 literals = []
                 for _, names in sorted(values.items()):
                     has = self.fresh("v")

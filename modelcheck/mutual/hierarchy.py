@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from itertools import chain
 
+from modelcheck.devices import plain
 from modelcheck.mutual.order import Node, components
 from modelcheck.mutual.positions import Site
 from modelcheck.mutual.situation import Situation
@@ -19,7 +20,7 @@ def hierarchy(situation: Situation, ruled: Mapping[int, Iterable[str]]) -> Hiera
     graph: dict[Node, dict[Node, None]] = {}
     for position in situation.facts.positions:
         if position.sort in ("lock", "event"):
-            graph.setdefault((position.wanted,), {})
+            graph.setdefault((plain(position.wanted),), {})
     for held, wanted in places:
         graph.setdefault((held,), {})[wanted,] = None
         graph.setdefault((wanted,), {})
@@ -37,7 +38,7 @@ def hierarchy(situation: Situation, ruled: Mapping[int, Iterable[str]]) -> Hiera
     )
     covered = {name for ruled_out in cycles for name in ruled_out.locks}
     cycles += tuple(Ruled(names, _MODES) for names in _rings(numbers) if not covered.issuperset(names))
-    events = tuple(sorted({p.wanted for p in situation.facts.positions if p.sort == "event"}))
+    events = tuple(sorted({plain(p.wanted) for p in situation.facts.positions if p.sort == "event"}))
     return Hierarchy(tuple(listed), pairs, cycles, events)
 
 
@@ -55,7 +56,7 @@ def _rings(numbers: Mapping[Node, int]) -> list[tuple[str, ...]]:
 
 def _locks(situation: Situation, component: int) -> tuple[str, ...]:
     nodes = situation.members.get(component, {})
-    return tuple(sorted({str(node[1]) for node in nodes if node[0] in ("lock", "event")}))
+    return tuple(sorted({plain(str(node[1])) for node in nodes if node[0] in ("lock", "event")}))
 
 
 def _places(situation: Situation) -> dict[tuple[str, str], list[Span]]:
@@ -96,9 +97,11 @@ def _note(
     found: dict[tuple[str, str], list[Span]], source: Node, target: Node, situation: Situation, site: Site
 ) -> None:
     span = situation.graphs[site.graph].edges[site.edge].span
-    spans = found.setdefault((str(source[1]), str(target[1])), [])
-    if span not in spans:
-        spans.append(span)
+    held, wanted = plain(str(source[1])), plain(str(target[1]))
+    if held != wanted or source[1] == target[1]:  # else a lock of two devices: no order of two locks
+        spans = found.setdefault((held, wanted), [])
+        if span not in spans:
+            spans.append(span)
 
 
 def _levels(graph: Mapping[Node, Iterable[Node]], numbers: Mapping[Node, int]) -> dict[Node, int]:

@@ -12,7 +12,7 @@ from modelcheck.mutual.cycles import SHARED as HELD_S
 from modelcheck.mutual.cycles import WAITING as KEEPS_OUT
 from modelcheck.mutual.order import Node
 from modelcheck.mutual.positions import EXCLUSIVE, MAY_BE_FREE, SHARED, WAITING
-from modelcheck.mutual.situation import Candidates, Situation, Tests, known_holds
+from modelcheck.mutual.situation import Candidates, Situation, Tests, go_together, known_holds
 
 Live: TypeAlias = Callable[[Candidates], list[Tests]]
 """The states of candidates, as far as they are told apart, without those that are never met."""
@@ -32,7 +32,8 @@ class Rings:
         self.position_of: dict[int, int] = {}
         self._find()
         self._link()
-        self.ring = Ring(self.stands, self.links, self._apart(), self._single(), self._barred())
+        loose, loose_roots = self._loose()
+        self.ring = Ring(self.stands, self.links, self._apart(), self._single(), self._barred(), loose, loose_roots)
 
     def _find(self) -> None:
         """The stands that have a part in the component."""
@@ -94,19 +95,28 @@ class Rings:
                     for p in order.covers.get((cover, target), ()):
                         if not self.situation.overlap.meet(root, facts.positions[p].root):
                             continue
-                        if self._kept_below(ground, p):
+                        itself = _end(source)[0] if _end(source)[0] == _end(target)[0] else ""
+                        if self._kept_below(ground, p, itself):
                             continue
                         for stand in self.waiting[p]:
-                            self.links.append(Link(stand, _end(source), _end(target), ground))
+                            if not itself or go_together(
+                                self.situation, self.states[ground], self.states[stand], itself
+                            ):
+                                self.links.append(Link(stand, _end(source), _end(target), ground))
 
-    def _kept_below(self, ground: int, position: int) -> bool:
-        """Whether what interrupts the ground would have to take on its way what the ground keeps meanwhile."""
+    def _kept_below(self, ground: int, position: int, shared: str) -> bool:
+        """Whether what interrupts the ground would have to take on its way what the ground keeps meanwhile. `shared`:
+        the lock that both are about, if they are about one."""
         above = self.situation.facts.positions[position]
         if self.situation.roots[above.root].kind == "thread":
             return False  # it may have come to its place before, and displace the ground then
         modes = {HELD_X: EXCLUSIVE, HELD_S: SHARED}
         held = [(lock, modes[how]) for lock, how in self.stands[ground].holds if how in modes]
-        return any(self.situation.kept_from(above, lock, mode) for lock, mode in held)
+        below, excludes = self.stands[ground].root, self.situation.sharing.excludes
+        return any(
+            excludes(lock, below, above.root, shared) and self.situation.kept_from(above, lock, mode)
+            for lock, mode in held
+        )
 
     def _fits(self, stand: int, source: Node) -> bool:
         """Whether a stand may hold the lock in that mode."""
@@ -149,6 +159,17 @@ class Rings:
             and not overlap.started(candidates.root, candidates.sites, root)
             and (candidates.root, root) not in together
         )
+
+    def _loose(self) -> tuple[frozenset[str], frozenset[int]]:
+        """What holds only of the instances of devices that are told apart; not what is of the one device on which all
+        contexts of a ring are."""
+        sharing, roots = self.situation.sharing, sorted({stand.root for stand in self.stands})
+        locks = [str(node[1]) if node[0] == "lock" else "" for node in self.nodes]
+        same = sharing.only(locks, roots)
+        names = {lock for stand in self.stands for lock, _ in stand.holds} | {link.source[0] for link in self.links}
+        names |= {name for stand in self.stands for name, _ in stand.values}
+        loose = {n for n in names if sharing.device(n.removeprefix("var ")) not in ("", same)}
+        return frozenset(loose), frozenset(r for r in roots if set(sharing.taken[r]) - {same})
 
     def about(self, positions: set[int], direct: bool) -> list[int]:
         """The links in which one of the positions waits; `direct`: for the lock of what it has taken the processor

@@ -25,6 +25,7 @@ from modelcheck.mutual.positions import (
     lock_of,
 )
 from modelcheck.mutual.questions import Place, Question, Test
+from modelcheck.mutual.sharing import Sharing
 from modelcheck.mutual.ways import awaits, come_to, may_signal, stopped_by
 from modelcheck.mutual.ways import sets as sets_event
 from modelcheck.record import dataclass
@@ -51,6 +52,7 @@ class Situation:
         self.guards = {name: tuple(map(qualified, v.guards)) for name, v in lowered.program.variables.items()}
         self.facts = facts
         self.overlap = Overlap(roots)
+        self.sharing = Sharing(lowered.program, roots)
         self.writers_first = frozenset(
             lock_of(c) for r in roots for c in r.environment.cells.values() if c.writers_first
         )
@@ -344,19 +346,30 @@ def _together(states: list[dict[str, int]]) -> Held:
     return tuple(sorted(masks.items()))
 
 
-def go_together(situation: Situation, one: tuple[Candidates, Tests], other: tuple[Candidates, Tests]) -> bool:
-    """Whether two contexts can be in these states at once, by what they surely hold and what cannot change."""
+def go_together(
+    situation: Situation, one: tuple[Candidates, Tests], other: tuple[Candidates, Tests], shared: str
+) -> bool:
+    """Whether two contexts can be in these states at once, by what they surely hold and what cannot change. `shared`:
+    the data or lock that both are about."""
+    first, second, excludes = one[0].root, other[0].root, situation.sharing.excludes
     mine = dict(known_holds(*one))
     for lock, mask in known_holds(*other):
         both = mask | mine.get(lock, MAY_BE_FREE)
-        if not both & MAY_BE_FREE and EXCLUSIVE in (mask, mine[lock]):
+        exclusive = not both & MAY_BE_FREE and EXCLUSIVE in (mask, mine[lock])
+        if exclusive and excludes(lock, first, second, shared):
             return False
     values = situation.steady(*one)
-    return all(values.get(name, value) == value for name, value in situation.steady(*other).items())
+    return all(
+        values.get(name, value) == value or not excludes(name.removeprefix("var "), first, second, shared)
+        for name, value in situation.steady(*other).items()
+    )
 
 
-def clash(a: Access, b: Access, overlap: Overlap) -> bool:
+def clash(situation: Situation, a: Access, b: Access) -> bool:
     """Whether two accesses can come at once, as far as the fixpoint knows."""
+    overlap = situation.overlap
+    if a.data != b.data:
+        return False
     if not overlap.started(a.root, (a.site,), b.root) or not overlap.started(b.root, (b.site,), a.root):
         return False
     if not (a.write or b.write) or (a.atomic and b.atomic) or not overlap.meet(a.root, b.root):
@@ -364,6 +377,7 @@ def clash(a: Access, b: Access, overlap: Overlap) -> bool:
     mine = dict(a.held)
     for lock, mask in b.held:
         both = mask | mine.get(lock, MAY_BE_FREE)
-        if not both & MAY_BE_FREE and EXCLUSIVE in (mask, mine[lock]):
+        exclusive = not both & MAY_BE_FREE and EXCLUSIVE in (mask, mine[lock])
+        if exclusive and situation.sharing.excludes(lock, a.root, b.root, a.data):
             return False
     return True

@@ -1,0 +1,149 @@
+"""Instances of devices: a driver has any number of each, told apart by a number behind the name.
+
+`device Port { lock Lock .. }` declares the members of every Port. A run is of some instances, one for each parameter
+that is a device; the first has the name of the device itself, the others are `Port#2`, `Port#3`. What is said of
+`Port.Lock` elsewhere in a routine, without a parameter, is said of the first.
+
+How many instances have to be told apart: a context sees as many as it has parameters of the device, and the first if it
+is named. In a ring of contexts that wait for each other each wait is between two contexts, for a lock of an instance
+that both know; inside a context the instance stays the same or becomes another one. With three instances every such
+sequence of *same* and *another* closes if it closes with any number of them (a closed walk in the complete graph on
+three vertices), so that an order of locks without a cycle for three has none for more. Where no context knows two,
+one instance stands for all: a cycle with any number of them is one when they are taken for the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable
+from itertools import product
+
+from modelcheck import syntax as s
+from modelcheck.resolve import Program, find_role
+
+MANY = 3
+MOST = 5
+"""No more than that are ever told apart."""
+"""With so many instances all ways in which contexts can share them come up in a ring (see above)."""
+_NUMBER = re.compile(r"#\d+")
+
+
+def instance(device: str, number: int) -> str:
+    """The name of an instance, numbered from 1."""
+    return device if number == 1 else f"{device}#{number}"
+
+
+def number_of(name: str) -> int:
+    """The number of an instance."""
+    return int(name.partition("#")[2] or 1)
+
+
+def plain(name: str) -> str:
+    """A name, or a text with names, as the model declares them: `Port.Lock` for `Port#2.Lock`."""
+    return _NUMBER.sub("", name) if "#" in name else name
+
+
+def device_of(name: str) -> str:
+    """The instance whose member a full name names, "" if it is none: `Port#2` for `Port#2.Queue[1]`."""
+    owner, dot, _ = name.partition(".")
+    return owner if dot else ""
+
+
+def instances(program: Program) -> int:
+    """How many instances of each device a program has."""
+    return sum(plain(name) == plain(next(iter(program.devices))) for name in program.devices) or 1
+
+
+def parameters(program: Program, routine: s.Routine) -> dict[str, str]:
+    """For each parameter that is a device which one."""
+    return {
+        param.name: param.type.name
+        for param in routine.params
+        if isinstance(param, s.ValueParam)
+        and isinstance(param.type, s.NamedType)
+        and param.type.name in program.devices
+    }
+
+
+def bindings(program: Program, routine: s.Routine) -> list[dict[str, str]]:
+    """All ways to give a routine that the system starts the devices it takes."""
+    taken = parameters(program, routine)
+    instances = [[name for name in program.devices if plain(name) == device] for device in taken.values()]
+    return [dict(zip(taken, chosen, strict=True)) for chosen in product(*instances)]
+
+
+def needed(program: Program) -> int:
+    """How many instances of each device have to be told apart for what is said of a driver to hold of any number."""
+    if not program.devices:
+        return 1
+    most, alone = 0, False
+    for routine in program.routines.values():
+        taken = list(parameters(program, routine).values())
+        most = max([most, *(taken.count(device) for device in taken)])
+        alone = alone or (bool(taken) and _is_single(program, routine))
+    if most > 1 or (most and named(program)):
+        return max(MANY, most + named(program))
+    return 2 if alone else 1
+
+
+def _is_single(program: Program, routine: s.Routine) -> bool:
+    """Whether the system runs one context of a routine at a time for each device, while others are at work."""
+    if routine.role is None:
+        return False
+    role, _ = find_role(program, routine.role)
+    return role.single and role.phase not in ("load", "add", "unload")
+
+
+def named(program: Program) -> bool:
+    """Whether a device is named where no parameter is meant."""
+    outside = [item for item in program.items if item.span.source in program.own and not isinstance(item, s.Scenario)]
+    return any(ref.name in program.devices for item in outside for ref in _references(item))
+
+
+def _references(node: object) -> Iterable[s.Ref]:
+    """Every reference in a part of the tree."""
+    pending = [node]
+    while pending:
+        current = pending.pop()
+        if isinstance(current, s.Ref):
+            yield current
+        if isinstance(current, tuple | list):
+            pending += current
+        elif dataclasses.is_dataclass(current) and not isinstance(current, type):
+            pending += [getattr(current, field.name) for field in dataclasses.fields(current) if field.name != "span"]
+
+
+def with_instances(program: Program, count: int) -> Program:
+    """The program with that many instances of every device."""
+    if count == 1 or not program.devices:
+        return program
+    more = dataclasses.replace(
+        program,
+        devices={instance(name, n): device for name, device in program.devices.items() for n in range(1, count + 1)},
+        locks=dict(program.locks),
+        data=dict(program.data),
+        events=dict(program.events),
+        variables=dict(program.variables),
+    )
+    for device, number in product(program.devices, range(2, count + 1)):
+        other = instance(device, number)
+        for member in program.devices[device].members:
+            name, full = f"{device}.{member.name}", f"{other}.{member.name}"
+            if name in program.locks:
+                more.locks[full] = dataclasses.replace(program.locks[name], name=full)
+            elif name in program.events:
+                more.events[full] = dataclasses.replace(program.events[name], name=full)
+            elif name in program.data:
+                data = program.data[name]
+                more.data[full] = dataclasses.replace(data, name=full, guards=_of(other, device, data.guards))
+            elif name in program.variables:
+                variable = program.variables[name]
+                guards = _of(other, device, variable.guards)
+                more.variables[full] = dataclasses.replace(variable, name=full, guards=guards)
+    return more
+
+
+def _of(other: str, device: str, guards: tuple[s.Ref, ...]) -> tuple[s.Ref, ...]:
+    """Guards of a member of a device as those of the same member of another instance."""
+    return tuple(dataclasses.replace(g, name=other) if g.name == device else g for g in guards)

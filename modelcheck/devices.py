@@ -23,9 +23,9 @@ from modelcheck import syntax as s
 from modelcheck.resolve import Program, find_role
 
 MANY = 3
+"""With so many instances all ways in which contexts can share them come up in a ring (see above)."""
 MOST = 5
 """No more than that are ever told apart."""
-"""With so many instances all ways in which contexts can share them come up in a ring (see above)."""
 _NUMBER = re.compile(r"#\d+")
 
 

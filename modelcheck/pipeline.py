@@ -687,9 +687,10 @@ def _whole_start(root: Root, start: tuple[Choice, ...], lives: dict[str, frozens
     for name, values_of in lives.items():
         known.setdefault(f"life {name}", INITIALISED if INITIALISED in values_of else min(values_of))
     known.setdefault("irql", root.levels[0])
-    for name, device in root.devices:
-        known.setdefault(f"param {name}", number_of(device))
-    return tuple(Choice(name, known[name]) for name in sorted(known))
+    devices = {f"param {name}": device for name, device in root.devices}
+    for name, device in devices.items():
+        known.setdefault(name, number_of(device))
+    return tuple(Choice(name, known[name], devices.get(name, "")) for name in sorted(known))
 
 
 def _guessed(lowered: Lowered, trace: Trace) -> str:

@@ -30,6 +30,8 @@ class Excluded:
 
 @dataclass(frozen=True, slots=True)
 class Deadlocked:
+    """`roots`: those of the schedule's actors."""
+
     schedule: Schedule
     roots: tuple[Root, ...]
 

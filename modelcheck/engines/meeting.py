@@ -53,7 +53,7 @@ class Meeting(States):
         made = schedule(self.lowered, members, waits, before, self.situation.writers_first)
         if made is None:
             return Open("no order of the steps was found that leads to it")
-        return Deadlocked(made, tuple(member.root for member in members))
+        return Deadlocked(*made)
 
     def _may_set(self, member: Member, event: str) -> bool:
         """Whether the run of a member passes a place where the event is set."""

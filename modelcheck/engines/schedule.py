@@ -39,10 +39,11 @@ def schedule(
     waits: Iterable[tuple[int, str, str, tuple[int, ...]]],
     first: int = -1,
     writers_first: frozenset[str] = frozenset(),
-) -> Schedule | None:
-    """A run in which every member comes to its place, on as few processors as it can; None if none was found. `waits`:
-    (member, reason, subject, by). `first`: a member that must be at its place before the others begin.
-    `writers_first`: the locks whose waiting writers stop readers."""
+) -> tuple[Schedule, tuple[Root, ...]] | None:
+    """A run in which every member comes to its place, on as few processors as it can, with the root of each of its
+    actors, which come in another order than the members; None if none was found. `waits`: (member, reason, subject,
+    by). `first`: a member that must be at its place before the others begin. `writers_first`: the locks whose waiting
+    writers stop readers."""
     for processors in _assignments(members):
         order = _Search(members, processors, first, writers_first).run()
         if order is not None:
@@ -240,8 +241,8 @@ def _built(
     processors: list[int],
     order: list[int],
     waits: list[tuple[int, str, str, tuple[int, ...]]],
-) -> Schedule:
-    """The run as a schedule: contexts and processors are numbered as they come."""
+) -> tuple[Schedule, tuple[Root, ...]]:
+    """The run as a schedule, and its actors' roots: contexts and processors are numbered as they come."""
     coming = list(dict.fromkeys([*order, *range(len(members))]))
     place = {number: new for new, number in enumerate(coming)}
     names = _names([members[number] for number in coming])
@@ -276,7 +277,8 @@ def _built(
             key=lambda wait: wait.actor,
         )
     )
-    return Schedule("", len(used), actors, tuple(turns), listed)
+    made = Schedule("", len(used), actors, tuple(turns), listed)
+    return made, tuple(members[number].root for number in coming)
 
 
 def _kind(members: Sequence[Member], member: Member) -> str:

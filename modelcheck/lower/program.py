@@ -307,11 +307,11 @@ class _ProgramLowerer:
         for graph in every_graph([root.graph]):
             for edge in graph.edges:
                 if edge.operation is not None and any(c is not None and c.sort is Sort.SHARED for c in edge.cells):
-                    for register in really_written(edge):
-                        cell = edge.cells[register]
-                        if cell is not None and cell.sort is Sort.SHARED:
-                            if plain(cell.name).removeprefix("var ") not in told:
-                                raise AssertionError(f"{root.routine} writes {cell.name}, and nobody is told")
+                    for cell in (edge.cells[register] for register in really_written(edge)):
+                        if cell is None or cell.sort is not Sort.SHARED:
+                            continue
+                        if plain(cell.name).removeprefix("var ") not in told:
+                            raise AssertionError(f"{root.routine} writes {cell.name}, and nobody is told")
 
     def _starts(
         self, plan: _Plan, plans: list[_Plan], writes: dict[str, dict[str, _Written]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from modelcheck.devices import plain
 from modelcheck.source import Span
 from modelcheck.verdict import (
     APC_LEVEL,
@@ -151,8 +152,8 @@ def remarks(step: Step, quiet_about: frozenset[str] = frozenset()) -> Iterator[s
 
 
 def is_field(choice: Choice, locks: frozenset[str]) -> bool:
-    """Whether it is about a field of one of these locks."""
-    return choice.name.rpartition(" ")[2].rpartition(".")[0] in locks
+    """Whether it is about a field of one of these locks, of whichever device."""
+    return plain(choice.name.rpartition(" ")[2].rpartition(".")[0]) in locks
 
 
 def and_list(names: list[str]) -> str:

@@ -104,8 +104,10 @@ class Meeting(States):
 
     def all_need(self, position: Position, kept: dict[str, int], unset: Sequence[str] = ()) -> bool:
         """Whether everybody who sets what a position waits for must first acquire a lock that is kept, or wait for an
-        event that is not set."""
+        event that is not set; and nobody has set it when the driver was loaded."""
         event = position.wanted
+        if any(event in self.facts.signals[root] for root in self.situation.loaders(position)):
+            return False
         able = [
             root
             for root, signals in enumerate(self.facts.signals)

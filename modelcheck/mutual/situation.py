@@ -142,6 +142,14 @@ class Situation:
         reached = come_to(self.roots[position.root].graph, sets_event(event)).get(graph, set())
         return graph.edges[position.site.edge].source not in reached
 
+    def loaders(self, position: Position) -> list[int]:
+        """The roots that have run when somebody comes to a position: they load the driver."""
+        return [
+            root
+            for root, loader in enumerate(self.roots)
+            if loader.phase == LOAD and root != position.root and not self.overlap.meet(root, position.root)
+        ]
+
     def outlook(self, positions: list[int]) -> Outlook | str:
         """Who sets what is waited for at some positions, and what has to be proved of him; or why nobody is known."""
         facts, event = self.facts, self.facts.positions[positions[0]].wanted
@@ -152,6 +160,9 @@ class Situation:
             return f"what can set {event} while a driver loads or unloads is not looked at"
         root = signaller(event, facts, self.roots, self.overlap)
         if root is None:
+            loaders = [r for p in waiting for r in self.loaders(p) if event in facts.signals[r]]
+            if loaders:
+                return f"whether {event} is still set since {self.roots[loaders[0]].routine} has set it is not looked at"
             return f"no routine that can run while {event} is waited for sets it"
         if self.overlap.meet(root, root):
             mine = before_setting(root, event, facts, self.roots)

@@ -162,7 +162,7 @@ class Situation:
         if root is None:
             loaders = [r for p in waiting for r in self.loaders(p) if event in facts.signals[r]]
             if loaders:
-                return f"whether {event} is still set since {self.roots[loaders[0]].routine} has set it is not looked at"
+                return f"whether {event} still is as {self.roots[loaders[0]].routine} has set it is not looked at"
             return f"no routine that can run while {event} is waited for sets it"
         if self.overlap.meet(root, root):
             mine = before_setting(root, event, facts, self.roots)

@@ -1,8 +1,10 @@
 """A report as plain JSON values and back, nothing lost: what the cache keeps.
 
-A record is a list that begins with the number of its class, a tuple one that begins with 0, a place `{"s": ..}`. Only
-the classes named here can come out of it. Sources are kept by their number: their text is read anew, so that a verdict
-never speaks of a text that is not there.
+A record is a list that begins with the number of its class, a tuple one that begins with 0, a place `{"s": ..}`. What
+several results share, the run that breaks them, is written once, before all else, and named by its number, `{"e": ..}`:
+a deadlock of many contexts breaks as many obligations, and its run is long. Only the classes named here can come out of
+it. Sources are kept by their number: their text is read anew, so that a verdict never speaks of a text that is not
+there.
 """
 
 from __future__ import annotations
@@ -50,6 +52,8 @@ def encode(value: Any, sources: Sequence[Source]) -> Any:
         NotKept: it holds something that is not of these classes, or a place in another source.
     """
     numbers = {source: number for number, source in enumerate(sources)}
+    runs: dict[int, int] = {}
+    written: list[Any] = []
     writers = {
         kind: (number, [attrgetter(name) for name in names])
         for number, (kind, names) in enumerate(zip(_CLASSES, _NAMES, strict=True), 1)
@@ -62,8 +66,15 @@ def encode(value: Any, sources: Sequence[Source]) -> Any:
         if kind is tuple:
             return [0, *map(write, part)]
         if kind in writers:
+            if id(part) in runs:
+                return {"e": runs[id(part)]}
             number, getters = writers[kind]
-            return [number, *(write(get(part)) for get in getters)]
+            record = [number, *(write(get(part)) for get in getters)]
+            if kind not in _SHARED:
+                return record
+            written.append(record)
+            runs[id(part)] = len(written) - 1
+            return {"e": len(written) - 1}
         if kind is Span and part.source in numbers:
             return {"s": [numbers[part.source], part.start, part.end]}
         if kind is v.Property:
@@ -72,7 +83,8 @@ def encode(value: Any, sources: Sequence[Source]) -> Any:
             return {"c": part.value}
         raise NotKept(kind.__name__)
 
-    return write(value)
+    last = write(value)
+    return [*written, last]
 
 
 def decode(value: Any, sources: Sequence[Source]) -> Any:
@@ -91,13 +103,19 @@ def decode(value: Any, sources: Sequence[Source]) -> Any:
                 return properties[part["p"]]
             if "c" in part:
                 return Code(part["c"])
+            if "e" in part:
+                return runs[part["e"]]
             number, start, end = part["s"]
             return Span(sources[number], start, end)
         return part
 
-    return read(value)
+    runs: list[Any] = []
+    for part in value:
+        runs.append(read(part))
+    return runs[-1]
 
 
+_SHARED = {v.Trace, v.Schedule}
 _NESTED = {list, dict}
 
 

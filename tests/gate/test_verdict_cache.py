@@ -28,6 +28,7 @@ from modelcheck.verdict import (
     Result,
     Schedule,
     Step,
+    Trace,
     Turn,
     Undecided,
     Violated,
@@ -141,8 +142,8 @@ def forge(tree: Tree) -> None:
     mark, length, _, digest = head.decode().rsplit(" ", 3)
     text, proof = rest[: int(length)], rest[int(length) :]
     kept = json.loads(text)
-    proved = next(entry[2] for entry in kept["report"][3][1:] if entry[2][0] == 4)
-    for entry in kept["report"][3][1:]:
+    proved = next(entry[2] for entry in kept["report"][-1][3][1:] if entry[2][0] == 4)
+    for entry in kept["report"][-1][3][1:]:
         entry[2] = proved
     text = json.dumps(kept).encode()
     file.write_bytes(f"{mark} {len(text)} {hashlib.sha256(text).hexdigest()} {digest}\n".encode() + text + proof)
@@ -258,6 +259,22 @@ def test_nothing_of_a_schedule_is_lost() -> None:
     obligation = Obligation(Property.D01, "A", step.span, "L", "no deadlock", "both")
     report = Report("a", "a.drvm", (Result(obligation, Violated(schedule, True)),))
     assert decoded(report, [source]) == report
+
+
+def test_what_several_results_share_is_written_once() -> None:
+    source = Source("a.drvm", "routine A() {}\n")
+    trace = Trace("A", (Choice("irql", 0),), (Step("A", 0, Span(source, 8, 9)),))
+    broken = tuple(
+        Result(Obligation(code, "A", Span(source, 8, 9), "L", ""), Violated(trace, True))
+        for code in (Property.B01, Property.D01)
+    )
+    report = Report("a", "a.drvm", broken)
+    assert json.dumps(codec.encode(report, [source])).count("irql") == 1
+    first, second = (result.verdict for result in decoded(report, [source]).results)
+    assert isinstance(first, Violated)
+    assert isinstance(second, Violated)
+    assert first == broken[0].verdict
+    assert first.trace is second.trace
 
 
 def test_every_class_of_a_report_has_its_place() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from modelcheck import ir
+from modelcheck.devices import device_of
 from modelcheck.ir import Cell, Edge, Graph, Root, Sort
 from modelcheck.layout import Layout
 from modelcheck.record import dataclass
@@ -100,7 +101,8 @@ def lives_from(root: Root, ends: Iterable[tuple[Root, Mapping[str, tuple[int, ..
     with, for the cells it changes.
 
     Before `run` a phase that changes a lock leaves it as one of its routines does, since all of them have run; from
-    `run` on a routine may or may not have run."""
+    `run` on a routine may or may not have run. Where there are several devices, another one can be in any phase of its
+    own, and leave a lock that is not of a device as that does."""
     ends = list(ends)
     lives: dict[str, tuple[int, ...]] = {}
     environments = dict.fromkeys(r.environment for r, _ in ends)
@@ -109,18 +111,28 @@ def lives_from(root: Root, ends: Iterable[tuple[Root, Mapping[str, tuple[int, ..
     for other, end in ends:
         for name, left_so in end.items():
             leaves.setdefault((other.phase, name), set()).update(left_so)
+    beside = with_other_devices(root, (other for other, _ in ends))
     for name, start in declared.items():
         values = set(start)
         for phase in range(RUN + 1 if root.phase == RUN else root.phase):
             left = leaves.get((phase, name))
             if left:
                 values = left if phase < RUN else values | left
+        if beside and not device_of(name):
+            values = values.union(*(leaves.get((phase, name), ()) for phase in OF_A_DEVICE))
         lives[name] = tuple(sorted(values))
     return lives
 
 
 RUN = 3
 """The phase in which routines overlap with one another and with those that follow."""
+OF_A_DEVICE = range(1, 5)
+"""The phases that each device goes through: add, start, run, stop."""
+
+
+def with_other_devices(root: Root, roots: Iterable[Root]) -> bool:
+    """Whether a root runs beside what other devices do."""
+    return root.phase in OF_A_DEVICE and any(other.devices for other in roots)
 
 
 def held_outside(layout: Layout, edge: Edge, key: int, sets: int) -> tuple[bool, bool, int]:

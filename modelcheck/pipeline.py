@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from modelcheck import __version__
@@ -571,6 +572,7 @@ class _Replays:
         known = self.played.get(id(schedule))
         if known is not None and obligation.code is not Property.D03 and any(f.breaks(obligation) for f in known[1]):
             return known[2]
+        seen = {choice.name: choice.value for actor in schedule.actors for choice in actor.start}
         actors, environments = [], {}
         for number, (actor, root) in enumerate(zip(schedule.actors, roots, strict=True)):
             steps = tuple(turn.step for turn in schedule.turns if turn.actor == number)
@@ -583,7 +585,7 @@ class _Replays:
                 return Undecided(f"it depends on which values others write to `{guessed}`, which is not known exactly")
             machine, lives = self._machine(root)
             environments[actor.routine] = machine.environment
-            actors.append(replace(actor, start=_whole_start(root, actor.start, lives)))
+            actors.append(replace(actor, start=_whole_start(root, actor.start, lives, seen)))
         whole = replace(schedule, actors=tuple(actors))
         outcome = replay_schedule(self.lowered.program, whole, obligation, environments)
         if not outcome.reproduced and any(actor.within >= 0 for actor in whole.actors):
@@ -678,12 +680,19 @@ def _choices(trace: Trace) -> list[Choice]:
     return [*trace.start, *(choice for step in trace.steps for choice in step.choices)]
 
 
-def _whole_start(root: Root, start: tuple[Choice, ...], lives: dict[str, frozenset[int]]) -> tuple[Choice, ...]:
-    """The start of a trace with a value for everything that is open there, also where the path does not look at it."""
+def _whole_start(
+    root: Root,
+    start: tuple[Choice, ...],
+    lives: dict[str, frozenset[int]],
+    seen: Mapping[str, int] = MappingProxyType({}),
+) -> tuple[Choice, ...]:
+    """The start of a trace with a value for everything that is open there, also where the path does not look at it:
+    what others have `seen` at their start, if it can be."""
     known = {choice.name: choice.value for choice in start}
     for name, values in root.starts.items():
         if plain(name) == name or len(values) > 1:
-            known.setdefault(f"var {name}", min(values))
+            other = seen.get(f"var {name}")
+            known.setdefault(f"var {name}", other if other is not None and other in values else min(values))
     for name, values_of in lives.items():
         known.setdefault(f"life {name}", INITIALISED if INITIALISED in values_of else min(values_of))
     known.setdefault("irql", root.levels[0])

@@ -19,7 +19,16 @@ from modelcheck.engines.fixpoint import Activation, Fixpoint
 from modelcheck.engines.paths import Move, Paths
 from modelcheck.engines.refine import Feasible, Infeasible, decide
 from modelcheck.engines.transfer import GaveUp, Plan, Shape, Ways
-from modelcheck.invariant import Base, BlockInvariant, FormulaInvariant, Invariant, Lives, Table, lives_from
+from modelcheck.invariant import (
+    Base,
+    BlockInvariant,
+    FormulaInvariant,
+    Invariant,
+    Lives,
+    Table,
+    lives_from,
+    with_other_devices,
+)
 from modelcheck.ir import Cell, Root, Sort
 from modelcheck.layout import used_cells
 from modelcheck.lower import Lowered, every_graph, frames
@@ -261,19 +270,24 @@ class Analysis:
     # ---- the life of locks ----
 
     def _phases(self) -> None:
-        """With which lives of locks each root starts: phase by phase, what the earlier ones can leave."""
+        """With which lives of locks each root starts: phase by phase, what the earlier ones can leave. Once more from
+        the beginning where what other devices have done since comes back to earlier phases."""
         roots = self.lowered.roots
-        for phase in range(6):
-            members = [root for root in roots if root.phase == phase]
-            while True:
-                if not members:
-                    break
-                before = self._start(members[0])
-                self.lives.update(dict.fromkeys(members, before))
-                for root in members:
-                    self._end(root)
-                if self._start(members[0]) == before:
-                    break
+        while True:
+            known = dict(self.lives)
+            for phase in range(6):
+                self._phase([root for root in roots if root.phase == phase])
+            if known == self.lives or not any(with_other_devices(root, roots) for root in roots):
+                break
+
+    def _phase(self, members: list[Root]) -> None:
+        while members:
+            before = self._start(members[0])
+            self.lives.update(dict.fromkeys(members, before))
+            for root in members:
+                self._end(root)
+            if self._start(members[0]) == before:
+                break
 
     def _start(self, root: Root) -> Lives:
         """The same for all roots of a phase."""

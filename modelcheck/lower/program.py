@@ -13,7 +13,7 @@ from typing import TypeVar
 from modelcheck import ir
 from modelcheck import syntax as s
 from modelcheck.devices import bindings as device_bindings
-from modelcheck.devices import needed, plain, with_instances
+from modelcheck.devices import device_of, named, needed, plain, with_instances
 from modelcheck.devices import parameters as device_parameters
 from modelcheck.ir import Cell, Check, Edge, Environment, Graph, Root, Sort, Term
 from modelcheck.kinds import Kinds
@@ -33,7 +33,7 @@ from modelcheck.walk import every_call, every_expression, every_statement, refer
 _T = TypeVar("_T")
 
 PHASES = ("load", "add", "start", "run", "stop", "unload")
-START, RUN = PHASES.index("start"), PHASES.index("run")
+LOAD, ADD, START, RUN = (PHASES.index(phase) for phase in ("load", "add", "start", "run"))
 MAX_LISTED = 256
 MAX_STRANGERS = 3
 _DEFERRED_ROLES = {
@@ -113,8 +113,9 @@ class _ProgramLowerer:
         self.operations: dict[object, ir.Operation] = {}
         self.written: dict[int, dict[str, _Written]] = {}
         """For each plan, by identity, what its routines write."""
-        self.interference: dict[int | None, dict[str, Sequence[int]]] = {}
-        """What the routines that overlap write: all of them, or without the plan that is single, by its identity."""
+        self.interference: dict[tuple[int | None, str], dict[str, Sequence[int]]] = {}
+        """What the routines that overlap write: all of them, or without the plan that is single, by its identity; to
+        members of a device that is added, nothing."""
         self.starts: dict[int, dict[str, Sequence[int]]] = {}
         """For each phase the values of shared variables at its start."""
         self.tags: dict[str, dict[str | None, int]] = {}
@@ -259,18 +260,45 @@ class _ProgramLowerer:
 
     def _environment(self, plan: _Plan, plans: list[_Plan], writes: dict[str, dict[str, _Written]]) -> Environment:
         """What others may write while a root runs: all roots that can overlap with it."""
-        if plan.phase < START:
+        if not self._is_beside(plan):
             return Environment()
-        alone = id(plan) if plan.single else None
-        shared = self.interference.get(alone)
+        once = plan.single or plan.phase == LOAD
+        key = (id(plan) if once else None, self._added(plan))
+        shared = self.interference.get(key)
         if shared is None:
             total: dict[str, _Written] = {}
             for other in plans:
-                if other.phase >= START and not (other is plan and plan.single):
+                if self._is_beside(other) and not (other is plan and once):
                     for name, written in self._written(other, writes).items():
-                        total.setdefault(name, _Written()).add(written)
-            shared = self.interference[alone] = {name: written.all() for name, written in total.items()}
+                        if device_of(name) not in (self._added(other), self._added(plan)) or not device_of(name):
+                            total.setdefault(name, _Written()).add(written)
+            shared = self.interference[key] = {name: written.all() for name, written in total.items()}
         return Environment(writes=dict(shared))
+
+    def _is_beside(self, plan: _Plan) -> bool:
+        """Whether anybody runs beside a root whom what it writes concerns: other devices of the driver, and while it
+        is loaded what it has handed to the system."""
+        if plan.phase == LOAD:
+            return any(self._hands_over(self.program.routines[name]) for name in sorted(plan.routines))
+        return plan.phase >= START or bool(self.program.devices)
+
+    def _hands_over(self, routine: s.Routine) -> bool:
+        """Whether a routine says that something can be started."""
+        program, devices = self.program, device_parameters(self.program, routine)
+        started = {*program.routines, *program.deferred, *program.interrupts}
+        calls = [call for expr in every_expression(routine.body) for call in every_call(expr)]
+        given = [arg.ref for call in calls for arg in call.args if isinstance(arg, s.Address)]
+        given += [ref for call in calls for arg in call.args for ref in references(arg)]
+        return any(isinstance(stmt, s.Enable) for stmt in every_statement(routine.body)) or any(
+            _meant(ref, devices) in started for ref in given
+        )
+
+    def _added(self, plan: _Plan) -> str:
+        """The device that a root adds to the driver, the first it is given: nobody else is on it. "" if there is none,
+        or one that cannot be told from others it touches."""
+        devices = [plain(device) for _, device in plan.devices]
+        known = plan.phase == ADD and devices and devices.count(devices[0]) == 1 and not named(self.program)
+        return devices[0] if known else ""
 
     def _fixed(self, writes: Mapping[str, Mapping[str, _Written]]) -> dict[str, int]:
         """The value of each shared variable that is declared with one and that no routine writes."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from modelcheck import ir
-from modelcheck.ir import Edge, Graph, Root
+from modelcheck.devices import device_of, plain
+from modelcheck.ir import Cell, Edge, Graph, Root
 from modelcheck.lower import every_graph
 from modelcheck.mutual.positions import Site, instructions
 from modelcheck.verdict import DISPATCH_LEVEL
 
-LOAD, START, UNLOAD = 0, 2, 5
+LOAD, ADD, UNLOAD = 0, 1, 5
 
 
 class Overlap:
@@ -47,6 +48,17 @@ class Overlap:
         if a.phase == UNLOAD and b.phase != UNLOAD:
             return self.with_unload[second]
         return a.phase == LOAD or b.phase != LOAD or self.with_load[first]
+
+    def before_all(self, root: int, cell: Cell) -> bool:
+        """Whether what a root writes to a variable is written before anybody else can look at it: it loads a driver
+        that has enabled nobody, or adds the device whose variable it is, or the only device."""
+        r = self.roots[root]
+        if r.phase == LOAD:
+            return not any(self.with_load)
+        if r.phase != ADD or not any(other.devices for other in self.roots):
+            return r.phase == ADD
+        owner = device_of(cell.name.removeprefix("var "))
+        return [plain(device) for _, device in r.devices].count(plain(owner)) == 1 and r.devices[0][1] == owner
 
     def started(self, root: int, sites: Iterable[Site], other: int) -> bool:
         """Whether, when a context of `root` is at one of the sites, the other root may have been started: while a

@@ -10,7 +10,7 @@ from modelcheck.ir import Cell, Edge, Graph, Root, Sort
 from modelcheck.lower import Lowered, every_graph
 from modelcheck.lower.builder import really_written
 from modelcheck.mutual.order import Node, Order, before_setting, build, signaller
-from modelcheck.mutual.overlap import LOAD, START, UNLOAD, Overlap
+from modelcheck.mutual.overlap import LOAD, UNLOAD, Overlap
 from modelcheck.mutual.positions import (
     EXCLUSIVE,
     MAY_BE_FREE,
@@ -262,9 +262,14 @@ class Situation:
         return found
 
     def stable(self, root: Root) -> list[Cell]:
-        """Shared variables that the root reads and nothing writes once devices have started."""
+        """Shared variables that the root reads and nothing writes once there is somebody to read them."""
         if self._stable is None:
-            written = {cell.name for r in self.roots if r.phase >= START for cell in _shared(r, really_written)}
+            written = {
+                cell.name
+                for number, r in enumerate(self.roots)
+                for cell in _shared(r, really_written)
+                if not self.overlap.before_all(number, cell)
+            }
             self._stable = {r: [c for c in self._reads(r) if c.name not in written] for r in self.roots}
         return self._stable[root]
 

@@ -167,13 +167,15 @@ def _scenarios(program: Program, options: Options) -> _Closed:
     for closed in lower_scenarios(program):
         solved, pool = solve(closed), Pool(options.full)
         proves = any(isinstance(decision, Kept) for decision in solved.decisions.values())
+        trouble = gap(solved) if proves else ""
         if proves:
             conditions(solved, 0, pool)
         checked = certify(pool, int(options.timeout * 1000))
-        trouble = next(iter(checked.rejected.values()), "") or (gap(solved) if proves else "")
+        trouble = next(iter(checked.rejected.values()), "") or trouble
         if trouble:
             raise InternalError(f"the states of the scenario `{closed.name}` are not all there are: {trouble}")
         queries += pool.queries
+        played = _Played(program)
         for number in closed.listed:
             obligation = closed.obligations[number]
             match solved.decisions[number]:
@@ -182,27 +184,40 @@ def _scenarios(program: Program, options: Options) -> _Closed:
                 case Kept(reached):
                     verdict = Proved(f"states of {closed.name}", not reached)
                 case Broken(schedule):
-                    verdict = _played(program, schedule, obligation)
+                    verdict = played.verdict(schedule, obligation)
                 case Open(reason, states):
                     verdict = Undecided(reason, f"{states} states do not break it")
             results.append(Result(obligation, verdict))
     return _Closed(tuple(results), tuple(queries))
 
 
-def _played(program: Program, schedule: Schedule, obligation: Obligation) -> Verdict:
-    """Violated, if the schedule is a run; undecided where it rests on what is not counted exactly.
+class _Played:
+    """Replays the schedules of a scenario, each once, whatever it breaks."""
 
-    Raises:
-        InternalError: it is none.
-    """
-    choices = (choice.name for turn in schedule.turns for choice in turn.step.choices)
-    saturated = next((name for name in choices if name.startswith(("count ", "counter "))), None)
-    if saturated is not None:
-        return Undecided(f"it depends on how often exactly ({saturated}), which is not counted that far")
-    outcome = replay_schedule(program, schedule, obligation)
-    if not outcome.reproduced:
-        raise InternalError(f"the schedule for {obligation.id} does not replay: {outcome.reason}")
-    return Violated(_schedule_in_words(program, schedule), replayed=True)
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.known: dict[int, tuple[Schedule, tuple[Failure, ...], Violated]] = {}
+        """By identity, schedules that were replayed: all that they break, and how that is told."""
+
+    def verdict(self, schedule: Schedule, obligation: Obligation) -> Verdict:
+        """Violated, if the schedule is a run; undecided where it rests on what is not counted exactly.
+
+        Raises:
+            InternalError: it is none.
+        """
+        known = self.known.get(id(schedule))
+        if known is not None and any(failure.breaks(obligation) for failure in known[1]):
+            return known[2]
+        choices = (choice.name for turn in schedule.turns for choice in turn.step.choices)
+        saturated = next((name for name in choices if name.startswith(("count ", "counter "))), None)
+        if saturated is not None:
+            return Undecided(f"it depends on how often exactly ({saturated}), which is not counted that far")
+        outcome = replay_schedule(self.program, schedule, obligation)
+        if not outcome.reproduced:
+            raise InternalError(f"the schedule for {obligation.id} does not replay: {outcome.reason}")
+        violated = Violated(_schedule_in_words(self.program, schedule), replayed=True)
+        self.known[id(schedule)] = (schedule, outcome.failures, violated)
+        return violated
 
 
 def _schedule_in_words(program: Program, schedule: Schedule) -> Schedule:

@@ -195,8 +195,8 @@ def _scenarios(manifest: Mapping[str, Any], lowered: Lowered, pool: Pool) -> int
     for closed in lower_scenarios(lowered.program):
         solved, made = solve(closed), Pool()
         if any(isinstance(decision, Kept) for decision in solved.decisions.values()):
-            closed_conditions(solved, 0, made)
             trouble = gap(solved)
+            closed_conditions(solved, 0, made)
             if trouble:
                 raise Malformed(f"the states of the scenario `{closed.name}` are not all there are: {trouble}")
         for query in made.queries:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from modelcheck.engines.closed.schedules import opening, race, schedule
+from modelcheck.engines.closed.schedules import deadlock, fault, race
 from modelcheck.engines.closed.search import Explored, Search, explore
 from modelcheck.engines.closed.stuck import Deadlock, deadlocks
 from modelcheck.lower import every_graph
@@ -63,11 +63,14 @@ def solve(closed: Closed, budget: int = BUDGET, reduce: bool = True) -> Solved:
     search = explore(closed, budget, reduce)
     stuck = deadlocks(search)
     reached = _reached(closed, search.found)
-    decisions = {n: _decision(search, n, stuck, n in reached) for n in closed.listed}
+    shown: dict[Deadlock, Broken] = {}
+    decisions = {n: _decision(search, n, stuck, shown, n in reached) for n in closed.listed}
     return Solved(closed, search, decisions)
 
 
-def _decision(search: Search, number: int, stuck: dict[int, Deadlock], reached: bool) -> Decision:
+def _decision(
+    search: Search, number: int, stuck: dict[int, Deadlock], shown: dict[Deadlock, Broken], reached: bool
+) -> Decision:
     closed, found = search.closed, search.found
     if closed.obligations[number].code is Property.R03:
         cell = next(c for c, n in closed.races.items() if n == number)
@@ -75,13 +78,11 @@ def _decision(search: Search, number: int, stuck: dict[int, Deadlock], reached: 
         if index in found.races:
             return Broken(race(search, *found.races[index]))
     if number in found.broken:
-        state, index, path = found.broken[number]
-        if state is None:
-            return Broken(opening(search, number, index, path))
-        return Broken(schedule(search, state, (index, path)))
+        return Broken(fault(search, number))
     if number in stuck:
-        deadlock = stuck[number]
-        return Broken(schedule(search, deadlock.state, None, deadlock.waits))
+        if stuck[number] not in shown:
+            shown[stuck[number]] = Broken(deadlock(search, stuck[number]))
+        return shown[stuck[number]]
     if found.complete:
         return Open(found.complete, len(found.successors))
     return Kept(reached)

@@ -7,6 +7,8 @@ from itertools import pairwise
 
 import pytest
 
+from modelcheck.engines.closed import symmetry
+from modelcheck.engines.closed.local import Engine
 from modelcheck.engines.closed.search import Search, components
 from modelcheck.engines.closed.segments import segment
 from modelcheck.engines.scenario import Broken, Kept, Open, Solved, solve
@@ -17,7 +19,7 @@ from modelcheck.interpret import replay_schedule
 from modelcheck.lower import every_graph
 from modelcheck.lower.closed import Closed, lower_scenarios
 from modelcheck.resolve import resolve_text
-from tests.random_scenarios import random_scenario
+from tests.random_scenarios import random_crowd, random_scenario
 
 SEEDS = range(40)
 
@@ -44,6 +46,50 @@ scenario open {
 scenario given {
     wanted = 1;
     run Tests();
+}
+"""
+
+CROWD = """
+driver crowd;
+import wdm;
+lock L : FAST_MUTEX initialised;
+lock K : FAST_MUTEX initialised;
+var kept : int 0..3 = 0 guarded by L;
+routine Adds() {
+    ExAcquireFastMutex(&L);
+    if (kept < 3) { kept = kept + 1; }
+    ExReleaseFastMutex(&L);
+}
+routine AddsToo() {
+    ExAcquireFastMutex(&L);
+    if (kept < 3) { kept = kept + 1; }
+    ExReleaseFastMutex(&L);
+}
+routine Other() {
+    ExAcquireFastMutex(&K);
+    ExAcquireFastMutex(&L);
+    ExReleaseFastMutex(&L);
+    ExReleaseFastMutex(&K);
+}
+routine Looks() {
+    assert kept != 2;
+}
+routine Assumes() {
+    assume kept != 2;
+}
+scenario same on 4 processors {
+    run Adds() on 0;
+    run AddsToo() on 1;
+    run Adds() on 2;
+    run Other() on 3;
+}
+scenario looked on 2 processors {
+    run Adds() on 0;
+    run Looks() on 1;
+}
+scenario assumed on 2 processors {
+    run Adds() on 0;
+    run Assumes() on 1;
 }
 """
 
@@ -196,6 +242,82 @@ def test_a_state_that_is_left_out_is_noticed() -> None:
     found = solved.search.found
     del found.arrivals[found.order[-1]]
     assert gap(solved) != ""
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_contexts_that_are_alike_change_no_decision(seed: int) -> None:
+    """What is decided is certified, and every schedule replays."""
+    program = resolve_text(random_crowd(seed))
+    (found,) = lower_scenarios(program)
+    reduced, whole = solve(found), solve(found, 2_000, reduce=False)
+    if not whole.search.found.complete:
+        assert kinds(reduced) == kinds(whole)
+        assert len(reduced.search.found.order) <= len(whole.search.found.order)
+    assert reduced.search.found.complete or gap(reduced) == ""
+    for number, decision in reduced.decisions.items():
+        if isinstance(decision, Broken):
+            outcome = replay_schedule(program, decision.schedule, found.obligations[number])
+            assert outcome.reproduced, f"{found.obligations[number].id}: {outcome.reason}"
+
+
+def test_contexts_with_the_same_code_are_alike() -> None:
+    """Whatever their routines are called; what a lock guards nobody sees while it is held."""
+    solved = solve(closed(CROWD, "same"))
+    assert solved.search.symmetry.alike == [(0, 1, 2), (0, 1, 2), (0, 1, 2), (3,)]
+    assert [cell.name for cell in solved.search.guards] == ["var kept"]
+    assert gap(solved) == ""
+
+
+def test_contexts_taken_for_alike_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each acquires two locks, but not the same ones."""
+
+    def loose(_self: object, ours: tuple[object, ...], theirs: tuple[object, ...]) -> bool:
+        return len(ours) == len(theirs)
+
+    monkeypatch.setattr(symmetry._Comparison, "_cells", loose)
+    monkeypatch.setattr(symmetry._Comparison, "_checks", lambda *_: True)
+    solved = solve(closed(ring("rising")))
+    assert not solved.search.symmetry.is_trivial
+    assert "alike" in gap(solved)
+
+
+def test_an_exchange_that_is_none_is_noticed() -> None:
+    solved = solve(closed(CROWD, "same"))
+    exchanges = solved.search.found.exchanges
+    for state in exchanges:
+        exchanges[state] = (3, 1, 2, 0)
+    assert exchanges
+    assert gap(solved) != ""
+
+
+def test_what_breaks_for_one_of_those_alike_breaks_for_all() -> None:
+    solved = solve(
+        closed(
+            OPEN_VALUE.replace("    run Tests();\n}\nscenario given", "    run Tests();\n" * 2 + "}\nscenario given")
+        )
+    )
+    assert gap(solved) == ""
+    solved.search.found.broken.popitem()
+    assert gap(solved) != ""
+
+
+@pytest.mark.parametrize("name", ["looked", "assumed"])
+def test_a_variable_taken_for_guarded_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where nothing follows on the access."""
+    assert solve(closed(CROWD, name)).search.guards == {}
+    monkeypatch.setattr(Engine, "check_guards", lambda *_: None)
+    solved = solve(closed(CROWD, name))
+    assert solved.search.guards
+    assert "without the lock" in gap(solved)
+
+
+def test_a_deadlock_that_is_left_out_is_noticed() -> None:
+    solved = solve(closed(ring("cyclic")))
+    assert gap(solved) == ""
+    for number, decision in solved.decisions.items():
+        if isinstance(decision, Broken):
+            solved.decisions[number] = Kept(True)
+    assert "never go on" in gap(solved)
 
 
 def test_a_seen_step_taken_for_unseen_is_noticed() -> None:

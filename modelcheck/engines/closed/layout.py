@@ -11,6 +11,7 @@ from modelcheck.lower import every_graph
 from modelcheck.lower.builder import registers_of
 from modelcheck.lower.closed import CODES, Closed, Context, is_common
 from modelcheck.record import dataclass
+from modelcheck.resolve import qualified
 
 
 @dataclass(slots=True)
@@ -29,6 +30,9 @@ class Layout:
     """Locks where a waiting writer stops readers, and there are some."""
     noticed: frozenset[Cell] = frozenset()
     """Locks of which it matters when they are released: those, and what somebody tries to get."""
+    guards: dict[Cell, Cell] = field(default_factory=dict)
+    """For variables that contexts write to each other the lock that is declared to guard them: the hold of it. That it
+    does is seen as the search goes."""
     irql: int = 0
     holds: tuple[int, ...] = ()
     """Where among `own` the IRQL is, and the holds."""
@@ -61,8 +65,20 @@ class Layout:
         read = {cell for use in uses for cell in use.shared}
         self.queued = frozenset(cell for cell in self.own if cell.writers_first and cell in read)
         self.noticed = self.queued.union(*(use.tried for use in uses))
+        self.guards = self._guards({cell for use in uses for cell in use.copied})
         self.irql = next((i for i, c in enumerate(self.own) if c.sort is Sort.IRQL))
         self.holds = tuple(i for i, c in enumerate(self.own) if c.sort is Sort.HOLD)
+
+    def _guards(self, copied: set[Cell]) -> dict[Cell, Cell]:
+        locks = {cell.name: cell for cell in self.own if cell.sort is Sort.HOLD}
+        found = {}
+        for cell in self.common:
+            if cell.sort is Sort.SHARED and cell in self.contended and cell not in copied:
+                guards = self.closed.program.variables[cell.name.removeprefix("var ")].guards
+                lock = locks.get(f"hold {qualified(guards[0])}") if len(guards) == 1 else None
+                if lock in self.contended:
+                    found[cell] = lock
+        return found
 
 
 @dataclass(slots=True)
@@ -76,6 +92,8 @@ class _Uses:
     """Locks that it takes shared."""
     tried: set[Cell] = field(default_factory=set)
     """Locks that it tries to get."""
+    copied: set[Cell] = field(default_factory=set)
+    """What it hands to calls, and gets from them."""
 
 
 def _uses(context: Context, closed: Closed) -> _Uses:
@@ -94,6 +112,7 @@ def _uses(context: Context, closed: Closed) -> _Uses:
                 found.tried.update(c for r in tried(edge.operation.code) if (c := edge.cells[r]) is not None)
             for ours, theirs in edge.copies_in + edge.copies_out:
                 found.touched.update(c for c in (ours, theirs) if c.is_global)
+                found.copied.update((ours, theirs))
                 found.read.update(c for c in (ours,) if c.is_global)
                 found.written.update(c for c in (theirs,) if c.is_global)
     return found

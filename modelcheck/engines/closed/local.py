@@ -55,6 +55,14 @@ class Agitated(Exception):
         self.processor = processor
 
 
+class Unguarded(Exception):
+    """A variable is touched without the lock that was thought to guard it."""
+
+    def __init__(self, cell: Cell) -> None:
+        super().__init__(cell.name)
+        self.cell = cell
+
+
 class Incomplete(Exception):
     """The search cannot go on here; the message says why."""
 
@@ -92,24 +100,29 @@ class Micro:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """One segment that was executed, where, and the IRQL before and after it."""
+    """One segment that was executed, where, and the IRQL before and after it. `held`: how the context held the locks
+    before, where the edge touches what one of them guards."""
 
     segment: Segment
     edge: Edge
     before: int
     level: int
+    held: Values = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Expansion:
     """All a context can do next. `seen`: others see something of it, or it depends on them. `ways`: a step and the
-    common values after it; none where an assumption does not hold. `touches`: (data cell index, write, atomic) of what
-    it stands before. `unknown`: why it cannot be told what it does."""
+    common values after it; none where an assumption does not hold. `cut`: steps that break something before one does
+    not. `guarded`: executions that touch what a lock guards, whatever came of them. `touches`: (data cell index, write,
+    atomic) of what it stands before. `unknown`: why it cannot be told what it does."""
 
     seen: bool
     ways: tuple[tuple[Micro, Values], ...]
     touches: frozenset[tuple[int, bool, bool]]
     unknown: str
+    cut: tuple[Micro, ...]
+    guarded: frozenset[Execution]
 
 
 @dataclass(slots=True)
@@ -123,6 +136,8 @@ class _EdgeCode:
     routine: str
     asked: int
     taints: bool
+    guarded: tuple[tuple[int, int], ...]
+    """(register, where among `own` its guard is) of each variable that a lock guards."""
 
 
 class Engine:
@@ -132,15 +147,14 @@ class Engine:
         self,
         layout: Layout,
         context: Context,
-        index: int,
         segments: dict[ir.Operation, Segment],
         memo: Memo,
         reduce: bool,
         agitated: frozenset[int],
+        guards: dict[Cell, Cell],
     ) -> None:
         self.layout = layout
         self.context = context
-        self.index = index
         self.segments = segments
         self.memo = memo
         self.reduce = reduce
@@ -165,6 +179,7 @@ class Engine:
         self.numbers: list[Segment] = []
         self.number_of: dict[Segment, int] = {}
         self._seen: dict[tuple[int, Segment, bool], bool] = {}
+        self.guards = {cell: self.own_at[guard] for cell, guard in guards.items()}
         for graph in self.graphs:
             self.leaving.append(self._ready(graph))
         self.touching = self._touching()
@@ -199,7 +214,10 @@ class Engine:
                 taints = any(
                     c is not None and c.sort is Sort.TAINT and r in operation.writes for r, c in enumerate(edge.cells)
                 )
-            code = _EdgeCode(edge, len(self.edges), first, places, graph.routine, asked, taints)
+            guarded = tuple(
+                (register, self.guards[cell]) for register, cell in enumerate(edge.cells) if cell in self.guards
+            )
+            code = _EdgeCode(edge, len(self.edges), first, places, graph.routine, asked, taints, guarded)
             self.edges.append(code)
             leaving.setdefault(edge.source, []).append(code)
         return leaving
@@ -405,7 +423,8 @@ class Engine:
             raise Incomplete("something in it can take too many values") from None
         if mode == UNSTARTED and not self.starts_unseen:
             walk.seen = True
-        return Expansion(walk.seen, tuple(walk.ways), frozenset(walk.touches), walk.unknown)
+        cut, guarded = tuple(walk.cut), frozenset(walk.guarded)
+        return Expansion(walk.seen, tuple(walk.ways), frozenset(walk.touches), walk.unknown, cut, guarded)
 
     def refused(self, code: _EdgeCode, view: View, given: Values) -> frozenset[tuple[int, bool]]:
         """Which tries at this edge fail because of others. A waiting writer (3) stops only who does not hold the
@@ -440,11 +459,27 @@ class Engine:
             found = self._seen[key] = self._looks(code, part.code, steady)
         return found
 
+    def check_guards(self, code: _EdgeCode, part: Segment, own: Values) -> None:
+        """That the context holds the guards of what the segment touches all the while; exclusively for a write.
+
+        Raises:
+            Unguarded: it does not.
+        """
+        writes = part.operation.writes
+        for register, at in code.guarded:
+            mode = shared_mode(own[at])
+            moves = any(code.places[r] == ("own", at) for r in writes)
+            if not mode or moves or (mode == 1 and register in writes):
+                cell = code.edge.cells[register]
+                assert cell is not None
+                raise Unguarded(cell)
+
     def _looks(self, code: _EdgeCode, instructions: Sequence[Instruction], steady: bool) -> bool:
-        cells, contended = code.edge.cells, self.layout.contended
+        cells, contended = code.edge.cells, self.layout.contended - self.guards.keys()
 
         def others_see(registers: set[int]) -> bool:
-            """What a context holds itself only it can change, so reading that is no matter."""
+            """What a context holds itself only it can change, so reading that is no matter. NOTE(guarded): while it
+            holds the guard of a variable nobody else touches that; `check_guards` says that everybody does."""
             found = (cells[r] for r in registers if r < len(cells))
             return any(c in contended and c.sort is not Sort.HOLD for c in found if c is not None)
 
@@ -499,6 +534,8 @@ class _Walk:
         self.seen = False
         self.ways: list[tuple[Micro, Values]] = []
         self.touches: set[tuple[int, bool, bool]] = set()
+        self.cut: list[Micro] = []
+        self.guarded: set[Execution] = set()
         self.unknown = ""
 
     def step(self, frames: tuple[Frame, ...], own: Values, common: Values) -> None:
@@ -526,6 +563,10 @@ class _Walk:
             callees = strangers(engine.layout.closed.unmodelled)
             self.seen, self.unknown = True, f"it comes after a call of {callees}, which no model knows"
             return
+        if code.guarded:
+            engine.check_guards(code, part, own)
+            level = own[engine.layout.irql]
+            self.guarded.add(Execution(part, code.edge, level, level, tuple(own[i] for i in engine.layout.holds)))
         self.seen = self.seen or not engine.reduce or engine.is_seen(code, part, own[engine.layout.irql])
         values, place = [], 0
         frame = frames[-1]
@@ -550,7 +591,10 @@ class _Walk:
         refused = engine.refused(code, self.view, given)
         if code.edge.step and code is not sofar.code:
             sofar = replace(sofar, code=code, depth=len(frames))
-        for outcome in engine.execute(code, part, given, elsewhere, refused):
+        found = engine.execute(code, part, given, elsewhere, refused)
+        if not found and sofar.broken:
+            self.stop(frames, own, sofar, sofar.choices, set(sofar.broken))
+        for outcome in found:
             self.after(code, part, frames, own, common, outcome, sofar)
 
     def elsewhere(self, code: _EdgeCode, own: Values) -> Elsewhere:
@@ -600,11 +644,14 @@ class _Walk:
             for name, about, value in outcome.choices
         )
         graph, location, call, _ = frames[-1]
+        if outcome.ends:
+            self.stop(frames, own, sofar, choices, broken)
+            return
         stop = outcome.values[part.stop]
         results = (tuple(new_own), tuple(new_common))
         levels = own[engine.layout.irql], new_own[engine.layout.irql]
         self.seen = self.seen or engine.sees_level(*levels)
-        execution = Execution(part, edge, *levels)
+        execution = Execution(part, edge, *levels, tuple(own[i] for i in engine.layout.holds) if code.guarded else ())
         executions = (*sofar.executions, execution)
         if stop:
             rest = part.rest(stop)
@@ -694,6 +741,18 @@ class _Walk:
         here = (*frames[:-2], (graph, edge.target, -1, tuple(new)))
         self.go_on(here, tuple(new_own), tuple(new_common), sofar)
 
+    def stop(
+        self,
+        frames: tuple[Frame, ...],
+        own: Values,
+        sofar: _Sofar,
+        choices: tuple[tuple[str, int], ...],
+        broken: set[int],
+    ) -> None:
+        """An assumption fails, behind something that breaks."""
+        here = self.engine.intern((RUNNING, frames, None, own))
+        self.cut.append(_micro(here, sofar, choices, broken, sofar.executions))
+
     def end(
         self,
         local: int,
@@ -703,17 +762,19 @@ class _Walk:
         broken: set[int],
         executions: tuple[Execution, ...],
     ) -> None:
-        micro = Micro(
-            local,
-            sofar.code.edge,
-            sofar.code.routine,
-            max(sofar.depth - 2, 0),
-            choices,
-            frozenset(broken),
-            sofar.begins,
-            executions,
-        )
-        self.ways.append((micro, common))
+        self.ways.append((_micro(local, sofar, choices, broken, executions), common))
+
+
+def _micro(
+    local: int,
+    sofar: _Sofar,
+    choices: tuple[tuple[str, int], ...],
+    broken: set[int],
+    executions: tuple[Execution, ...],
+) -> Micro:
+    depth = max(sofar.depth - 2, 0)
+    edge, routine = sofar.code.edge, sofar.code.routine
+    return Micro(local, edge, routine, depth, choices, frozenset(broken), sofar.begins, executions)
 
 
 _NOTHING = Elsewhere(False, -1)

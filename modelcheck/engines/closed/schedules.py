@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from modelcheck.engines.closed.local import RUNNING, Incomplete, Micro
-from modelcheck.engines.closed.search import FIRST, Path, Search, State
-from modelcheck.engines.closed.stuck import may_set
+from modelcheck.engines.closed.search import FIRST, Fault, Path, Search, State
+from modelcheck.engines.closed.stuck import Deadlock, may_set
+from modelcheck.engines.closed.symmetry import Exchange, composed
 from modelcheck.ir import FREE, Sort, unhold
 from modelcheck.record import dataclass
 from modelcheck.verdict import Actor, Choice, Schedule, Step, Turn, Wait
@@ -23,25 +24,37 @@ class Move:
     unseen: bool = False
 
 
-def opening(search: Search, number: int, actor: int, path: Path) -> Schedule:
-    """The steps of a context at the very start that break an obligation."""
-    moves = [Move(actor, micro) for micro in path]
-    return _schedule(search, moves, search.found.opening[number], ())
+def fault(search: Search, number: int) -> Schedule:
+    """The way to a step that breaks an obligation."""
+    found = search.found.broken[number]
+    actor = found.exchange[found.actor]
+    moves, values = _before(search, found, number, actor)
+    return _schedule(search, [*moves, *(Move(actor, micro) for micro in found.path)], values, ())
 
 
-def schedule(search: Search, state: State, last: tuple[int, Path] | None, waits: tuple[Wait, ...] = ()) -> Schedule:
-    """The way to a state, and on from there by `last`: a context and its steps."""
-    needed = {actor for wait in waits for actor in (wait.actor, *wait.by)} | ({last[0]} if last else set())
+def _before(search: Search, found: Fault, number: int, actor: int) -> tuple[list[Move], dict[str, int]]:
+    """The steps up to the state of a fault; none where a context breaks something at the very start."""
+    if found.state is None:
+        return [], search.found.opening[number]
+    return _moves(search, found.state, found.exchange, {actor}, actor)
+
+
+def deadlock(search: Search, found: Deadlock) -> Schedule:
+    """The way to a state from where contexts can never go on."""
+    to = found.exchange
+    waits = tuple(
+        replace(wait, actor=to[wait.actor], by=tuple(to[i] for i in wait.by))
+        for wait in sorted(found.waits, key=lambda wait: to[wait.actor])
+    )
+    needed = {actor for wait in waits for actor in (wait.actor, *wait.by)}
     needed |= {i for wait in waits if wait.reason == "event" for i in _setters(search, wait.subject)}
-    moves, values = _moves(search, state, needed, -1 if last is None else last[0])
-    if last is not None:
-        moves += [Move(last[0], micro) for micro in last[1]]
+    moves, values = _moves(search, found.state, to, needed)
     return _schedule(search, moves, values, waits)
 
 
 def race(search: Search, state: State, one: int, two: int) -> Schedule:
     """The way to a state in which two contexts stand before their accesses."""
-    moves, values = _moves(search, state, {one, two})
+    moves, values = _moves(search, state, search.symmetry.same, {one, two})
     made = _schedule(search, moves, values, ())
     first, second = (two, one) if moves and moves[-1].actor == two else (one, two)
     return replace(made, turns=(*made.turns, _standing(search, state, first), _standing(search, state, second)))
@@ -54,16 +67,21 @@ def _setters(search: Search, event: str) -> Iterator[int]:
             yield from (i for i in range(search.count) if may_set(search, i, at))
 
 
-def _moves(search: Search, state: State, needed: set[int], last: int = -1) -> tuple[list[Move], dict[str, int]]:
-    """The steps on the way to a state, and what was open at its start. Contexts that did something only at the very
-    start, unseen, take part where they are `needed`; `last` is the one that goes on from there."""
-    found, legs, end = search.found, list[Leg](), state
+def _moves(
+    search: Search, state: State, exchange: Exchange, needed: set[int], last: int = -1
+) -> tuple[list[Move], dict[str, int]]:
+    """The steps on the way to a state behind an exchange, and what was open at its start. Contexts that did something
+    only at the very start, unseen, take part where they are `needed`; `last` is the one that goes on from there."""
+    found, legs, end = search.found, list[Leg](), search.exchanged(state, exchange)
     while (arrival := found.arrivals[state]).before is not None:
-        legs.append(Leg(arrival.actor, arrival.path, state[FIRST + arrival.actor]))
+        after = state[FIRST + arrival.exchange[arrival.actor]]
+        exchange = composed(arrival.exchange, exchange)
+        legs.append(Leg(exchange[arrival.actor], arrival.path, after))
         state = arrival.before
-    legs = in_fewest_blocks(search, state, legs[::-1], end, last)
+    legs = in_fewest_blocks(search, search.exchanged(state, exchange), legs[::-1], end, last)
     taking_part = needed | {leg.actor for leg in legs}
-    started = {i: [Move(i, micro, True) for micro in path] for i, path in found.started[state] if i in taking_part}
+    unseen = ((exchange[i], path) for i, path in found.started[state])
+    started = {i: [Move(i, micro, True) for micro in path] for i, path in unseen if i in taking_part}
     moves = [Move(leg.actor, micro, n > 0) for leg in legs for n, micro in enumerate(leg.path)]
     return _delayed(search, started, moves), found.values[state]
 
@@ -198,6 +216,7 @@ def _turn(search: Search, move: Move) -> Turn:
 
 def _step(search: Search, move: Move) -> Step:
     engine, micro = search.engines[move.actor], move.micro
+    place = search.symmetry.place(move.actor, micro.edge)
     choices = tuple(Choice(name, value) for name, value in micro.choices if not name.startswith("param "))
     held = []
     for at, value in zip(search.layout.holds, engine.held[micro.after], strict=True):
@@ -206,13 +225,13 @@ def _step(search: Search, move: Move) -> Step:
             name = search.layout.own[at].name.removeprefix("hold ")
             held.append((name, "shared" if shared else "exclusive", count))
     return Step(
-        micro.routine,
+        place.routine,
         micro.depth,
-        micro.edge.span,
+        place.edge.span,
         choices,
         engine.level[micro.after],
         tuple(sorted(held)),
-        micro.edge.taken,
+        place.edge.taken,
     )
 
 

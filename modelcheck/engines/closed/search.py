@@ -5,6 +5,10 @@ NOTE(settled): what a context does that nobody else can see it does at once afte
 step neither depends on others nor changes what they can do, so it commutes with all they do: every run has a run of
 this search that ends in a state from where the same can still happen, and in which the same contexts stand before the
 same accesses. Where it would go on like that for ever, it stays in one state, in which it can always take a step.
+Touching a variable is such a step while the context holds the lock that guards it, if all contexts do so whenever they
+touch it (`Unguarded`): the first step of a run that did not would be found, since up to it the argument holds.
+NOTE(exchanged): of states that an exchange of alike contexts leads to each other (`symmetry`) one is kept, with the
+exchange behind each step. Every run is a run of kept states with the contexts exchanged, of the same length.
 """
 
 from __future__ import annotations
@@ -24,48 +28,64 @@ from modelcheck.engines.closed.local import (
     Agitated,
     Engine,
     Execution,
+    Expansion,
     Incomplete,
     Memo,
     Micro,
     Need,
+    Unguarded,
     Values,
     View,
     edges_of,
     shared_mode,
 )
 from modelcheck.engines.closed.segments import Segment
-from modelcheck.ir import Operation
+from modelcheck.engines.closed.symmetry import Exchange, Stacks, Symmetry, exchanged
+from modelcheck.ir import Cell, Operation
 from modelcheck.lower.closed import Closed
 from modelcheck.record import dataclass
 from modelcheck.syntax import ContextKind
 from modelcheck.verdict import DISPATCH_LEVEL
 
 State: TypeAlias = tuple[int, ...]
-Stacks: TypeAlias = tuple[tuple[int, ...], ...]
 Path: TypeAlias = tuple[Micro, ...]
 COMMON, STACKS, FIRST = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """How a state was reached first: from where, by whom, over which steps."""
+    """How a state was reached first: from where, by whom, over which steps, and how contexts were exchanged then."""
 
     before: State | None
     actor: int
     path: Path
+    exchange: Exchange
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What an obligation fails in: the steps of a context from a state (None: before the first one) when the contexts
+    are exchanged there. The steps are those of the first context that is like it."""
+
+    state: State | None
+    actor: int
+    path: Path
+    exchange: Exchange
 
 
 @dataclass(slots=True)
 class Explored:
-    """The states that were reached, in order of discovery. `broken`: for each obligation that fails in a step the state
-    before it, the context and the steps up to it. `races`: for each data the state, and the two contexts before their
-    accesses. `complete` "" when every state was expanded, else why not."""
+    """The states that were reached, in order of discovery, each in its normal form. `broken`: for each obligation that
+    fails in a step where that is. `races`: for each data the state, and the two contexts before their accesses.
+    `complete` "" when every state was expanded, else why not."""
 
     order: list[State] = field(default_factory=list)
     arrivals: dict[State, Arrival] = field(default_factory=dict)
-    successors: dict[State, tuple[tuple[State, ...], int]] = field(default_factory=dict)
-    """The next states, and which contexts can take a step (a bit each)."""
-    broken: dict[int, tuple[State | None, int, Path]] = field(default_factory=dict)
+    successors: dict[State, tuple[tuple[tuple[State, Exchange], ...], int]] = field(default_factory=dict)
+    """The next states, each with how contexts were exchanged there, and which contexts can take a step (a bit each)."""
+    exchanges: dict[State, Exchange] = field(default_factory=dict)
+    """For states that were come to and are not in their normal form how contexts are exchanged."""
+    broken: dict[int, Fault] = field(default_factory=dict)
     races: dict[int, tuple[State, int, int]] = field(default_factory=dict)
     met: set[int] = field(default_factory=set)
     """Identities of edges that some run comes to."""
@@ -81,33 +101,50 @@ class Explored:
 def explore(closed: Closed, budget: int, reduce: bool = True) -> Search:
     """The states of a scenario.
 
-    That no thread of a processor comes to DISPATCH_LEVEL is taken for granted until one does.
+    That no thread of a processor comes to DISPATCH_LEVEL is taken for granted until one does, and that a variable is
+    touched only under its lock until it is not.
     """
     agitated: frozenset[int] = frozenset()
+    unguarded: frozenset[Cell] = frozenset()
     while True:
-        search = Search(closed, budget, reduce, agitated)
+        search = Search(closed, budget, reduce, agitated, unguarded)
         try:
             search.run()
         except Agitated as found:
-            agitated |= {found.processor}
+            agitated |= search.symmetry.processors_like(found.processor)
+        except Unguarded as found:
+            unguarded |= {found.cell}
         else:
             return search
 
 
 class Search:
     def __init__(
-        self, closed: Closed, budget: int, reduce: bool = True, agitated: frozenset[int] = frozenset()
+        self,
+        closed: Closed,
+        budget: int,
+        reduce: bool = True,
+        agitated: frozenset[int] = frozenset(),
+        unguarded: frozenset[Cell] = frozenset(),
     ) -> None:
         self.closed = closed
         self.budget = budget
         self.reduce = reduce
         self.layout = Layout(closed)
+        self.symmetry = Symmetry(closed, reduce)
+        self.guards = {c: guard for c, guard in self.layout.guards.items() if reduce and c not in unguarded}
+        """The locks that variables are taken to be guarded by."""
         segments: dict[Operation, Segment] = {}
         self.memo: Memo = {}
-        self.engines = [
-            Engine(self.layout, context, index, segments, self.memo, reduce, agitated)
-            for index, context in enumerate(closed.contexts)
-        ]
+        self.engines: list[Engine] = []
+        """One for all contexts that are like each other; its edges are those of the first of them."""
+        for index, context in enumerate(closed.contexts):
+            first = self.symmetry.first[index]
+            self.engines.append(
+                Engine(self.layout, context, segments, self.memo, reduce, agitated, self.guards)
+                if first == index
+                else self.engines[first]
+            )
         self.count = len(self.engines)
         self.commons: list[Values] = []
         self.common_number: dict[Values, int] = {}
@@ -119,9 +156,8 @@ class Search:
             [i for i, p in enumerate(self.processor) if p == processor] for processor in range(closed.processors)
         ]
         self.hold_at = {cell: i for i, cell in enumerate(self.layout.holds)}
-        self.macros: list[dict[tuple[int, int, View], _Macro]] = [{} for _ in self.engines]
-        self.settled: list[dict[int, _Settled]] = [{} for _ in self.engines]
-        self.touched: list[dict[tuple[int, int], frozenset[tuple[int, bool, bool]]]] = [{} for _ in self.engines]
+        own: list[_Known] = [_Known() for _ in self.engines]
+        self.known = [own[first] for first in self.symmetry.first]
         self.found = Explored()
         self.queue: list[State] = []
 
@@ -140,6 +176,10 @@ class Search:
                 position += 1
         except Incomplete as trouble:
             found.complete = str(trouble)
+        for index, first in enumerate(self.symmetry.first):
+            if index != first:
+                images = self.symmetry.images[index].edges
+                found.met.update(id(place.edge) for edge, place in images.items() if edge in found.met)
         return found
 
     def _begin(self) -> None:
@@ -155,8 +195,8 @@ class Search:
                 if not (engine.starts_unseen and self.reduce):
                     alternatives.append([(first, ())])
                     continue
-                settled = self.settle(index, first)
-                alternatives.append(settled.stops)
+                settled = self.settle(index, first, self._common(common))
+                alternatives.append([(local, path) for local, _, path in settled.stops])
                 known = set(self.found.broken)
                 self._note(None, index, settled.faults, settled.edges)
                 for number in self.found.broken.keys() - known:
@@ -171,10 +211,11 @@ class Search:
             for members in self.members
         )
         found = self.found
-        state = (self._common(common), self._stacks(stacks), *(local for local, _ in ways))
+        first = (self._common(common), self._stacks(stacks), *(local for local, _ in ways))
+        state, exchange = self.normal(first)
         if state not in found.arrivals:
-            found.arrivals[state] = Arrival(None, -1, ())
-            found.started[state] = tuple((i, path) for i, (_, path) in enumerate(ways) if path)
+            found.arrivals[state] = Arrival(None, -1, (), exchange)
+            found.started[state] = tuple((exchange[i], path) for i, (_, path) in enumerate(ways) if path)
             found.values[state] = values
             found.order.append(state)
 
@@ -196,15 +237,20 @@ class Search:
         return number
 
     def _note(self, state: State | None, index: int, faults: list[Path], edges: set[int]) -> None:
-        """Remembers what fails first, and where runs come."""
-        self.found.met |= edges
+        """Remembers what fails first, and where runs come. What fails for a context does for those that are like it."""
+        found, symmetry = self.found, self.symmetry
+        found.met |= edges
         for path in faults:
             for number in path[-1].broken:
-                self.found.broken.setdefault(number, (state, index, path))
+                for other in (index, *symmetry.alike[index]):
+                    own = symmetry.number(other, number)
+                    if own not in found.broken:
+                        exchange = symmetry.same if other == index else symmetry.carry(index, other)
+                        found.broken[own] = Fault(state, index, path, exchange)
 
     def _expand(self, state: State) -> None:
         found, able, real = self.found, 0, self.is_real(state)
-        targets: dict[State, None] = {}
+        targets: dict[tuple[State, Exchange], None] = {}
         for index in self.runnable(state):
             try:
                 macro = self.following(state, index)
@@ -219,14 +265,35 @@ class Search:
                 self._note(state, index, macro.faults, macro.edges)
                 macro.noted = True
             for (local, common), path in zip(macro.targets, macro.paths, strict=True):
-                target = self.moved(state, index, local, common)
-                targets[target] = None
+                target, exchange = self.normal(self.moved(state, index, local, common))
+                targets[target, exchange] = None
                 if target not in found.arrivals:
-                    found.arrivals[target] = Arrival(state, index, path)
+                    found.arrivals[target] = Arrival(state, index, path, exchange)
                     found.order.append(target)
         found.successors[state] = (tuple(targets), able)
         if real:
             self._races(state)
+
+    # ---- exchanges of contexts ----
+
+    def normal(self, state: State) -> tuple[State, Exchange]:
+        """The state that is kept for this one, and the exchange that leads there."""
+        symmetry = self.symmetry
+        if symmetry.is_trivial or state in self.found.arrivals:
+            return state, symmetry.same
+        exchange = self.found.exchanges.get(state)
+        if exchange is None:
+            exchange = symmetry.normal(state[FIRST:], self.stacks[state[STACKS]])
+            if exchange != symmetry.same:
+                self.found.exchanges[state] = exchange
+        return self.exchanged(state, exchange), exchange
+
+    def exchanged(self, state: State, exchange: Exchange) -> State:
+        """The state with the contexts exchanged."""
+        if exchange == self.symmetry.same:
+            return state
+        stacks = self._stacks(self.symmetry.stacks(self.stacks[state[STACKS]], exchange))
+        return (state[COMMON], stacks, *exchanged(state[FIRST:], exchange))
 
     def is_real(self, state: State) -> bool:
         """Whether no assumption has failed on the way."""
@@ -311,9 +378,10 @@ class Search:
                 return None
         view = self.view(state, index)
         key = (local, state[COMMON], view)
-        macro = self.macros[index].get(key)
+        macros = self.known[index].macros
+        macro = macros.get(key)
         if macro is None:
-            macro = self.macros[index][key] = self._macro(index, local, state[COMMON], view)
+            macro = macros[key] = self._macro(index, local, state[COMMON], view)
         return macro
 
     def available(self, state: State, index: int, need: Need) -> bool:
@@ -356,7 +424,8 @@ class Search:
 
     def _comes_to_wait(self, state: State, index: int, local: int) -> _Macro:
         key = (local, -1, ())
-        macro = self.macros[index].get(key)
+        macros = self.known[index].macros
+        macro = macros.get(key)
         if macro is None:
             engine = self.engines[index]
             need = engine.needs[local]
@@ -365,7 +434,7 @@ class Search:
             frames = engine.locals[local][1]
             routine = engine.graphs[frames[-1][0]].routine
             micro = Micro(after, need.edge, routine, max(len(frames) - 2, 0), (), frozenset(), False)
-            macro = self.macros[index][key] = _Macro([(after, -1)], [(micro,)])
+            macro = macros[key] = _Macro([(after, -1)], [(micro,)])
         targets = [(local, state[COMMON]) for local, _ in macro.targets]
         return _Macro(targets, macro.paths, noted=True, only_waits=True)
 
@@ -389,53 +458,62 @@ class Search:
                 macro.targets.append((micro.after, number))
                 macro.paths.append((micro,))
                 continue
-            settled = self.settle(index, micro.after)
+            settled = self.settle(index, micro.after, number)
             macro.edges |= settled.edges
             macro.faults += [(micro, *path) for path in settled.faults]
-            for after, path in settled.stops:
-                if (after, number) not in known:
-                    known.add((after, number))
-                    macro.targets.append((after, number))
+            for after, changed, path in settled.stops:
+                target = after, number if changed < 0 else changed
+                if target not in known:
+                    known.add(target)
+                    macro.targets.append(target)
                     macro.paths.append((micro, *path))
+        macro.faults += [(micro,) for micro in expansion.cut]
         return macro
 
-    def settle(self, index: int, local: int) -> _Settled:
-        """Where the context comes to by steps that nobody else can see, each with a shortest way."""
-        found = self.settled[index].get(local)
+    def settle(self, index: int, local: int, common: int) -> _Settled:
+        """Where the context comes to by steps that nobody else can see, each with a shortest way. What is common
+        matters for that only where locks guard some of it."""
+        key = local, common if self.guards else -1
+        settled = self.known[index].settled
+        found = settled.get(key)
         if found is None:
-            found = self.settled[index][local] = self._settle(self.engines[index], local)
+            found = settled[key] = self._settle(self.engines[index], key)
         return found
 
-    def _settle(self, engine: Engine, first: int) -> _Settled:
-        paths: dict[int, Path] = {first: ()}
+    def _settle(self, engine: Engine, first: tuple[int, int]) -> _Settled:
+        paths: dict[tuple[int, int], Path] = {first: ()}
         order, settled = [first], _Settled()
-        successors: dict[int, list[int]] = {}
+        successors: dict[tuple[int, int], list[tuple[int, int]]] = {}
         position = 0
         while position < len(order):
-            local = order[position]
+            here = order[position]
             position += 1
             if position > self.budget:
                 raise Incomplete(f"there are more than {self.budget} states")
-            ways = self._unseen(engine, local)
-            if ways is None:
-                settled.stops.append((local, paths[local]))
+            unseen = self._unseen(engine, *here)
+            if unseen is None:
+                settled.stops.append((*here, paths[here]))
                 continue
-            successors[local] = [micro.after for micro in ways]
-            for micro in ways:
-                path = (*paths[local], micro)
+            successors[here] = []
+            for micro, values in unseen.ways:
+                path = (*paths[here], micro)
+                after = micro.after, self._common(values) if self.guards else -1
+                successors[here].append(after)
                 settled.edges |= edges_of(micro)
                 settled.parts.update(micro.executions)
                 if micro.broken:
                     settled.faults.append(path)
-                if micro.after not in paths:
-                    paths[micro.after] = path
-                    order.append(micro.after)
+                if after not in paths:
+                    paths[after] = path
+                    order.append(after)
+            settled.faults += [(*paths[here], micro) for micro in unseen.cut]
+            settled.guarded |= unseen.guarded
         if len(settled.stops) < len(order) and successors:
-            stops = {local for local, _ in settled.stops}
-            settled.stops += [(local, paths[local]) for local in _trapped(order, successors, stops)]
+            stops = {(local, common) for local, common, _ in settled.stops}
+            settled.stops += [(*here, paths[here]) for here in _trapped(order, successors, stops)]
         return settled
 
-    def _unseen(self, engine: Engine, local: int) -> list[Micro] | None:
+    def _unseen(self, engine: Engine, local: int, common: int) -> Expansion | None:
         """The next steps if nobody else can see them; None otherwise, and where there is none."""
         mode = engine.mode[local]
         if mode in (ENDED, GONE, WAITING) or (mode == UNSTARTED and not engine.starts_unseen):
@@ -444,14 +522,14 @@ class Search:
         if need is not None and (need.is_event or need.forbidden):
             return None
         view = (0,) * len(engine.tried)
-        common = self.commons[0] if self.commons else self._first_common()
+        values = self.commons[common] if common >= 0 else self._first_common()
         try:
-            expansion = engine.expand(local, common, view)
+            expansion = engine.expand(local, values, view)
         except Incomplete:
             return None  # it stays here, and a step from here says why
         if expansion.seen or expansion.unknown or not expansion.ways:
             return None
-        return [micro for micro, _ in expansion.ways]
+        return expansion
 
     def _first_common(self) -> Values:
         starts = dict(self.closed.starts)
@@ -474,22 +552,25 @@ class Search:
 
     def _touches(self, state: State, index: int) -> frozenset[tuple[int, bool, bool]]:
         key = (state[FIRST + index], state[COMMON])
-        found = self.touched[index].get(key)
+        touched = self.known[index].touched
+        found = touched.get(key)
         if found is None:
             view = self.view(state, index)
             expansion = self.engines[index].expand(key[0], self.commons[key[1]], view)
-            found = self.touched[index][key] = expansion.touches
+            found = touched[key] = expansion.touches
         return found
 
 
 @dataclass(slots=True)
 class _Settled:
-    """Where unseen steps lead, ways on which something fails last, and the edges they go over."""
+    """Where unseen steps lead (local state, number of the common values, -1 where these stay as they are; the way),
+    ways on which something fails last, and the edges they go over."""
 
-    stops: list[tuple[int, Path]] = field(default_factory=list)
+    stops: list[tuple[int, int, Path]] = field(default_factory=list)
     faults: list[Path] = field(default_factory=list)
     edges: set[int] = field(default_factory=set)
     parts: set[Execution] = field(default_factory=set)
+    guarded: set[Execution] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -504,6 +585,15 @@ class _Macro:
     only_waits: bool = False
 
 
+@dataclass(slots=True)
+class _Known:
+    """What contexts that are like each other do, as far as it was asked."""
+
+    macros: dict[tuple[int, int, View], _Macro] = field(default_factory=dict)
+    settled: dict[tuple[int, int], _Settled] = field(default_factory=dict)
+    touched: dict[tuple[int, int], frozenset[tuple[int, bool, bool]]] = field(default_factory=dict)
+
+
 def _pushed(stacks: Stacks, processor: int, index: int) -> Stacks:
     return tuple((*s, index) if p == processor else s for p, s in enumerate(stacks))
 
@@ -512,18 +602,18 @@ def _popped(stacks: Stacks, processor: int, index: int) -> Stacks:
     return tuple(tuple(i for i in s if i != index) if p == processor else s for p, s in enumerate(stacks))
 
 
-def _trapped(order: list[int], successors: dict[int, list[int]], stops: set[int]) -> list[int]:
+Node = TypeVar("Node", bound=Hashable)
+
+
+def _trapped(order: list[Node], successors: dict[Node, list[Node]], stops: set[Node]) -> list[Node]:
     """One state of each loop from where nothing else can be reached: what a context does there for ever is all one."""
     found = []
-    for component in components(order, lambda local: successors.get(local, ())):
+    for component in components(order, lambda node: successors.get(node, ())):
         inside = set(component)
-        leaves = any(target not in inside for local in component for target in successors.get(local, ()))
+        leaves = any(target not in inside for node in component for target in successors.get(node, ()))
         if not leaves and not inside & stops:
             found.append(min(component, key=order.index))
     return found
-
-
-Node = TypeVar("Node", bound=Hashable)
 
 
 def components(nodes: Iterable[Node], following: Callable[[Node], Iterable[Node]]) -> list[list[Node]]:

@@ -6,22 +6,27 @@ its strongly connected components.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias
 
 from modelcheck import ir
 from modelcheck.engines.closed.local import ENDED, RUNNING, WAITING, Need, shared_mode
 from modelcheck.engines.closed.search import COMMON, FIRST, STACKS, Search, State, components
+from modelcheck.engines.closed.symmetry import Exchange
 from modelcheck.lower import every_graph
 from modelcheck.record import dataclass
 from modelcheck.verdict import DISPATCH_LEVEL, Property, Wait
 
+Followers: TypeAlias = tuple[tuple[State, Exchange], ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Deadlock:
-    """A state from where the contexts of `waits` can never go on."""
+    """A state from where the contexts of `waits` can never go on, once the contexts are exchanged in it."""
 
     state: State
     waits: tuple[Wait, ...]
+    exchange: Exchange
 
 
 @dataclass(slots=True)
@@ -55,30 +60,66 @@ def deadlocks(search: Search) -> dict[int, Deadlock]:
 
 
 def futures(search: Search) -> Futures:
-    """Backwards over the graph of states; what was not expanded may do anything."""
+    """Backwards over the graph of states; what was not expanded may do anything.
+
+    The states are those that are kept, so what can happen behind a step is told of the contexts as they were before the
+    exchange there. Where states lead to each other by way of exchanges, what one context can do all can that it is
+    exchanged with, which takes several rounds to find. Where each way leads back to a state but for an exchange, there
+    is a way back to the state itself: an exchange, often enough, changes nothing.
+    """
     explored = search.found
     successors = explored.successors
     found = Futures({}, set())
     able = found.able
     values = [sum(1 << i for i, value in enumerate(common) if value) for common in search.commons]
 
-    def following(state: State) -> tuple[State, ...]:
-        return successors[state][0] if state in successors else ()
+    def following(state: State) -> list[State]:
+        return [target for target, _ in successors[state][0]] if state in successors else []
 
+    same = search.symmetry.same
     for component in components(explored.order, following):
         inside = set(component)
-        bits, leaves = 0, False
+        bits, leaves, turned = 0, False, list[tuple[State, State, Exchange]]()
         for state in component:
-            bits |= successors[state][1] | values[state[COMMON]] << search.count if state in successors else -1
-            for target in following(state):
-                bits |= able[target] if target not in inside else 0
-                leaves |= target not in inside
-        for state in component:
-            able[state] = bits
+            able[state] = successors[state][1] | values[state[COMMON]] << search.count if state in successors else -1
+            for target, exchange in successors[state][0] if state in successors else ():
+                if target not in inside:
+                    able[state] |= _before(able[target], exchange, same)
+                    leaves = True
+                elif exchange != same:
+                    turned.append((state, target, exchange))
+            bits |= able[state]
+        if turned:
+            _spread(component, successors, able)
+        else:
+            able.update(dict.fromkeys(component, bits))
         if not leaves:
             found.last |= inside
     found.able = {state: bits for state, bits in able.items() if state in successors}
     return found
+
+
+def _before(bits: int, exchange: Exchange, same: Exchange) -> int:
+    """What can still happen, told of the contexts as they were before the exchange."""
+    if bits < 0 or exchange == same:
+        return bits
+    found = bits >> len(exchange) << len(exchange)
+    for index, to in enumerate(exchange):
+        found |= (bits >> to & 1) << index
+    return found
+
+
+def _spread(component: list[State], successors: Mapping[State, tuple[Followers, int]], able: dict[State, int]) -> None:
+    """Lets each state of a component know what can happen in the others."""
+    changed = True
+    while changed:
+        changed = False
+        for state in component:
+            bits = able[state]
+            for target, exchange in successors[state][0] if state in successors else ():
+                bits |= _before(able[target], exchange, ())
+            changed |= bits != able[state]
+            able[state] = bits
 
 
 class _Reasons:
@@ -196,13 +237,24 @@ class _Reasons:
     def blame(self, found: dict[int, Deadlock]) -> None:
         """Adds the obligations that the deadlock breaks, unless they are known to be."""
         kept = set(self.stuck)
-        new = [n for i in self.stuck if i in self.needs for n in self._broken(i, kept) if n not in found]
-        if new:
-            deadlock = Deadlock(self.state, tuple(self._wait(index, kept) for index in self.stuck))
-            found.update(dict.fromkeys(new, deadlock))
+        broken = [(i, n) for i in self.stuck if i in self.needs for n in self._broken(i, kept)]
+        symmetry = self.search.symmetry
+        new = [(i, n) for i, n in broken if any(symmetry.number(o, n) not in found for o in symmetry.alike[i])]
+        if not new:
+            return
+        waits = tuple(self._wait(index, kept) for index in self.stuck)
+        here = Deadlock(self.state, waits, symmetry.same)
+        for index, number in new:
+            found.setdefault(symmetry.number(index, number), here)
+        for index, number in new:
+            for other in symmetry.alike[index]:
+                own = symmetry.number(other, number)
+                if own not in found:
+                    found[own] = Deadlock(self.state, waits, symmetry.carry(index, other))
 
     def _broken(self, index: int, kept: set[int]) -> Iterator[int]:
-        """What is broken where a context waits: unless it only waits behind others that are stuck without it."""
+        """What is broken where a context waits, by the numbers of the first one that is like it: unless it only waits
+        behind others that are stuck without it."""
         need, (reason, by) = self.needs[index], self.causes[index]
         obligations = self.search.closed.obligations
         if not self._cause_lasts(index, kept):

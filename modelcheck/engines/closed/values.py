@@ -36,13 +36,14 @@ class Elsewhere:
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """`values` of all registers afterwards. `broken`: a bit for each slot. `touched`: (register, write, atomic) of
-    data; `signals`: (register, on)."""
+    data; `signals`: (register, on). `ends`: an assumption failed then, so that the run ends there."""
 
     values: tuple[int, ...]
     broken: int
     choices: Choices
     touched: tuple[tuple[int, bool, bool], ...]
     signals: tuple[tuple[int, bool], ...]
+    ends: bool = False
 
 
 @dataclass(slots=True)
@@ -66,16 +67,18 @@ def outcomes(
     elsewhere: Elsewhere,
     refused: frozenset[tuple[int, bool]],
 ) -> tuple[Outcome, ...]:
-    """Every way through `code` from these values. `refused`: (register, shared) of locks that cannot be got now: a try
-    gives false.
+    """Every way through `code` from these values, then those that break something before an assumption fails.
+    `refused`: (register, shared) of locks that cannot be got now: a try gives false.
 
     Raises:
         TooWide: something open can take too many values.
     """
     runner = _Runner(operation, elsewhere, refused)
+    runs = list(runner.sequence(code, 0, _Run(list(values))))
     return tuple(
-        Outcome(tuple(run.values), run.broken, run.choices, run.touched, run.signals)
-        for run in runner.sequence(code, 0, _Run(list(values)))
+        Outcome(tuple(run.values), run.broken, run.choices, run.touched, run.signals, ends)
+        for found, ends in ((runs, False), (runner.cut, True))
+        for run in found
     )
 
 
@@ -84,6 +87,8 @@ class _Runner:
         self.operation = operation
         self.elsewhere = elsewhere
         self.refused = refused
+        self.cut: list[_Run] = []
+        """Ways that have broken something when an assumption fails."""
 
     def sequence(self, code: tuple[Instruction, ...], start: int, run: _Run) -> Iterator[_Run]:
         """The ends of the code from `start` on, depth first."""
@@ -110,7 +115,9 @@ class _Runner:
             case ir.Pick(register, name, low, high):
                 return [self.picked(run, register, name, value) for value in _spread(low, high)]
             case ir.Guess(condition):
-                return [r for v, r in self.terms(condition, run) if v]
+                ways = self.terms(condition, run)
+                self.cut += [r for v, r in ways if not v and r.broken]
+                return [r for v, r in ways if v]
             case ir.Demand(condition, slot):
                 return [self.demand(r, bool(v), slot) for v, r in self.terms(condition, run)]
             case ir.DemandFree(spin_only, slot):

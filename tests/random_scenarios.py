@@ -2,7 +2,9 @@
 
 `random_scenario(seed)` is the same text for the same seed. Locks are taken in pairs of acquire and release, in any
 order and sometimes at the wrong level, then perhaps something is left out; flags, events, data without a guard and
-asserts tie the contexts together. Small enough for `tests/concurrent_bruteforce.py`.
+asserts tie the contexts together. Small enough for `tests/concurrent_bruteforce.py`. `random_crowd(seed)` has more
+contexts that are alike: of one routine, or of routines with the same body, on one processor or several; and a variable
+that a lock guards, most of the time.
 """
 
 from __future__ import annotations
@@ -283,3 +285,58 @@ def random_scenario(seed: int) -> str:
     start += [f"    {run} on {rng.randrange(processors)};" for run in runs]
     scenario = [f"scenario together on {processors} processors {{", *start, "}"]
     return "\n".join([*lines, *bodies, *scenario, ""])
+
+
+class _CrowdWriter(_Writer):
+    """Short routines that touch what lock A guards."""
+
+    def section(self) -> list[str]:
+        """The lock, and what it guards under it."""
+        if self.kind != "thread" and self.locks["A"] not in SPINNING:
+            return []
+        take, give = self.pair("A", self.locks["A"])
+        self.around.append("A")
+        inner = [line for _ in range(self.rng.randint(1, 2)) for line in self.flag(0)]
+        self.around.pop()
+        return [take, *inner, give, *(["}"] if take.startswith("if ") else [])]
+
+    def flag(self, depth: int) -> list[str]:
+        if "A" not in self.around and not self.chance(10):
+            return _Writer.flag(self, depth)
+        writes = ("kept = 2;", "kept = 1;", "kept = 0;")
+        asks = ("assert kept != 2;", "assume kept != 2;", "atomic { assert kept != 2; assume kept == 0; }")
+        change = self.rng.choice(writes + asks)
+        return ["if (kept == 1) {", *self.body(depth + 1, 1), f"    {change}", "}"] if self.chance(40) else [change]
+
+
+def random_crowd(seed: int) -> str:
+    """A driver with one scenario, `together`, of three to five contexts that run one or two different bodies."""
+    rng = random.Random(f"crowd {seed}")
+    locks = {name: rng.choice(KINDS) for name in ("A", "B")}
+    contexts = rng.choice((3, 3, 3, 4, 4, 5))
+    different = rng.choice((1, 1, 1, 2))
+    processors = rng.choice((1, 2, 2, contexts))
+    lines = ["driver sample;", KERNEL]
+    lines += [f"lock {name} : {kind};" for name, kind in locks.items()]
+    lines += ["event Go;", "data D;", "var flag : bool = false;", "var mode : enum { idle, busy, off } = idle;"]
+    lines += ["var kept : int 0..2 = 0 guarded by A;", "interrupt Line at DIRQL;", ""]
+    written = []
+    for _ in range(different):
+        kind = rng.choice(("thread", "thread", "thread", "dpc", "isr"))
+        writer = _CrowdWriter(rng, kind, locks, 3 if contexts == 3 else 2)
+        body = writer.section() if rng.randrange(2) else []
+        body += [line for line in writer.body(0, 1 if body else 2) if line]
+        written.append((kind, "\n".join(f"    {line}" for line in [*writer.declared, *body])))
+    bodies: dict[str, str] = {}
+    runs: list[str] = []
+    for number in range(contexts):
+        which = rng.randrange(different)
+        kind, text = written[which]
+        name = f"{kind.capitalize()}{which}{'' if rng.randrange(2) else f'Twin{number}'}"
+        bodies[name] = f"routine {name}{ROLES[kind]} {{\n{text}\n}}\n"
+        how = " as thread at DISPATCH_LEVEL" if kind == "thread" and rng.randrange(12) == 0 else ""
+        place = number if processors == contexts and rng.randrange(4) else rng.randrange(processors)
+        runs.append(f"    run {name}({'NULL' if kind == 'thread' else ''}){how} on {place};")
+    start = ["    flag = true;"] if rng.randrange(4) == 0 else []
+    scenario = [f"scenario together on {processors} processors {{", *start, *runs, "}"]
+    return "\n".join([*lines, *bodies.values(), *scenario, ""])

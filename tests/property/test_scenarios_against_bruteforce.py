@@ -3,6 +3,7 @@ search says, and what a scenario or any two contexts break is not proved in the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,12 @@ from modelcheck.pipeline import Options, verify
 from modelcheck.resolve import Program, resolve
 from modelcheck.verdict import Obligation, Property, Proved, Report, Schedule, Undecided, Violated
 from tests.concurrent_bruteforce import Together, TooManyStates, environments, explore_open, explore_scenario
-from tests.random_scenarios import random_scenario
+from tests.random_scenarios import random_crowd, random_scenario
 
 FEW, MANY = 150, 3000
 BATCH = 25
+FEW_CROWDS, MANY_CROWDS = 25, 1000
+BATCH_CROWDS = 5
 FEW_OPEN, MANY_OPEN = 25, 500
 BATCH_OPEN = 5
 OPTIONS = Options(steps=40_000, timeout=10.0)
@@ -85,11 +88,11 @@ def disagreements(path: Path) -> list[str]:
     return [*found.inconsistent, *_closed(report, found), *_open(program, report, found)]
 
 
-def _agree(folder: Path, seeds: range) -> None:
+def _agree(folder: Path, seeds: range, make: Callable[[int], str] = random_scenario) -> None:
     wrong = []
     for seed in seeds:
         path = folder / f"scenario{seed}.drvm"
-        path.write_text(random_scenario(seed), encoding="utf-8")
+        path.write_text(make(seed), encoding="utf-8")
         wrong += [f"seed {seed}: {text}" for text in disagreements(path)]
     assert wrong == []
 
@@ -140,3 +143,14 @@ def test_scenarios_agree_with_the_search_of_all_interleavings(first: int, tmp_pa
 @pytest.mark.parametrize("first", range(FEW, MANY, BATCH))
 def test_scenarios_agree_with_the_search_of_all_interleavings_at_length(first: int, tmp_path: Path) -> None:
     _agree(tmp_path, range(first, first + BATCH))
+
+
+@pytest.mark.parametrize("first", range(0, FEW_CROWDS, BATCH_CROWDS))
+def test_contexts_that_are_alike_agree_with_the_search_of_all_interleavings(first: int, tmp_path: Path) -> None:
+    _agree(tmp_path, range(first, first + BATCH_CROWDS), random_crowd)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(FEW_CROWDS, MANY_CROWDS, BATCH_CROWDS))
+def test_contexts_that_are_alike_agree_with_the_search_at_length(first: int, tmp_path: Path) -> None:
+    _agree(tmp_path, range(first, first + BATCH_CROWDS), random_crowd)

@@ -152,6 +152,7 @@ class _Rules:
         self.private: dict[tuple[int, int, Segment, bool, Values], bool] = {}
         self.steps: dict[tuple[int, int, int, View], _Steps] = {}
         self.valid: dict[Exchange, bool] = {}
+        self.running: dict[tuple[object, ...], tuple[int, ...]] = {}
         self.able: dict[State, int] = {}
         """For each state which contexts can take a step, a bit each; in the end, which ever can."""
         self.waiting: dict[State, list[int]] = {}
@@ -197,7 +198,11 @@ class _Rules:
     def _high(self) -> set[int]:
         """All with the code of one that does."""
         search = self.search
-        found = {self.first[i] for s in search.found.order for i in range(self.count) if self._rules(s, i)}
+        found = set()
+        for index in range(self.count):
+            known = {state[2 + index]: state for state in search.found.order}
+            if any(self._rules(state, index) for state in known.values()):
+                found.add(self.first[index])
         for index in set(self.first):
             levels = (e.level for one in search.known[index].settled.values() for e in one.parts)
             if any(level >= DISPATCH_LEVEL for level in levels):
@@ -317,29 +322,36 @@ class _Rules:
         return self.mode(state, index) not in (UNSTARTED, ENDED, GONE)
 
     def may_run(self, state: State) -> Iterator[int]:
-        """The contexts that their processors let run, or start."""
+        """The contexts that their processors let run, or start; a processor knows of its own alone."""
         stacks = self.search.stacks[state[1]]
         for processor, contexts in self.beside.items():
-            stack, threads = stacks[processor], self.threads[processor]
-            ruling = [i for i in threads if self._rules(state, i)]
-            if stack:
-                level = self.level(state, stack[-1])
-            elif ruling:
-                level = self.level(state, ruling[0])
+            key = (processor, stacks[processor], *(state[2 + i] for i in contexts))
+            found = self.running.get(key)
+            if found is None:
+                found = self.running[key] = tuple(self._may_run(state, processor, stacks[processor]))
+            yield from found
+
+    def _may_run(self, state: State, processor: int, stack: tuple[int, ...]) -> Iterator[int]:
+        threads = self.threads[processor]
+        ruling = [i for i in threads if self._rules(state, i)]
+        if stack:
+            level = self.level(state, stack[-1])
+        elif ruling:
+            level = self.level(state, ruling[0])
+        else:
+            level = min((self.level(state, i) for i in threads if self.active(state, i)), default=-1)
+        for index in self.beside[processor]:
+            mode = self.mode(state, index)
+            if mode in (ENDED, GONE):
+                continue
+            if index in threads:
+                runs = not stack and (not ruling or index in ruling)
+            elif mode != UNSTARTED:
+                runs = stack[-1] == index
             else:
-                level = min((self.level(state, i) for i in threads if self.active(state, i)), default=-1)
-            for index in contexts:
-                mode = self.mode(state, index)
-                if mode in (ENDED, GONE):
-                    continue
-                if index in threads:
-                    runs = not stack and (not ruling or index in ruling)
-                elif mode != UNSTARTED:
-                    runs = stack[-1] == index
-                else:
-                    runs = level < self.closed.contexts[index].admitted
-                if runs:
-                    yield index
+                runs = level < self.closed.contexts[index].admitted
+            if runs:
+                yield index
 
     def _rules(self, state: State, index: int) -> bool:
         return self._is_thread(index) and self.active(state, index) and self.level(state, index) >= DISPATCH_LEVEL

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    series: str
-    size: int
-    seconds: float
-    megabytes: float
+from benchmarks.measure import Run
 
 
 def exponent(points: Sequence[tuple[float, float]]) -> float:
@@ -27,15 +20,27 @@ def exponent(points: Sequence[tuple[float, float]]) -> float:
     return sum((a - x) * (b - y) for a, b in zip(xs, ys, strict=True)) / sum((a - x) ** 2 for a in xs)
 
 
-def groups(points: Sequence[Point]) -> dict[str, list[Point]]:
-    """The points of each series with more than one size."""
-    found: dict[str, list[Point]] = {}
-    for point in points:
-        found.setdefault(point.series, []).append(point)
-    return {name: own for name, own in found.items() if len({p.size for p in own}) > 1}
+Values = Callable[[Run], float]
 
 
-def draw(points: Sequence[Point], folder: Path) -> list[Path]:
+def seconds(run: Run) -> float:
+    return run.seconds
+
+
+def megabytes(run: Run) -> float:
+    return run.answer.megabytes
+
+
+def series(runs: Sequence[Run], value: Values) -> dict[str, list[tuple[float, float]]]:
+    """Sizes and values of each series with more than one size; of right answers only."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for run in runs:
+        if run.state == "right" and run.size > 0 and value(run) > 0:
+            found.setdefault(run.series, []).append((run.size, value(run)))
+    return {name: points for name, points in sorted(found.items()) if len({size for size, _ in points}) > 1}
+
+
+def draw(runs: Sequence[Run], folder: Path) -> list[Path]:
     """`time.svg` and `memory.svg`; nothing where matplotlib is missing (the extra `bench`)."""
     try:
         import matplotlib
@@ -45,17 +50,16 @@ def draw(points: Sequence[Point], folder: Path) -> list[Path]:
     from matplotlib import pyplot
 
     files = []
-    for name, unit in (("time", "s"), ("memory", "MB")):
-        figure, axes = pyplot.subplots(figsize=(9, 6))
-        for series, own in sorted(groups(points).items()):
-            values = [(p.size, p.seconds if name == "time" else p.megabytes) for p in own]
-            slope = exponent(values)
-            axes.loglog(*zip(*values, strict=True), marker="o", markersize=3, label=f"{series}: {slope:.2f}")
-        axes.set_xlabel("size (statements, contexts)")
+    for name, unit, value in (("time", "s", seconds), ("memory", "MB", megabytes)):
+        figure, axes = pyplot.subplots(figsize=(10, 8))
+        for number, (label, points) in enumerate(series(runs, value).items()):
+            style = {"marker": "osv^Dx*"[number // 10 % 7], "markersize": 3, "linewidth": 0.8}
+            axes.loglog(*zip(*points, strict=True), label=f"{label}: {exponent(points):.2f}", **style)
+        axes.set_xlabel("size (statements, contexts, models, locks: as the series says)")
         axes.set_ylabel(f"{name}, {unit}")
         axes.grid(True, which="both", linewidth=0.3)
-        axes.legend(fontsize=6, ncols=2)
+        axes.legend(fontsize=5, ncols=2, loc="center left", bbox_to_anchor=(1, 0.5))
         files.append(folder / f"{name}.svg")
-        figure.savefig(files[-1])
+        figure.savefig(files[-1], bbox_inches="tight")
         pyplot.close(figure)
     return files

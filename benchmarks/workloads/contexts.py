@@ -76,16 +76,20 @@ def ring(k: int, kind: str) -> Model:
     return _model(f"ring_{kind}", [*gate, *locks(k)], routines, broken=D01 if bad else frozenset(), stuck=bad)
 
 
-def philosophers(k: int, ordered: bool) -> Model:
-    """k forks, k philosophers, each eats once: a ring whose contexts also touch a variable while both forks are
-    held."""
+def philosophers(k: int, kind: str) -> Model:
+    """k forks, k philosophers, each eats once: a ring, as `ring` has it, whose contexts also touch a variable while
+    both forks are held."""
     declared = [*locks(k), *(f"var eaten{n} : bool = false;" for n in range(k))]
+    if kind == "gated":
+        declared.append("lock Gate : KSPIN_LOCK initialised;")
     routines = []
     for number in range(k):
         pair = (number, (number + 1) % k)
-        names = [f"L{n}" for n in (sorted(pair) if ordered else pair)]
-        routines.append(routine(number, section(*names, inner=[f"eaten{number} = true;"])))
-    return _model("philosophers", declared, routines, broken=frozenset() if ordered else D01, stuck=not ordered)
+        names = [f"L{n}" for n in (sorted(pair) if kind == "ordered" else pair)]
+        gate = ["Gate"] if kind == "gated" else []
+        routines.append(routine(number, section(*gate, *names, inner=[f"eaten{number} = true;"])))
+    bad = kind == "bug"
+    return _model("philosophers", declared, routines, broken=D01 if bad else frozenset(), stuck=bad)
 
 
 def preemption(k: int, bug: bool) -> Model:
@@ -204,8 +208,8 @@ def workqueue(k: int, bug: bool) -> Model:
 def classic(k: int) -> list[tuple[str, Model]]:
     """All of them, each right and wrong."""
     return [
-        ("philosophers", philosophers(k, True)),
-        ("philosophers, wrong", philosophers(k, False)),
+        ("philosophers", philosophers(k, "ordered")),
+        ("philosophers, wrong", philosophers(k, "bug")),
         ("bank", bank(k, False)),
         ("bank, wrong", bank(k, True)),
         ("traffic", traffic(k, False)),

@@ -2,8 +2,8 @@
 
 A driver has routines of about a hundred statements: dispatch routines, DPCs and work items, and helpers that call each
 other three deep. They nest locks in rising order, take and release them under the same flag, loop, leave early after
-cleaning up, raise and lower the IRQL, and call the kernel. Every driver is correct; with `bug`, one release is missing.
-The same arguments give the same text.
+cleaning up, raise and lower the IRQL, and call the kernel. One routine gives the shared variables any value, so that
+no section is dead. Every driver is correct; with a fault, one release is missing.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-ROUTINE_SIZE = 100
-"""Statements in a routine, about."""
-HELPER_DEPTH = 3
+PLACES = {"early": 0.05, "middle": 0.5, "end": 0.95}
+"""Where a fault can be: how far into the driver."""
 _ROLES = (
     "DRIVER_DISPATCH(IRP_MJ_READ)",
     "DRIVER_DISPATCH(IRP_MJ_WRITE)",
@@ -22,6 +21,18 @@ _ROLES = (
     "KDEFERRED_ROUTINE",
     "IO_WORKITEM_ROUTINE",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What drivers are like. `routine`: statements of one, about. `depth`: how deep helpers call each other, 0 for
+    none. `branching`: how often paths part, 1 as often as a section begins. `flags`: locks taken one after the other,
+    each under a flag of its own that decides later whether it is released."""
+
+    routine: int = 100
+    depth: int = 3
+    branching: int = 1
+    flags: int = 1
 
 
 @dataclass(slots=True)
@@ -65,8 +76,11 @@ class _Held:
 class _Routine:
     """Writes one routine. `locks` are the indices it may take, in rising order; `callees` the helpers it may call."""
 
-    def __init__(self, text: _Text, locks: list[int], callees: list[str], is_dpc: bool, irp: bool) -> None:
+    def __init__(
+        self, text: _Text, shape: Shape, locks: list[int], callees: list[str], is_dpc: bool, irp: bool
+    ) -> None:
         self.text = text
+        self.shape = shape
         self.chance = text.chance
         self.locks = locks
         self.callees = callees
@@ -83,7 +97,8 @@ class _Routine:
             self.piece(0)
 
     def piece(self, depth: int) -> None:
-        kinds = ["section", "flagged", "loop", "branch", "kernel", "raise", "work"] + ["call"] * bool(self.callees)
+        kinds = ["section", "flagged", "loop", *["branch"] * self.shape.branching, "kernel", "raise", "work"]
+        kinds += ["call"] * bool(self.callees)
         if depth >= 3:
             kinds = ["work", "kernel", "branch"]
         getattr(self, f"_{self.chance.choice(kinds)}")(depth)
@@ -94,9 +109,9 @@ class _Routine:
 
     # ---- locks ----
 
-    def _free_lock(self) -> int | None:
-        """A lock above all that are held."""
-        top = self.held[-1].lock if self.held else -1
+    def _free_lock(self, top: int = -1) -> int | None:
+        """A lock above `top` and all that are held."""
+        top = self.held[-1].lock if self.held else top
         above = [lock for lock in self.locks if lock > top]
         return self.chance.choice(above[:3]) if above else None
 
@@ -130,18 +145,23 @@ class _Routine:
         self.text.statement("return;")
 
     def _flagged(self, depth: int) -> None:
-        """Acquired and released under one flag."""
+        """Acquired and released under one flag; several locks in rising order, each under its own."""
         lock = self._free_lock()
         if lock is None or self.held:
             return self._work(depth)
-        self.flags += 1
-        flag = f"flag{self.flags}"
-        self.text.statement(f"bool {flag} = *;")
-        acquire, release = self._pair(lock)
-        self.text.block(f"if ({flag})", lambda: self.text.statement(acquire))
-        for _ in range(self.chance.randint(1, 3)):
-            self._work(depth)
-        self.text.block(f"if ({flag})", lambda: self.text.statement(release))
+        given: list[tuple[str, str]] = []
+        while lock is not None:
+            self.flags += 1
+            flag = f"flag{self.flags}"
+            self.text.statement(f"bool {flag} = *;")
+            acquire, release = self._pair(lock)
+            self.text.block(f"if ({flag})", lambda call=acquire: self.text.statement(call))  # type: ignore[misc]
+            given.append((flag, release))
+            for _ in range(self.chance.randint(1, 3)):
+                self._work(depth)
+            lock = self._free_lock(lock) if len(given) < self.shape.flags else None
+        for flag, release in reversed(given):
+            self.text.block(f"if ({flag})", lambda call=release: self.text.release(call))  # type: ignore[misc]
         return None
 
     # ---- the rest ----
@@ -198,40 +218,42 @@ class _Routine:
     def _work(self, depth: int) -> None:
         self.text.statement(
             self.chance.choice(
-                ("n = (n + 3) % 8;", "n = 0;", "n = *;", "mode = busy;", "mode = idle;", "stopping = TRUE;")
+                ("n = (n + 3) % 8;", "n = 0;", "n = *;", "mode = busy;", "mode = idle;", "stopping = *;")
             )
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """A synthetic driver: its text, and how many statements it has."""
+    """A synthetic driver: its text, how many statements it has, the routine with the fault ("" if there is none)."""
 
     text: str
     statements: int
-    routines: int
+    faulty: str = ""
 
 
-def driver(statements: int, locks: int, seed: int = 0, bug: bool = False, routine: int = ROUTINE_SIZE) -> Driver:
-    """A driver of about that many statements, in routines of `routine` statements, over `locks` locks."""
-    chance = random.Random(f"{statements} {locks} {seed} {routine}")
-    bodies: list[tuple[str, _Text]] = [("routine AddDevice() as DRIVER_ADD_DEVICE", _add_device(chance, locks))]
-    left = statements - bodies[0][1].statements
+def driver(statements: int, locks: int, seed: int = 0, fault: str = "", shape: Shape = Shape()) -> Driver:
+    """A driver of about that many statements over `locks` locks; `fault`: one of `PLACES`, or none."""
+    chance = random.Random(f"{statements} {locks} {seed} {shape.routine}")
+    bodies: list[tuple[str, _Text]] = [
+        ("AddDevice() as DRIVER_ADD_DEVICE", _add_device(chance, locks)),
+        ("Stop(Irp) as DRIVER_DISPATCH(IRP_MJ_PNP)", _stop(chance)),
+    ]
+    left = statements - sum(text.statements for _, text in bodies)
     number = 0
     while left > 0:
-        helpers = [] if left < 2 * routine else _helpers(chance, locks, number, bodies)
+        helpers = [] if left < 2 * shape.routine else _helpers(chance, shape, locks, number, bodies)
         left -= sum(text.statements for _, text in bodies[-len(helpers) :]) if helpers else 0
         for _ in range(4 if helpers else 1):
             if left > 0:
                 role = chance.choice(_ROLES)
-                text = _root(chance, locks, role, helpers, min(routine, max(left, 5)))
-                bodies.append((f"routine Serve{number}({_parameters(role)}) as {role}", text))
+                text = _root(chance, shape, locks, role, helpers, min(shape.routine, max(left, 5)))
+                bodies.append((f"Serve{number}({_parameters(role)}) as {role}", text))
                 left -= text.statements
                 number += 1
-    if bug:
-        _break(chance, [text for head, text in bodies if head.startswith("routine Serve")])
-    routines = "\n".join(f"{head} {{\n" + "\n".join(text.lines) + "\n}\n" for head, text in bodies)
-    return Driver(_declarations(locks) + routines, sum(text.statements for _, text in bodies), len(bodies))
+    faulty = _break([(head, text) for head, text in bodies if head.startswith("Serve")], fault) if fault else ""
+    routines = "\n".join(f"routine {head} {{\n" + "\n".join(text.lines) + "\n}\n" for head, text in bodies)
+    return Driver(_declarations(locks) + routines, sum(text.statements for _, text in bodies), faulty)
 
 
 def _declarations(locks: int) -> str:
@@ -250,20 +272,33 @@ def _add_device(chance: random.Random, locks: int) -> _Text:
     return text
 
 
+def _stop(chance: random.Random) -> _Text:
+    text = _Text(chance)
+    text.statement("stopping = *;")
+    text.block("if (*)", lambda: text.statement("mode = busy;"))
+    text.statement("mode = idle;")
+    return text
+
+
 def _parameters(role: str) -> str:
     return "Irp" if role.startswith("DRIVER_DISPATCH") else ""
 
 
-def _helpers(chance: random.Random, locks: int, number: int, bodies: list[tuple[str, _Text]]) -> list[str]:
-    """A chain of helpers, the deepest first; those above may call those below. They hold locks of the upper half
-    only."""
+def _helpers(
+    chance: random.Random, shape: Shape, locks: int, number: int, bodies: list[tuple[str, _Text]]
+) -> list[str]:
+    """A chain of helpers, the deepest first; those above may call those below. They hold locks of the upper half only,
+    each depth those of its own band: the deeper, the higher."""
     names: list[str] = []
-    for depth in reversed(range(HELPER_DEPTH)):
+    bands = max(4, shape.depth + 1)
+    for depth in reversed(range(shape.depth)):
         text = _Text(chance)
-        band = _choose(chance, locks // 2 + depth * locks // 8, locks // 2 + (depth + 1) * locks // 8)
-        _Routine(text, band, names[-1:], is_dpc=False, irp=False).body(25)
+        band = _choose(
+            chance, locks // 2 + depth * locks // (2 * bands), locks // 2 + (depth + 1) * locks // (2 * bands)
+        )
+        _Routine(text, shape, band, names[-1:], is_dpc=False, irp=False).body(25)
         names.append(f"Help{number}_{depth}")
-        bodies.append((f"routine {names[-1]}()", text))
+        bodies.append((f"{names[-1]}()", text))
     return names
 
 
@@ -272,19 +307,18 @@ def _choose(chance: random.Random, low: int, high: int) -> list[int]:
     return sorted(chance.sample(range(low, high), min(8, max(0, high - low))))
 
 
-def _root(chance: random.Random, locks: int, role: str, helpers: list[str], statements: int) -> _Text:
+def _root(chance: random.Random, shape: Shape, locks: int, role: str, helpers: list[str], statements: int) -> _Text:
     text = _Text(chance)
     own = _choose(chance, 0, max(1, locks // 2))
-    _Routine(text, own, helpers, role.startswith("KDEFERRED"), role.startswith("DRIVER_DISPATCH")).body(statements)
+    is_dpc, irp = role.startswith("KDEFERRED"), role.startswith("DRIVER_DISPATCH")
+    _Routine(text, shape, own, helpers, is_dpc, irp).body(statements)
     return text
 
 
-def _break(chance: random.Random, texts: list[_Text]) -> None:
-    """Leaves out one release."""
-    text = chance.choice([text for text in texts if text.releases])
-    line = chance.choice(text.releases)
+def _break(routines: list[tuple[str, _Text]], fault: str) -> str:
+    """Leaves out one release, so far into the driver; the name of its routine."""
+    releases = [(head, text, line) for head, text in routines for line in text.releases]
+    head, text, line = releases[int(PLACES[fault] * len(releases))]
     text.lines[line] = ""
     text.statements -= 1
-
-
-__all__ = ["Driver", "driver"]
+    return head.partition("(")[0]

@@ -1,0 +1,1 @@
+"""What is measured, part by part: each has `run(bench)`."""

@@ -2,7 +2,7 @@
 
 Verdicts come first: who answers wrongly or gives up is shown as that, never as fast. Each time is the median of its
 runs; tools on the same model run in turn. It ends with the figures that fall short of `targets.toml`, and with status 1
-if a verdict of modelcheck was wrong.
+if any tool said something wrong of any model.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ PARTS = {
 }
 
 
+README = Path(__file__).parent / "README.md"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller sizes, within 90 s")
@@ -36,9 +39,16 @@ def main() -> int:
     parser.add_argument("--limit", type=float, metavar="SECONDS", help="after which a peer gives up (default: 240)")
     parser.add_argument("--largest", type=int, default=300_000, metavar="STATEMENTS", help="no larger drivers")
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="JSON of all runs; beside it .md, time.svg, memory.svg"
+        "--output", type=Path, metavar="FILE", help="JSON of all runs, after each part; beside it .md and plots"
+    )
+    parser.add_argument(
+        "--fill", type=Path, metavar="FILE", help="measure nothing: put what FILE says into the tables of README.md"
     )
     options = parser.parse_args()
+    if options.fill is not None:
+        tables = report.markdown(json.loads(options.fill.read_text()))
+        README.write_text(report.fill(README.read_text(), tables))
+        return 0
     started = time.perf_counter()
     limit = options.limit or (1 if options.quick else 240)
     with tempfile.TemporaryDirectory() as name:
@@ -47,16 +57,27 @@ def main() -> int:
         )
         for part in options.only or PARTS:
             PARTS[part].run(bench)
+            bench.parts.append(part)
+            if options.output is not None:
+                write(bench, options.output)
     print(f"{time.perf_counter() - started:.0f} s")
-    if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(report.whole(bench), indent=1) + "\n")
-        options.output.with_suffix(".md").write_text(report.markdown(bench))
-        for file in draw(bench.medians, options.output.parent):
-            print(file)
-    print("\n".join(report.short(bench)) or "nothing falls short")
-    wrong = [run for run in bench.medians if run.state == "WRONG" and run.tool.startswith("modelcheck")]
+    short = report.short(bench)
+    if not options.quick and not options.only:
+        short += report.unmeasured(bench)
+    print("\n".join(short) or "nothing falls short")
+    wrong = report.disagreements(bench)
+    if wrong:
+        print("\n".join(wrong), file=sys.stderr)
     return 1 if wrong else 0
+
+
+def write(bench: Bench, output: Path) -> None:
+    """What was measured so far."""
+    found = report.whole(bench)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(found, indent=1) + "\n")
+    output.with_suffix(".md").write_text(f"# Benchmarks\n\n{report.markdown(found)}")
+    draw(bench.medians, output.parent)
 
 
 if __name__ == "__main__":

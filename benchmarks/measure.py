@@ -19,6 +19,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TARGETS = tomllib.loads((Path(__file__).parent / "targets.toml").read_text())
+SECONDS_FAULT, SECONDS_EXAMPLE = 60, 20
+"""At most, for a peer that looks for a fault; for one beside an example: there are many of them."""
 MEGABYTES = 8192
 """Address space of a child."""
 LAUNCH = """
@@ -168,6 +170,7 @@ class Bench:
         self.limit = limit
         self.largest = largest
         self.told = told
+        self.parts: list[str] = []
         self.runs: list[Run] = []
         self.medians: list[Run] = []
         self.figures: list[Figure] = []

@@ -11,10 +11,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import Bench, Figure, Run, Skipped
+from benchmarks.measure import SECONDS_EXAMPLE, SECONDS_FAULT, TARGETS, Answer, Bench, Figure, Run, Skipped
 from benchmarks.peers import spin
 from benchmarks.plots import exponent, megabytes, seconds, series
 from modelcheck import __version__
+
+BEGIN, END = "<!-- measured -->", "<!-- end of what was measured -->"
+"""Between these the tables stand on a page."""
 
 
 def line(told: Run | Figure | Skipped) -> str:
@@ -46,11 +49,26 @@ def short(bench: Bench) -> list[str]:
     ]
 
 
+def unmeasured(bench: Bench) -> list[str]:
+    """Targets for which nothing was measured."""
+    return [f"not measured: {name}" for name in TARGETS if all(figure.name != name for figure in bench.figures)]
+
+
+def disagreements(bench: Bench) -> list[str]:
+    """Who says something else than all others and the model itself: an error in that tool, in an export, or in ours."""
+    return [
+        f"WRONG: {run.workload}, {run.size:,}: {run.tool}: {run.answer.verdict}, not {run.expected}. {run.answer.wrong}"
+        for run in bench.medians
+        if run.state == "WRONG"
+    ]
+
+
 def whole(bench: Bench) -> dict[str, Any]:
     """Everything, for JSON."""
     return {
         "machine": machine(),
         "quick": bench.quick,
+        "parts": bench.parts,
         "seconds a peer has": bench.limit,
         "figures": [asdict(figure) | {"target": figure.target, "met": figure.met} for figure in bench.figures],
         "medians": [_record(run) for run in bench.medians],
@@ -64,29 +82,50 @@ def _record(run: Run) -> dict[str, Any]:
     return own | asdict(run.answer)
 
 
-def markdown(bench: Bench) -> str:
-    """The figures, the runs beside each other, the exponent of each series."""
+def markdown(found: dict[str, Any]) -> str:
+    """The figures, the runs beside each other, the exponent of each series, from what `whole` made."""
+    medians = [_read(record) for record in found["medians"]]
     parts = [
-        "# Benchmarks",
-        ", ".join(f"{name}: {value}" for name, value in machine().items()),
-        _table(("figure", "measured", "target", "", ""), (_figure(figure) for figure in bench.figures)),
-        f"Medians. A peer gives up after {bench.limit:g} s, or earlier where memory ends.",
-        _table(("workload", "size", "tool", "verdict", "s", "MB", ""), (_run(run) for run in bench.medians)),
-        _table(("series", "sizes", "exponent of time", "of memory"), _exponents(bench.medians)),
+        ", ".join(f"{name}: {value}" for name, value in found["machine"].items()),
+        _table(("figure", "measured", "target", "", ""), (_figure(figure) for figure in found["figures"])),
+        f"Medians, as above. A peer gives up after {found['seconds a peer has']:g} s (beside a fault after at most"
+        f" {SECONDS_FAULT}, beside an example {SECONDS_EXAMPLE}), or earlier where memory ends; times in parentheses"
+        " are those of whoever gave up.",
+        _table(("workload", "size", "tool", "verdict", "s", "MB", ""), map(_run, medians)),
+        _table(("series", "sizes", "exponent of time", "of memory"), _exponents(medians)),
     ]
-    if bench.skipped:
-        parts.append(_table(("skipped", "why"), ((s.name, s.why) for s in bench.skipped)))
+    if found["skipped"]:
+        parts.append(_table(("skipped", "why"), ((s["name"], s["why"]) for s in found["skipped"])))
     return "\n\n".join(parts) + "\n"
+
+
+def _read(record: dict[str, Any]) -> Run:
+    answer = Answer(*(record[name] for name in ("verdict", "seconds", "megabytes", "note", "wrong")))
+    return Run(record["workload"], record["size"], record["tool"], record["expected"], answer)
+
+
+def fill(page: str, tables: str) -> str:
+    """A page with other tables where it says that they stand.
+
+    Raises:
+        ValueError: it does not say so.
+    """
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"there is no {BEGIN} with {END} after it")
+    return f"{before}{begin}\n\n{tables}\n{end}{after}"
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in lines)
+    return "\n".join(f"| {' | '.join(' '.join(cell.replace('|', '/').split()) for cell in row)} |" for row in lines)
 
 
-def _figure(figure: Figure) -> tuple[str, ...]:
-    value = "none" if figure.value is None else f"{figure.value:.3g} {figure.unit}"
-    return figure.name, value, figure.target, met(figure).replace("MISSED", "**missed**"), figure.note
+def _figure(figure: dict[str, Any]) -> tuple[str, ...]:
+    value = "none" if figure["value"] is None else f"{figure['value']:.3g} {figure['unit']}".strip()
+    state = "" if not figure["target"] else "met" if figure["met"] else "**missed**"
+    return figure["name"], value, figure["target"], state, figure["note"]
 
 
 def _run(run: Run) -> tuple[str, ...]:

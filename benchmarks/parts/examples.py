@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks.measure import Answer, Bench
+from benchmarks.measure import SECONDS_EXAMPLE, Answer, Bench
 from benchmarks.own import ENGINE, PROCESS, certified, engine, whole
 from benchmarks.peers import spacer
 from benchmarks.peers.question import SPACER, UNROLLED, Question
@@ -53,5 +53,5 @@ def beside(bench: Bench, real: Real) -> None:
         if question.numbers:
             peers = (spacer.BLOCKS, *UNROLLED) if bench.quick else (*SPACER, *UNROLLED)
             tools: dict[str, Callable[[], Answer]] = {ENGINE: partial(engine, lowered, question.numbers)}
-            tools |= question.tools(peers, min(bench.limit, 20), bench.folder)
+            tools |= question.tools(peers, min(bench.limit, SECONDS_EXAMPLE), bench.folder)
             bench.compare(name, real.lines, expected, tools)

@@ -7,12 +7,12 @@ gave up on.
 
 from __future__ import annotations
 
+import math
 import statistics
 from functools import partial
 
-from benchmarks.measure import Bench, Run
+from benchmarks.measure import SECONDS_FAULT, Bench, Run
 from benchmarks.own import ENGINE, certified, engine
-from benchmarks.peers import bounded, spacer
 from benchmarks.peers.question import SPACER, UNROLLED, Question
 from benchmarks.workloads.drivers import PLACES, Driver, Shape, driver
 from modelcheck.lower import lower
@@ -27,11 +27,15 @@ def run(bench: Bench) -> None:
     faults(bench)
 
 
-def beside(bench: Bench, workload: str, model: Driver, peers: tuple[str, ...]) -> dict[str, Run]:
-    """The engine and peers in turn on a driver."""
+def beside(
+    bench: Bench, workload: str, model: Driver, peers: tuple[str, ...], most: float = math.inf
+) -> dict[str, Run]:
+    """The engine and peers in turn on a driver; a peer has `most` seconds at most."""
     lowered = lower(load(bench.file(model.text, "beside"))[0])
     question = Question(lowered, certified(lowered).analysis.lives)  # the first run, which is not counted
-    tools = {ENGINE: partial(engine, lowered, question.numbers)} | question.tools(peers, bench.limit, bench.folder)
+    tools = {ENGINE: partial(engine, lowered, question.numbers)} | question.tools(
+        peers, min(bench.limit, most), bench.folder
+    )
     expected = "unsafe" if model.faulty else "safe"
     return bench.compare(workload, model.statements, expected, tools, 1 if bench.quick else 3)
 
@@ -73,9 +77,13 @@ def programs(bench: Bench) -> None:
 
 
 def faults(bench: Bench) -> None:
-    """Right models are one thing; here one release is left out."""
-    peers = (spacer.BLOCKS, bounded.NAME) if bench.quick else (*SPACER, *UNROLLED)
-    for size in (50,) if bench.quick else (50, 100, 300, 1_000):
-        for place in PLACES:
+    """Right models are one thing; here one release is left out, early, in the middle, at the end."""
+    for place in PLACES:
+        peers: tuple[str, ...] = (*SPACER, *UNROLLED)
+        for size in (50,) if bench.quick else (50, 100, 300, 1_000):
             model = driver(size, 2 if size == 50 else LOCKS, 1, fault=place, shape=Shape(routine=size))
-            beside(bench, f"one routine, a fault: {place}", model, peers)
+            done = beside(bench, f"one routine, a fault: {place}", model, peers, SECONDS_FAULT)
+            for name in peers:
+                label = f"one routine of {size:,} statements, a fault: {place}: times faster than {name}"
+                bench.faster(label, done[ENGINE], done[name])
+            peers = still(peers, done)

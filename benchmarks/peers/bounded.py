@@ -11,11 +11,9 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
-import z3
-
 from benchmarks.measure import Answer
 from benchmarks.peers import child
-from benchmarks.peers.transitions import Frames, check, check_with, main
+from benchmarks.peers.transitions import Forward, Transitions, check, main
 
 NAME = "Z3, bounded"
 
@@ -25,20 +23,19 @@ def ask(files: list[Path], seconds: float) -> Answer:
     return child.ask("bounded", seconds, files)
 
 
-def search(frames: Frames, deadline: float) -> Iterator[bool | None]:
+def search(system: Transitions, deadline: float) -> Iterator[bool | None]:
     """
     Raises:
         Late: see there.
     """
-    solver = z3.SimpleSolver()
-    solver.add(frames.init(0))
+    runs = Forward(system)
     for depth in count():
-        # init(0) & trans(0) & .. & trans(depth - 1) & bad(depth); what is bad stays bad, earlier frames need no look
-        if check_with(solver, deadline, frames.bad(depth)):
+        # start & taken(1) & .. & taken(depth) & bad(depth)
+        if check(runs.solver, deadline, runs.bad):
             yield False
-        if depth & (depth - 1) == 0 and not check(solver, deadline):
+        if not runs.anywhere or (depth & (depth - 1) == 0 and not check(runs.solver, deadline, runs.anywhere)):
             yield True  # no run is that long
-        solver.add(frames.trans(depth))
+        runs.go()
         yield None
 
 

@@ -42,11 +42,11 @@ def main() -> int:
         "--output", type=Path, metavar="FILE", help="JSON of all runs, after each part; beside it .md and plots"
     )
     parser.add_argument(
-        "--fill", type=Path, metavar="FILE", help="measure nothing: put what FILE says into the tables of README.md"
+        "--fill", type=Path, nargs="+", metavar="FILE", help="measure nothing: what FILEs say into README.md's tables"
     )
     options = parser.parse_args()
     if options.fill is not None:
-        tables = report.markdown(json.loads(options.fill.read_text()))
+        tables = report.markdown(report.merged([json.loads(file.read_text()) for file in options.fill]))
         README.write_text(report.fill(README.read_text(), tables))
         return 0
     started = time.perf_counter()

@@ -51,8 +51,11 @@ def draw(runs: Sequence[Run], folder: Path) -> list[Path]:
 
     files = []
     for name, unit, value in (("time", "s", seconds), ("memory", "MB", megabytes)):
+        found = series(runs, value)
+        if not found:
+            continue
         figure, axes = pyplot.subplots(figsize=(10, 8))
-        for number, (label, points) in enumerate(series(runs, value).items()):
+        for number, (label, points) in enumerate(found.items()):
             style = {"marker": "osv^Dx*"[number // 10 % 7], "markersize": 3, "linewidth": 0.8}
             axes.loglog(*zip(*points, strict=True), label=f"{label}: {exponent(points):.2f}", **style)
         axes.set_xlabel("size (statements, contexts, models, locks: as the series says)")

@@ -57,7 +57,8 @@ def unmeasured(bench: Bench) -> list[str]:
 def disagreements(bench: Bench) -> list[str]:
     """Who says something else than all others and the model itself: an error in that tool, in an export, or in ours."""
     return [
-        f"WRONG: {run.workload}, {run.size:,}: {run.tool}: {run.answer.verdict}, not {run.expected}. {run.answer.wrong}"
+        f"WRONG: {run.workload}, {run.size:,}: {run.tool}: {run.answer.verdict}, not {run.expected}"
+        + (f": {run.answer.wrong}" if run.answer.wrong else "")
         for run in bench.medians
         if run.state == "WRONG"
     ]
@@ -82,11 +83,19 @@ def _record(run: Run) -> dict[str, Any]:
     return own | asdict(run.answer)
 
 
+def merged(several: list[dict[str, Any]]) -> dict[str, Any]:
+    """What `whole` made of different parts, as one; of one machine."""
+    names = [name for name, value in several[0].items() if isinstance(value, list)]
+    lists = {name: [one for found in several for one in found[name]] for name in names}
+    return several[0] | lists
+
+
 def markdown(found: dict[str, Any]) -> str:
     """The figures, the runs beside each other, the exponent of each series, from what `whole` made."""
     medians = [_read(record) for record in found["medians"]]
     parts = [
         ", ".join(f"{name}: {value}" for name, value in found["machine"].items()),
+        f"Parts: {', '.join(found['parts'])}{'; in their quick form: smaller sizes' if found['quick'] else ''}.",
         _table(("figure", "measured", "target", "", ""), (_figure(figure) for figure in found["figures"])),
         f"Medians, as above. A peer gives up after {found['seconds a peer has']:g} s (beside a fault after at most"
         f" {SECONDS_FAULT}, beside an example {SECONDS_EXAMPLE}), or earlier where memory ends; times in parentheses"

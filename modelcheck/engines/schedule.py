@@ -192,7 +192,8 @@ class _Search:
             done = state[other]
             if other == member or done == 0:
                 continue
-            if self.processors[other] == self.processors[member] and there.kind != "ended":
+            gone = there.kind == "ended" and done == self.lengths[other]
+            if self.processors[other] == self.processors[member] and not gone:
                 level = there.trace.steps[done - 1].irql
                 interrupts = me.root.kind != "thread" or me.within
                 if there.over == member and self._interrupts(there):

@@ -81,6 +81,15 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """Where `guard` holds, the lock of the register is acquired."""
+
+    register: int
+    shared: bool
+    guard: str
+
+
+@dataclass(frozen=True, slots=True)
 class Declared:
     """A constant."""
 
@@ -127,6 +136,7 @@ class Encoded:
     demands: list[LockDemand] = field(default_factory=list)
     choices: list[OpenChoice] = field(default_factory=list)
     arrivals: list[Arrival] = field(default_factory=list)
+    taken: list[Taken] = field(default_factory=list)
 
     @property
     def lines(self) -> list[str]:
@@ -477,10 +487,12 @@ class _Encoder:
             got = self.test(conjunction((possible, f"(= {tried} {self.number(1)})")))
             self.values[take.register] = self.define(f"(ite {got} {after} {now})")
             self.values[take.result] = self.define(f"(ite {got} {self.number(1)} {self.number(0)})")
+            self.out.taken.append(Taken(take.register, take.shared, conjunction((self.here(), got))))
             return
         if take.slot is not None:
             self.broken(take.slot, negation(possible))
         self.alive = self.test(conjunction((self.alive, possible)))
+        self.out.taken.append(Taken(take.register, take.shared, self.here()))
         self.values[take.register] = self.define(after)
 
     def drop(self, drop: ir.Drop) -> None:

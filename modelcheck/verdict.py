@@ -98,7 +98,8 @@ class Step:
     """One executed statement or condition, and the state after it.
 
     `depth` counts calls from the root (0). `held` lists locks as (name, mode, how often). `choices` are the open
-    choices it made, in order of evaluation. `taken` tells how a condition went, None where there is none.
+    choices it made, in order of evaluation. `taken` tells how a condition went, None where there is none. `passed`
+    lists locks, as (name, mode), that a run of one context acquired and gave back again within the step.
     """
 
     routine: str
@@ -109,6 +110,7 @@ class Step:
     held: tuple[tuple[str, str, int], ...] = ()
     taken: bool | None = None
     note: str = ""
+    passed: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

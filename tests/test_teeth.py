@@ -153,6 +153,8 @@ MEETINGS = {
     "crossed at a price": (f"routine P() as ONE {{ Acquire(&B); Release(&B); {A_B} }} routine Q() as ONE {{ {B_A} }}"),
     "crossed at once": """routine P() as ONE { Both(&A, &B); Release(&B); Release(&A); }
 routine Q() as ONE { Both(&B, &A); Release(&A); Release(&B); }""",
+    "crossed behind a gate": f"""extern Through(lock L) {{ acquire L; release L; }}
+routine P() as ONE {{ {A_B} }} routine Q() as ONE {{ Through(&A); {B_A} }}""",
     "spinning": f"routine P() as DPC {{ {NEST.format('S', 'T')} }} routine Q() as DPC {{ {NEST.format('T', 'S')} }}",
     "ordered": f"routine P() as ONE {{ {A_B} }} routine Q() as ONE {{ {A_B} }}",
     "open gate": f"""routine P() as ONE {{ Share(&R); {A_B} Release(&R); }}
@@ -638,6 +640,11 @@ def schedule_lets_everybody_through(patch: Patch) -> None:
         "_one_after_the_other",
         lambda self: [m for m in reversed(range(len(self.members))) for _ in range(self.lengths[m])],
     )
+
+
+@fault("crossed behind a gate", REPLAY)
+def schedule_forgets_what_is_given_back_at_once(patch: Patch) -> None:
+    patch.setattr(refine, "_acquired", lambda *_: ())
 
 
 @fault("spinning", REPLAY)

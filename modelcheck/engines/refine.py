@@ -7,6 +7,8 @@ is unsatisfiable, the assumptions in the core name the cells whose values the fi
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import z3
 
 from modelcheck import encode
@@ -270,6 +272,7 @@ def _trace(formula: PathFormula, model: z3.ModelRef, root: Root, obligation: int
     solver_terms = _Terms(formula, model)
     irql = 0
     holding: dict[str, tuple[str, str, int]] = {}
+    passed: tuple[tuple[str, str], ...] = ()
     for move, encoded, _, _, holds in formula.executions:
         choices = tuple(
             Choice(choice.name, number(choice.constant))
@@ -287,16 +290,28 @@ def _trace(formula: PathFormula, model: z3.ModelRef, root: Root, obligation: int
             else:
                 holding.pop(lock, None)
         held = [holding[lock] for lock in sorted(holding)]
+        acquired = _acquired(move, encoded, solver_terms)
         if edge.step or not steps:
             depth = max(depths[move.frame] - 1, 0)
             routine = move.plan.layout.graph.routine
+            passed = acquired
             steps.append(Step(routine, depth, edge.span, choices, irql, tuple(held), edge.taken))
         else:
-            last = steps[-1]
-            steps[-1] = Step(
-                last.routine, last.depth, last.span, last.choices + choices, irql, tuple(held), last.taken, last.note
-            )
+            passed += acquired
+            steps[-1] = replace(steps[-1], choices=steps[-1].choices + choices, irql=irql, held=tuple(held))
+        kept = [(lock, mode) for lock, mode, _ in held]
+        steps[-1] = replace(steps[-1], passed=tuple(taken for taken in dict.fromkeys(passed) if taken not in kept))
     return Trace(root.routine, start, tuple(steps))
+
+
+def _acquired(move: Move, encoded: encode.Encoded, terms: _Terms) -> tuple[tuple[str, str], ...]:
+    """The locks that an executed edge acquires, with their modes, whether it keeps them or not."""
+    found = []
+    for taken in encoded.taken:
+        cell = move.plan.edge.cells[taken.register]
+        if cell is not None and terms.true(taken.guard):
+            found.append((cell.name.removeprefix("hold "), "shared" if taken.shared else "exclusive"))
+    return tuple(found)
 
 
 def _start(formula: PathFormula, number: object) -> tuple[Choice, ...]:
@@ -325,6 +340,8 @@ class _Terms:
         for _, encoded, _, _, holds in formula.executions:
             for choice in encoded.choices:
                 names.setdefault(choice.guard, f"guard{len(names)}")
+            for taken in encoded.taken:
+                names.setdefault(taken.guard, f"guard{len(names)}")
             for term in holds.values():
                 names.setdefault(term, f"value{len(names)}")
         for term, name in names.items():

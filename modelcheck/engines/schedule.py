@@ -232,7 +232,7 @@ def _effects(
     for step in steps:
         after = {lock: mode for lock, mode, _ in step.held}
         taken = tuple((lock, mode) for lock, mode in after.items() if before.get(lock) != mode)
-        found.append((taken, tuple(after.items())))
+        found.append(((*taken, *step.passed), tuple(after.items())))
         before = after
     return found
 

@@ -535,6 +535,7 @@ class Builder:
             resident="resident" in flags,
             init_required="init" in flags,
             writers_first="writers_first" in flags,
+            doubtful="doubtful" in flags,
             level=next((value for word, value in pairs if word == "level"), None),
             recursion=tuple(value for word, value in pairs if word == "recursive"),
             fields=tuple(a for a in attributes if isinstance(a, s.Field)),
@@ -562,6 +563,9 @@ class Builder:
     def role_continues(self, condition: s.Expr) -> tuple[str, Any]:
         return "continues", condition
 
+    def role_holds(self, *locks: s.Ref) -> tuple[str, Any]:
+        return "holds", locks
+
     def role_entry(self, block: s.Block) -> tuple[str, Any]:
         return "entry", block
 
@@ -570,7 +574,8 @@ class Builder:
 
     def role(self, name: Token, *parts: Any) -> s.Role:
         params = tuple(p for p in parts if p is not None and not isinstance(p, tuple))
-        said: dict[str, Any] = dict(p for p in parts if isinstance(p, tuple))
+        pairs = [p for p in parts if isinstance(p, tuple)]
+        said: dict[str, Any] = dict(pairs)
         return s.Role(
             str(name),
             params,
@@ -579,6 +584,7 @@ class Builder:
             single=said.get("single", False),
             phase=said.get("phase"),
             continues=said.get("continues"),
+            holds=tuple(lock for word, locks in pairs if word == "holds" for lock in locks),
             entry=said.get("entry"),
             exit=said.get("exit"),
             span=self._span(name),

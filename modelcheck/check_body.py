@@ -102,6 +102,8 @@ class BodyCheck(CallCheck):
             self.condition(role.continues, calls=False)
         for expr in role.irql or ():
             self.level(expr)
+        for lock in role.holds:
+            self.lock(lock)
         for block in (role.entry, role.exit):
             if block is not None:
                 self._block(block, self.place)

@@ -205,6 +205,9 @@ class _Played:
         Raises:
             InternalError: it is none.
         """
+        doubt = _doubt(self.program, obligation, schedule)
+        if doubt is not None:
+            return doubt
         known = self.known.get(id(schedule))
         if known is not None and any(failure.breaks(obligation) for failure in known[1]):
             return known[2]
@@ -218,6 +221,16 @@ class _Played:
         violated = Violated(_schedule_in_words(self.program, schedule), replayed=True)
         self.known[id(schedule)] = (schedule, outcome.failures, violated)
         return violated
+
+
+def _doubt(program: Program, obligation: Obligation, schedule: Schedule | None = None) -> Undecided | None:
+    """What is broken by a wait of which it is not known whether it is one, is not decided."""
+    asked = [obligation.subject] if obligation.code in (Property.B01, Property.D04) else []
+    asked += [] if schedule is None else [wait.subject for wait in schedule.waits]
+    lock = next(filter(program.is_doubtful, asked), None)
+    if lock is None:
+        return None
+    return Undecided(f"whether {lock} is really waited for is not known: the model does not say which object is meant")
 
 
 def _schedule_in_words(program: Program, schedule: Schedule) -> Schedule:
@@ -565,6 +578,9 @@ class _Replays:
         Raises:
             InternalError: the trace is not a run of the model, or does not break the obligation.
         """
+        doubt = _doubt(self.lowered.program, obligation)
+        if doubt is not None:
+            return doubt
         saturated = next((c.name for c in _choices(trace) if c.name.startswith(("count ", "counter "))), None)
         if saturated is not None:
             return Undecided(f"it depends on how often exactly ({saturated}), which is not counted that far")
@@ -584,6 +600,9 @@ class _Replays:
         Raises:
             InternalError: the schedule is not a run of the model, or does not break the obligation.
         """
+        doubt = _doubt(self.lowered.program, obligation, schedule)
+        if doubt is not None:
+            return doubt
         known = self.played.get(id(schedule))
         if known is not None and obligation.code is not Property.D03 and any(f.breaks(obligation) for f in known[1]):
             return known[2]

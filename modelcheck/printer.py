@@ -322,6 +322,8 @@ class _Printer:
         said += [] if item.continues is None else [f"continues if {condition(item.continues)}"]
         for text in said:
             self.emit(f"{text};", self.layout.word(text, item.span.start, close))
+        if item.holds:
+            self.emit(f"holds {', '.join(map(reference, item.holds))};", item.holds[0].span.start)
         for word, block in (("entry", item.entry), ("exit", item.exit)):
             if block is not None:
                 self._block(word, block, block.span.start)
@@ -568,7 +570,12 @@ def _attributes(kind: s.LockKind) -> list[str]:
     if kind.level is not None:
         words.append(f"level {expression(kind.level)}")
     words += [f"recursive {r.mode}" + ("" if r.under is r.mode else f" under {r.under}") for r in kind.recursion]
-    said = (("init required", kind.init_required), ("resident", kind.resident), ("writers first", kind.writers_first))
+    said = (
+        ("init required", kind.init_required),
+        ("resident", kind.resident),
+        ("writers first", kind.writers_first),
+        ("doubtful", kind.doubtful),
+    )
     return words + [word for word, holds in said if holds]
 
 

@@ -8,7 +8,7 @@ constant that is none) is kept in `Program.findings` and reported by `check` tog
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from difflib import get_close_matches
 from functools import cache
@@ -21,7 +21,7 @@ from modelcheck.parser import parse
 from modelcheck.record import dataclass
 from modelcheck.source import Source, Span
 from modelcheck.verdict import APC_LEVEL, DISPATCH_LEVEL, HIGH_LEVEL, NO_LEVEL, PASSIVE_LEVEL
-from modelcheck.walk import every_call, every_expression, substatements
+from modelcheck.walk import every_call, every_expression, every_statement, lock_tests, substatements
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_IMPORT_DEPTH = 50
@@ -92,6 +92,8 @@ class Program:
     deferred: dict[str, s.DeferredDecl] = field(default_factory=dict)
     runs: dict[str, list[str]] = field(default_factory=dict)
     """For each routine the deferred objects whose `run` it holds while it runs: those whose end is waited for."""
+    awaited: set[str] = field(default_factory=set)
+    """The locks of roles (`holds`) that anybody acquires or asks for: runs of these roles hold them, and no others."""
     devices: dict[str, s.DeviceDecl] = field(default_factory=dict)
     routines: dict[str, s.Routine] = field(default_factory=dict)
     scenarios: dict[str, s.Scenario] = field(default_factory=dict)
@@ -106,6 +108,12 @@ class Program:
         """Whether the declaration of that name is out of sight: a shipped model sees nothing of the user's files, so
         that its enum constants mean what they mean whatever a driver calls its variables."""
         return ref.name in self.own_names and ref.span.source not in self.own
+
+    def is_doubtful(self, lock: str) -> bool:
+        """Whether it is not known if contexts that acquire a lock really wait for it."""
+        declared = self.locks.get(lock.partition("[")[0])
+        kind = None if declared is None else self.lock_kinds.get(declared.kind)
+        return kind is not None and kind.doubtful
 
     def constant(self, expr: s.Expr) -> int | None:
         """The value of a constant expression, None if it is none. Names: constants, settings, enum constants, and the
@@ -329,10 +337,45 @@ def _waits_for(stmt: s.Stmt, name: str) -> bool:
             return any(_waits_for(inner, name) for inner in substatements(stmt))
 
 
-def around_run(program: Program, routine: s.Routine) -> tuple[tuple[s.Stmt, ...], tuple[s.Stmt, ...]]:
-    """What the system does before and behind a routine that deferred objects run, beside what its role says."""
+def _used(body: s.Block | None, clauses: Sequence[s.Clause], kept: set[str], known: Mapping[str, set[str]]) -> set[str]:
+    """The locks of `kept` that a body acquires or asks for, with what is `known` of the kernel routines it calls."""
+    found: set[str] = set()
+    asked = [clause.condition for clause in clauses if isinstance(clause, s.ConditionClause)]
+    if body is not None:
+        found.update(stmt.lock.name for stmt in every_statement(body) if isinstance(stmt, s.Acquire))
+        asked += every_expression(body)
+    for expr in asked:
+        found.update(test.lock.name for test in lock_tests(expr))
+        for call in every_call(expr):
+            found |= known.get(call.name, set())
+    return found & kept
+
+
+def _users(program: Program, kept: set[str]) -> dict[str, set[str]]:
+    """For each kernel routine the locks of `kept` that it uses, in whatever form, by itself or by a call."""
+    known: dict[str, set[str]] = {}
+    grown = True
+    while grown:
+        grown = False
+        for name, forms in program.externs.items():
+            for form in forms:
+                found = _used(form.body, form.clauses, kept, known)
+                if not found <= known.get(name, set()):
+                    known[name] = known.get(name, set()) | found
+                    grown = True
+    return known
+
+
+def around_run(
+    program: Program, routine: s.Routine, role: s.Role | None
+) -> tuple[tuple[s.Stmt, ...], tuple[s.Stmt, ...]]:
+    """What the system does before and behind a run of a routine, around the `entry` and `exit` of its role: it holds
+    what others acquire who wait for the end of that run."""
     span = routine.span
     refs = [s.Ref(name, (s.Member("run", span),), span) for name in program.runs.get(routine.name, ())]
+    if role is not None:
+        given = {param.name for param in role.params if not isinstance(param, s.RestParam)}
+        refs += [ref for ref in role.holds if ref.name in given or ref.name in program.awaited]
     taken = tuple(s.Acquire(ref, s.Mode.SHARED, None, span) for ref in refs)
     return taken, tuple(s.Release(ref, s.Mode.SHARED, None, span) for ref in reversed(refs))
 
@@ -438,6 +481,7 @@ class _Resolver:
             if isinstance(item, s.Const):
                 self._constant(item)
         self._runs()
+        self._awaited()
         self._driver()
         return self.program
 
@@ -465,6 +509,17 @@ class _Resolver:
                 lock = f"{name}.run"
                 program.locks[lock] = s.LockDecl(lock, None, RUN_LOCK_KIND, False, True, False, item.span)
                 program.runs.setdefault(item.routine, []).append(name)
+
+    def _awaited(self) -> None:
+        """Finds the locks of roles (`holds`) that the driver uses, in whatever form of a kernel routine."""
+        program = self.program
+        roles = [role for roles in program.roles.values() for role in roles]
+        kept = {ref.name for role in roles for ref in role.holds} & program.locks.keys()
+        known = _users(program, kept)
+        blocks = [block for role in roles for block in (role.entry, role.exit) if block is not None]
+        program.awaited = {lock for block in blocks for lock in _used(block, (), kept, known)}
+        for routine in program.routines.values():
+            program.awaited |= _used(routine.body, routine.clauses, kept, known)
 
     # imports
 

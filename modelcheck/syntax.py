@@ -837,6 +837,7 @@ class LockKind:
     resident: bool
     init_required: bool
     writers_first: bool
+    doubtful: bool
     level: Expr | None
     recursion: tuple[Recursion, ...]
     fields: tuple[Field, ...]
@@ -859,6 +860,7 @@ class Role:
     single: bool
     phase: str | None
     continues: Expr | None
+    holds: tuple[Ref, ...]
     entry: Block | None
     exit: Block | None
     span: Span = place()

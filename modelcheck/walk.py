@@ -103,6 +103,19 @@ def references(expr: s.Expr) -> Iterator[s.Ref]:
             return
 
 
+def lock_tests(expr: s.Expr) -> list[s.Held | s.TryAcquire]:
+    """Where an expression asks for locks, by `held` or by trying, left to right."""
+    match expr:
+        case s.Held() | s.TryAcquire():
+            return [expr]
+        case s.Unary(_, operand) | s.Old(operand):
+            return lock_tests(operand)
+        case s.Binary(_, left, right):
+            return lock_tests(left) + lock_tests(right)
+        case _:
+            return []
+
+
 def every_call(expr: s.Expr) -> list[s.Call]:
     """The calls in an expression, inner ones first."""
     match expr:

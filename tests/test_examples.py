@@ -1,8 +1,8 @@
 """Every model in examples/ gets the verdicts that it names itself.
 
-`// expect: violated B03, I02` or `// expect: unknown T01` behind a line names what that line earns; a file where every
-obligation is proved says so with `// expect: proved` on a line of its own. With a line `// strict` the order of locks
-(D04) is asked for too.
+`// expect: violated B03, I02` or `// expect: unknown T01` behind a line names what that line earns, `; ` between if it
+is both; a file where every obligation is proved says so with `// expect: proved` on a line of its own. With a line
+`// strict` the order of locks (D04) is asked for too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from modelcheck.verdict import Property, Report, Result, Violated
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 FILES = sorted(EXAMPLES.rglob("*.drvm"))
-EXPECTATION = re.compile(r"// expect: (?P<verdict>violated|unknown) (?P<codes>[A-Z]\d\d(?:, ?[A-Z]\d\d)*)\s*$")
+PART = r"(?:violated|unknown) [A-Z]\d\d(?:, ?[A-Z]\d\d)*"
+EXPECTATION = re.compile(rf"// expect: (?P<parts>{PART}(?:; {PART})*)\s*$")
 PROVED = "// expect: proved"
 STRICT = "// strict"
 
@@ -44,7 +45,9 @@ def expected(path: Path) -> Expected:
     lines = path.read_text(encoding="utf-8").splitlines()
     for number, line in enumerate(lines, start=1):
         if found := EXPECTATION.search(line):
-            places[found["verdict"]].update((number, code.strip()) for code in found["codes"].split(","))
+            for part in found["parts"].split("; "):
+                verdict, codes = part.split(" ", 1)
+                places[verdict].update((number, code.strip()) for code in codes.split(","))
     proved = any(line.strip() == PROVED for line in lines)
     return Expected(proved, frozenset(places["violated"]), frozenset(places["unknown"]))
 

@@ -50,6 +50,9 @@ class Component:
         for number, link in enumerate(self.rings.links):
             self.leaving.setdefault(link.source, []).append(number)
         self.formula: Formula | None = None
+        doubtful = self.meeting.lowered.program.is_doubtful
+        self.doubtful = frozenset(n for n, link in enumerate(self.rings.links) if doubtful(link.target[0]))
+        """The links whose wait is perhaps none: rings without them come first."""
         self.empty: Excluded | bool = False
         """Why there is no ring at all; True: there is one, False: not asked yet."""
         self.first.clear()
@@ -72,10 +75,18 @@ class Component:
     def _shortest(self, positions: set[int], direct: bool) -> list[list[int]]:
         key = (frozenset(positions), direct)
         if key not in self.first:
-            links = self.rings.about(positions, direct)[:MAX_STARTS]
-            found = [ring for start in links if (ring := _shortest(self.rings.links, self.leaving, start))]
-            self.first[key] = sorted(found, key=len)[:MAX_SHORT]
+            self.first[key] = self._short_rings(self.rings.about(positions, direct))
         return self.first[key]
+
+    def _short_rings(self, starts: list[int]) -> list[list[int]]:
+        """Shortest rings through some links, those first of which it is known that everybody in them waits."""
+        found: dict[tuple[int, ...], None] = {}
+        for barred in dict.fromkeys((self.doubtful, frozenset[int]())):
+            rings = (
+                _shortest(self.rings.links, self.leaving, n, barred) for n in starts[:MAX_STARTS] if n not in barred
+            )
+            found.update(dict.fromkeys(tuple(ring) for ring in sorted(filter(None, rings), key=len)[:MAX_SHORT]))
+        return [list(ring) for ring in found]
 
     def _asked(self, ring: list[int]) -> dict[int, Question]:
         """For each stand of a ring the question for a run in which it holds what it is waited for."""
@@ -207,7 +218,10 @@ class Component:
         return False
 
     def _blame(self, ring: list[int], finding: Deadlocked) -> None:
-        """Every acquisition of the ring waits for ever. Where a shorter ring goes through one, that is tried first."""
+        """Every acquisition of the ring waits for ever, if all are waits for certain. Where a shorter ring goes through
+        one, that is tried first."""
+        if not self.doubtful.isdisjoint(ring):
+            return
         for link in ring:
             number = self.rings.position_of[self.rings.links[link].stand]
             position = self.meeting.facts.positions[number]
@@ -237,14 +251,26 @@ class Component:
                 if keys <= numbers.keys():
                     solver.add(z3.Not(z3.And([z3.Bool(link_name(numbers[k])) for k in keys])))
         try:
-            return self._short(links, made) or self._any(links, made)
+            return self._short(links, made) or self._certain(links, made) or self._any(links, made)
         finally:
             solver.pop()
 
+    def _certain(self, links: list[int], made: Formula) -> list[int] | None:
+        """A ring in which everybody waits for certain, where others are possible too."""
+        if not self.doubtful:
+            return None
+        self.solver.push()
+        try:
+            for number in sorted(self.doubtful):
+                self.solver.add(z3.Not(z3.Bool(link_name(number))))
+            answer = self._any(links, made)
+        finally:
+            self.solver.pop()
+        return answer if isinstance(answer, list) else None
+
     def _short(self, links: list[int], made: Formula) -> list[int] | None:
         """A shortest ring through one of the links, if it is possible."""
-        found = [ring for start in links[:MAX_STARTS] if (ring := _shortest(self.rings.links, self.leaving, start))]
-        for ring in sorted(found, key=len)[:MAX_SHORT]:
+        for ring in self._short_rings(links):
             literals = [*map(z3.Bool, made.reasons), *[z3.Bool(link_name(n)) for n in ring]]
             if self.solver.check(*literals) == z3.sat:
                 return ring
@@ -287,8 +313,10 @@ class Component:
         return reason
 
 
-def _shortest(links: list[Link], leaving: dict[tuple[str, str], list[int]], start: int) -> list[int] | None:
-    """The shortest way from what a link waits for back to it (breadth first)."""
+def _shortest(
+    links: list[Link], leaving: dict[tuple[str, str], list[int]], start: int, barred: frozenset[int] = frozenset()
+) -> list[int] | None:
+    """The shortest way from what a link waits for back to it (breadth first), over links that are not barred."""
     goal = links[start].source
     back: dict[tuple[str, str], int] = {links[start].target: -1}
     pending = [links[start].target]
@@ -297,7 +325,7 @@ def _shortest(links: list[Link], leaving: dict[tuple[str, str], list[int]], star
         for node in pending:
             for number in leaving.get(node, ()):
                 target = links[number].target
-                if target not in back:
+                if target not in back and number not in barred:
                     back[target] = number
                     following.append(target)
         pending = following

@@ -365,7 +365,7 @@ class _Strict:
     def __init__(self, deadlock: Deadlock) -> None:
         self.deadlock = deadlock
         while True:
-            self.nesting = Nesting(deadlock.situation, deadlock.live)
+            self.nesting = Nesting(deadlock.situation, deadlock.live, deadlock.lowered.program.is_doubtful)
             told = deadlock.told
             for candidates, subject in self.nesting.subjects():
                 for tests in deadlock.live(candidates):
@@ -380,6 +380,8 @@ class _Strict:
             candidates = self.deadlock.situation.waiting(position)
             for lock in self.nesting.against(number):
                 doubtful = True
+                if not self.nesting.is_certain(number, lock):
+                    continue
                 for tests in self.deadlock.live(candidates):
                     if dict(known_holds(candidates, tests)).get(lock):
                         run = self.deadlock.run_to(candidates, tests)

@@ -179,17 +179,16 @@ class Machine(Steps):
         routine = self.program.routines[root]
         role, _ = self.role(root)
         compiler = Compiler(self.tables, root, False)
-        taken, given_back = around_run(self.program, routine)
+        taken, given_back = around_run(self.program, routine, role)
+        for param in () if role is None else role.params:
+            compiler.parameter(param)
         for stmt in taken:
             compiler.stmt(stmt)
             compiler.emit(Boundary(routine.span))
-        if role is not None:
-            for param in role.params:
-                compiler.parameter(param)
-            if role.entry is not None:
-                compiler.find_labels(role.entry, ())
-                compiler.block(role.entry)
-                compiler.emit(Boundary(role.entry.span))
+        if role is not None and role.entry is not None:
+            compiler.find_labels(role.entry, ())
+            compiler.block(role.entry)
+            compiler.emit(Boundary(role.entry.span))
         for param, local in self._code(routine).params:
             compiler.emit(handed(param, local))
         compiler.emit(Invoke(routine, routine.span))

@@ -28,7 +28,7 @@ from modelcheck.record import dataclass
 from modelcheck.resolve import Program, around_run, find_role, type_range
 from modelcheck.source import Span
 from modelcheck.verdict import APC_LEVEL, DISPATCH_LEVEL, HIGH_LEVEL, PASSIVE_LEVEL, Obligation, Property
-from modelcheck.walk import every_call, every_expression, every_statement, references, substatements
+from modelcheck.walk import every_call, every_expression, every_statement, lock_tests, references, substatements
 
 _T = TypeVar("_T")
 
@@ -505,7 +505,7 @@ class _Harness(GraphLowerer):
                 builder.assign(builder.register(cell), ir.Const(cell.start[0]), cell.low, cell.high, None)
 
         at = self.edge(graph.entry, routine.span, start)
-        taken, given_back = around_run(program, routine)
+        taken, given_back = around_run(program, routine, plan.role)
         at = self.sequence(taken, at, frame)
         if plan.role is not None and plan.role.entry is not None:
             self.return_to = self.places.new()
@@ -638,7 +638,7 @@ class _Harness(GraphLowerer):
             if isinstance(clause, s.LockClause):
                 refs = [clause.lock]
             elif isinstance(clause, s.ConditionClause) and clause.kind is s.ClauseKind.ENSURES:
-                refs = _held_refs(clause.condition)
+                refs = [held.lock for held in lock_tests(clause.condition)]
             found.update(lock for ref in refs for _, lock in self.evaluator().locks(ref, frame))
         return found
 
@@ -672,7 +672,7 @@ class _Harness(GraphLowerer):
                     found[lock] = (0, 0) if clause.acquires else modes[clause.mode]
         for clause in self.plan.routine.clauses:
             if isinstance(clause, s.ConditionClause):
-                for held in _helds(clause.condition):
+                for held in lock_tests(clause.condition):
                     for _, lock in evaluator.locks(held.lock, frame):
                         if lock not in found or found[lock] == (0, 1):
                             found[lock] = (0, 2 if held.mode is s.Mode.SHARED else 1)
@@ -718,22 +718,6 @@ def _held_alike(one: Term, other: Term) -> Term:
     both_free = arithmetic(s.BinaryOp.EQ, arithmetic(s.BinaryOp.EQ, one, free), arithmetic(s.BinaryOp.EQ, other, free))
     way, other_way = arithmetic(s.BinaryOp.MOD, one, tag), arithmetic(s.BinaryOp.MOD, other, tag)
     return both(both_free, arithmetic(s.BinaryOp.EQ, way, other_way))
-
-
-def _held_refs(expr: s.Expr) -> list[s.Ref]:
-    return [held.lock for held in _helds(expr)]
-
-
-def _helds(expr: s.Expr) -> list[s.Held]:
-    match expr:
-        case s.Held():
-            return [expr]
-        case s.Unary(_, operand) | s.Old(operand):
-            return _helds(operand)
-        case s.Binary(_, left, right):
-            return _helds(left) + _helds(right)
-        case _:
-            return []
 
 
 def frame_of(graph: Graph) -> frozenset[Cell]:

@@ -6,7 +6,7 @@ Driver Verifier's deadlock detection has this rule: a cycle is a violation even 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from modelcheck.mutual.order import Node, components
 from modelcheck.mutual.positions import MAY_BE_FREE
@@ -15,9 +15,10 @@ from modelcheck.mutual.situation import Candidates, Situation, known_holds
 
 
 class Nesting:
-    """Which lock comes after which, as far as the states are told apart."""
+    """Which lock comes after which, as far as the states are told apart. `doubtful`: of which locks it is not known
+    whether they are waited for."""
 
-    def __init__(self, situation: Situation, live: Live) -> None:
+    def __init__(self, situation: Situation, live: Live, doubtful: Callable[[str], bool] = lambda _: False) -> None:
         self.situation = situation
         self.possible: dict[int, list[str]] = {}
         for number, p in enumerate(situation.facts.positions):
@@ -27,6 +28,14 @@ class Nesting:
                 states = [dict(known_holds(candidates, tests)) for tests in live(candidates)]
                 self.possible[number] = sorted({lock for state in states for lock in state if lock != p.wanted})
         self.components = _components(situation, self.possible)
+        wanted = {number: situation.facts.positions[number].wanted for number in self.possible}
+        certain = {n: () if doubtful(wanted[n]) else locks for n, locks in self.possible.items()}
+        self.certain = self.components if certain == self.possible else _components(situation, certain)
+
+    def is_certain(self, number: int, lock: str) -> bool:
+        """Whether a lock comes after the one taken at a position without what is perhaps no wait."""
+        wanted = self.situation.facts.positions[number].wanted
+        return self.certain.get((lock,), -1) == self.certain.get((wanted,), -2)
 
     def against(self, number: int) -> list[str]:
         """Locks that may be held at a position and come after the one taken there."""

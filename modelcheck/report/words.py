@@ -206,6 +206,8 @@ def advice(verdict: Undecided, unmodelled: tuple[str, ...] | list[str]) -> str:
     for name in unmodelled:
         if f"`{name}`" in verdict.reason:
             return f"say what it does: `extern {clean(name)}(..)` with clauses or a body, in a model that you import"
+    if "which object is meant" in verdict.reason:
+        return "declare the object and name it in the call, where the model of that routine has a declaration for it"
     simpler = "say it more simply here: clauses on a called routine, a narrower int, constants for what is computed"
     return f"give it more time (--timeout), or {simpler}" if _OUT_OF_TIME.search(verdict.reason) else simpler
 

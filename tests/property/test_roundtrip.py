@@ -95,7 +95,7 @@ def lock_kinds(depth: int) -> st.SearchStrategy[Any]:
     """A recursion under the same mode is written without `under`."""
     modes = st.sampled_from([s.Mode.SHARED, s.Mode.EXCLUSIVE])
     recursion = st.lists(build(s.Recursion, mode=modes, under=modes), max_size=2).map(tuple)
-    flags = {name: st.booleans() for name in ("spins", "resident", "init_required", "writers_first")}
+    flags = {name: st.booleans() for name in ("spins", "resident", "init_required", "writers_first", "doubtful")}
     level = st.none() | of(s.Expr, depth - 1)
     field_list = st.lists(made(s.Field, depth - 1), max_size=2).map(tuple)
     return build(s.LockKind, name=NAMES, **flags, level=level, recursion=recursion, fields=field_list)

@@ -8,7 +8,16 @@ import pytest
 
 from modelcheck import syntax as s
 from modelcheck.diagnostics import Code, Rejected
-from modelcheck.resolve import MAX_IMPORT_DEPTH, Program, find_role, resolve, resolve_text, shipped_models, type_range
+from modelcheck.resolve import (
+    MAX_IMPORT_DEPTH,
+    Program,
+    around_run,
+    find_role,
+    resolve,
+    resolve_text,
+    shipped_models,
+    type_range,
+)
 
 
 def program(text: str) -> Program:
@@ -51,6 +60,41 @@ def test_settings_and_levels_in_a_circle_come_to_an_end() -> None:
     found = program("setting a : bool = !b; setting b : bool = !a; interrupt I at J.level; interrupt J at I.level;")
     assert found.setting("a") == 0
     assert found.constant(found.interrupts["I"].level) is None
+
+
+HELD = """lockkind K {{ recursive shared; }} lock Of_A : K; lock Of_B : K; lock Of_C : K; lock Of_D : K; lock Own : K;
+role WORK(lock L : K) {{ irql 0; thread; holds Of_A, Of_B; holds Of_C, Of_D, L; }}
+extern WaitForA(int 0..1 x) {{ acquire Of_A; release Of_A; }} extern WaitForA(lock L : K) {{ acquire L; release L; }}
+extern WaitForB() {{ if (*) {{ WaitForA(Own); WaitForA(0); }} acquire Of_B; release Of_B; }}
+extern AskForC() {{ require !held(Of_C) else C03 "not from there"; }}
+extern TryD() : bool {{ bool t = try_acquire Of_D; if (t) {{ release Of_D; }} return t; }}
+extern IsC() requires held(Of_C);
+routine R() as WORK(Own) {{ {body} }}
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "held"),
+    [
+        ("", []),
+        ("WaitForA(0);", ["Of_A"]),
+        ("while (*) { WaitForB(); }", ["Of_A", "Of_B"]),
+        ("AskForC();", ["Of_C"]),
+        ("IsC();", ["Of_C"]),
+        ("if (TryD()) { }", ["Of_D"]),
+        ("assert !held(Of_C);", ["Of_C"]),
+    ],
+)
+def test_a_run_holds_the_locks_of_its_role_that_somebody_uses(body: str, held: list[str]) -> None:
+    """In the order of the role, whatever form uses them; a lock that is given to the role always."""
+    found = program(HELD.format(body=body))
+    assert found.routines["R"].role is not None
+    role, _ = find_role(found, found.routines["R"].role)
+    taken, given_back = around_run(found, found.routines["R"], role)
+    assert [(x.lock.name, x.mode) for x in taken if isinstance(x, s.Acquire)] == [
+        (name, s.Mode.SHARED) for name in (*held, "L")
+    ]
+    assert [x.lock.name for x in given_back if isinstance(x, s.Release)] == ["L", *reversed(held)]
 
 
 def test_ranges_of_types() -> None:

@@ -65,7 +65,10 @@ def test_only_what_the_driver_declares_one_by_one_is_annotated(tmp_path: Path) -
     model.write_text(
         "driver d;\nimport wdm;\nlock A : KSPIN_LOCK initialised;\nlock B[2] : KSPIN_LOCK initialised;\n"
         "interrupt Line at DIRQL;\ndevice Port { lock Lock : KSPIN_LOCK; }\n"
+        "dpc Later runs OnDpc;\nroutine OnDpc() { }\n"
+        "routine Stop(Irp) as DRIVER_DISPATCH(IRP_MN_STOP_DEVICE) { KeRemoveQueueDpcEx(&Later, TRUE); }\n"
     )
+    assert "Later.run" in load(model)[0].locks
     assert annotated(load(model)[0]) == {"A", "Port.Lock"}
 
 

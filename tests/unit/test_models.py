@@ -936,3 +936,11 @@ def test_the_lock_of_an_interrupt_is_initialised_before(tmp_path: Path) -> None:
 def test_a_role_that_looks_at_the_result_gets_one_of_its_type(model: str, role: str, result: str) -> None:
     program = resolve_text(f"driver d;\nimport {model};\nroutine R() : {result} as {role} {{ return *; }}\n")
     assert [str(d.code) for d in check(program) if d.code.is_error] == ["E0404"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_dpc_is_waited_for_where_all_are(model: str) -> None:
+    """wdm/nf-wdm-keflushqueueddpcs"""
+    dpcs = [item for item in items(model) if isinstance(item, s.Role) and item.kind is s.ContextKind.DPC]
+    for role in dpcs:
+        assert {ref.name for ref in role.holds} & {"RunningDpcs", "RunningPerhapsInDpc"}, role.name

@@ -136,6 +136,14 @@ class _Graph:
                 return Turn(index, step, "stands")
         return Turn(index, step, "waits", wanted.subject, "shared" if wanted.shared else "")
 
+    def _up_to_the_next(self, turn: Turn, later: list[Turn]) -> Turn:
+        """What the system takes for a context before its routine, with the way to what it takes next."""
+        routine = self.world.program.routines[self.world.entrants[turn.actor].routine]
+        following = next((other for other in later if other.actor == turn.actor), turn)
+        if turn.event or following.event != "waits" or {turn.step.span, following.step.span} != {routine.span}:
+            return turn
+        return replace(turn, event="waits", lock=following.lock, mode=following.mode)
+
     def schedule(self, failure: Failure) -> Schedule:
         """A shortest run that breaks what `failure` tells."""
         witness = self.witnesses[failure]
@@ -144,6 +152,7 @@ class _Graph:
         while at:
             at, turn = self.came[at]
             turns.insert(0, turn)
+        turns = [self._up_to_the_next(turn, turns[n + 1 :]) for n, turn in enumerate(turns)]
         starts: dict[int, tuple[Choice, ...]] = {}
         for turn in turns:
             starts.setdefault(turn.actor, turn.step.choices)
@@ -229,7 +238,11 @@ def at_fault(world: World, now: Configuration, stuck: frozenset[int]) -> dict[tu
     waits for itself, for one that has ended, for an event, or for one that waits for it in turn."""
     edges: dict[int, set[int]] = {}
     for index in stuck:
-        for block in world.blocks(now, index):
+        blocks = world.blocks(now, index)
+        itself = any(block.reason == "self" for block in blocks)
+        for block in blocks:
+            if itself and block.reason in ("held", "writer", "ended"):
+                continue  # it waits for itself, whoever else holds what it wants
             by = block.by
             if block.reason == "event":
                 by = tuple(i for i in stuck if _signals(world, i, block.subject))

@@ -2,9 +2,9 @@
 
 `random_scenario(seed)` is the same text for the same seed. Locks are taken in pairs of acquire and release, in any
 order and sometimes at the wrong level, then perhaps something is left out; flags, events, data without a guard and
-asserts tie the contexts together. Small enough for `tests/concurrent_bruteforce.py`. `random_crowd(seed)` has more
-contexts that are alike: of one routine, or of routines with the same body, on one processor or several; and a variable
-that a lock guards, most of the time.
+asserts tie the contexts together. Small enough for `tests/concurrent_bruteforce.py`. In `random_waits(seed)` contexts
+wait for the end of other routines too. `random_crowd(seed)` has more contexts that are alike: of one routine, or of
+routines with the same body, on one processor or several; and a variable that a lock guards, most of the time.
 """
 
 from __future__ import annotations
@@ -104,6 +104,23 @@ extern KeLowerIrql(KIRQL New) { if (New <= irql) { lower New; } }
 """
 """As much of the kernel as scenarios need, with few obligations of its own."""
 
+WAITS = """
+lockkind RUN { recursive shared; }
+lock RunningDispatch : RUN;
+lock RunningDpcs : RUN;
+lock RunningService : RUN;
+extern FlushDispatch() { acquire RunningDispatch; release RunningDispatch; }
+extern KeFlushQueuedDpcs() { blocks; acquire RunningDpcs; release RunningDpcs; }
+extern FlushAll() { KeFlushQueuedDpcs(); acquire RunningService; release RunningService; FlushDispatch(); }
+"""
+"""Waiting for routines that are not named."""
+FLUSHES = ("FlushDispatch();", "KeFlushQueuedDpcs();", "KeFlushQueuedDpcs();", "FlushAll();")
+HOLDS = {
+    "DRIVER_DISPATCH {": "RunningDispatch",
+    "KDEFERRED_ROUTINE {": "RunningDpcs",
+    "(interrupt I) {": "RunningService",
+}
+
 KINDS = ("KSPIN_LOCK", "KSPIN_LOCK", "EX_SPIN_LOCK", "FAST_MUTEX", "KMUTEX", "ERESOURCE")
 SPINNING = ("KSPIN_LOCK", "EX_SPIN_LOCK")
 ROLES = {
@@ -123,6 +140,7 @@ class _Writer:
     left: int
     declared: list[str] = field(default_factory=list)
     around: list[str] = field(default_factory=list)
+    waiting: bool = False
 
     def chance(self, percent: int) -> bool:
         return self.rng.randrange(100) < percent
@@ -141,6 +159,8 @@ class _Writer:
         return found
 
     def statement(self, depth: int) -> list[str]:
+        if self.waiting and self.chance(15 if self.kind == "thread" else 4):
+            return [self.rng.choice(FLUSHES)]
         if depth < 3 and self.chance(60):
             return self.locked(depth)
         kinds = [
@@ -257,13 +277,16 @@ class _Writer:
         return ["assume mode != off;"]
 
 
-def random_scenario(seed: int) -> str:
+def random_scenario(seed: int, waiting: bool = False) -> str:
     """A driver with one scenario, `together`, of two or three contexts."""
     rng = random.Random(seed)
     locks = {name: rng.choice(KINDS) for name in ("A", "B", "C")[: rng.choice((2, 2, 3))]}
     contexts = rng.choice((2, 2, 2, 3))
     processors = rng.choice((1, 1, 2))
-    lines = ["driver sample;", KERNEL]
+    kernel = KERNEL + WAITS if waiting else KERNEL
+    for role, lock in HOLDS.items() if waiting else ():
+        kernel = kernel.replace(role, f"{role} holds {lock};", 1)
+    lines = ["driver sample;", kernel]
     lines += [f"lock {name} : {kind};" for name, kind in locks.items()]
     lines += ["event Go;", "data D;", "var flag : bool = false;", "var mode : enum { idle, busy, off } = idle;"]
     lines += ["interrupt Line at DIRQL;", ""]
@@ -274,7 +297,7 @@ def random_scenario(seed: int) -> str:
             runs.append(runs[-1])  # one routine twice
             continue
         kind = rng.choice(("thread", "thread", "thread", "dpc", "dpc", "isr"))
-        writer = _Writer(rng, kind, locks, 7 if contexts == 2 else 4)
+        writer = _Writer(rng, kind, locks, 7 if contexts == 2 else 4, waiting=waiting)
         body = [line for line in writer.body(0, 3) if line]
         name = f"{kind.capitalize()}{number}"
         text = "\n".join(f"    {line}" for line in [*writer.declared, *body])
@@ -307,6 +330,11 @@ class _CrowdWriter(_Writer):
         asks = ("assert kept != 2;", "assume kept != 2;", "atomic { assert kept != 2; assume kept == 0; }")
         change = self.rng.choice(writes + asks)
         return ["if (kept == 1) {", *self.body(depth + 1, 1), f"    {change}", "}"] if self.chance(40) else [change]
+
+
+def random_waits(seed: int) -> str:
+    """The same, with contexts that wait for routines."""
+    return random_scenario(seed, waiting=True)
 
 
 def random_crowd(seed: int) -> str:

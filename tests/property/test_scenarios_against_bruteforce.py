@@ -14,13 +14,14 @@ from modelcheck.pipeline import Options, verify
 from modelcheck.resolve import Program, resolve
 from modelcheck.verdict import Obligation, Property, Proved, Report, Schedule, Undecided, Violated
 from tests.concurrent_bruteforce import Together, TooManyStates, environments, explore_open, explore_scenario
-from tests.random_scenarios import random_crowd, random_scenario
+from tests.random_scenarios import random_crowd, random_scenario, random_waits
 
 FEW, MANY = 150, 3000
 BATCH = 25
 FEW_CROWDS, MANY_CROWDS = 25, 1000
 BATCH_CROWDS = 5
 FEW_OPEN, MANY_OPEN = 25, 500
+FEW_WAITING = 20
 BATCH_OPEN = 5
 OPTIONS = Options(steps=40_000, timeout=10.0)
 MAX_STATES = 6_000
@@ -114,11 +115,11 @@ def open_disagreements(path: Path) -> list[str]:
     return wrong + _proved(verify(path, OPTIONS), found)
 
 
-def _agree_openly(folder: Path, seeds: range) -> None:
+def _agree_openly(folder: Path, seeds: range, make: Callable[[int], str] = random_scenario) -> None:
     wrong = []
     for seed in seeds:
         path = folder / f"open{seed}.drvm"
-        path.write_text(random_scenario(seed), encoding="utf-8")
+        path.write_text(make(seed), encoding="utf-8")
         wrong += [f"seed {seed}: {text}" for text in open_disagreements(path)]
     assert wrong == []
 
@@ -154,3 +155,16 @@ def test_contexts_that_are_alike_agree_with_the_search_of_all_interleavings(firs
 @pytest.mark.parametrize("first", range(FEW_CROWDS, MANY_CROWDS, BATCH_CROWDS))
 def test_contexts_that_are_alike_agree_with_the_search_at_length(first: int, tmp_path: Path) -> None:
     _agree(tmp_path, range(first, first + BATCH_CROWDS), random_crowd)
+
+
+@pytest.mark.parametrize("first", range(0, FEW_WAITING, BATCH_OPEN))
+def test_who_waits_for_routines_agrees_with_the_search_of_all_runs(first: int, tmp_path: Path) -> None:
+    _agree(tmp_path, range(first, first + BATCH_OPEN), random_waits)
+    _agree_openly(tmp_path, range(first, first + BATCH_OPEN), random_waits)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(FEW_WAITING, MANY_OPEN, BATCH_OPEN))
+def test_who_waits_for_routines_agrees_with_the_search_of_all_runs_at_length(first: int, tmp_path: Path) -> None:
+    _agree(tmp_path, range(first, first + BATCH_OPEN), random_waits)
+    _agree_openly(tmp_path, range(first, first + BATCH_OPEN), random_waits)

@@ -48,7 +48,8 @@ MAX_ROUNDS = 60
 MAX_GUESSES = 6
 """Rounds after which nothing is guessed any more."""
 STEPS_PER_EDGE = 400
-"""Fixpoint steps for each edge, where there are smaller groups to fall back on."""
+LEAST_STEPS = 200_000
+"""Fixpoint steps for each edge, and for however few of them, where there are smaller groups to fall back on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -459,7 +460,8 @@ class _Group:
 
     def budget(self, roots: list[Root]) -> int:
         """Steps for a group that can still be split."""
-        return STEPS_PER_EDGE * sum(len(graph.edges) for graph in every_graph([root.graph for root in roots]))
+        edges = sum(len(graph.edges) for graph in every_graph([root.graph for root in roots]))
+        return max(LEAST_STEPS, STEPS_PER_EDGE * edges)
 
 
 def _answered(

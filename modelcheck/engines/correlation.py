@@ -17,7 +17,7 @@ from modelcheck.record import dataclass
 
 MAX_VALUES = 16
 """Variables with more values are never guessed."""
-MAX_BITS = 6
+MAX_BITS = 12
 """Guessed variables of one graph whose values matter at once may take so many bits; beyond, nothing is guessed
 there."""
 

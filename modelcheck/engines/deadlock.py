@@ -41,6 +41,7 @@ class Deadlock(Meeting):
         self._components: dict[int, Component] = {}
         self._pending: set[int] = set()
         self._nesting: _Strict | None = None
+        self._ends: dict[tuple[str, str], list[int]] | None = None
 
     def run(self, strict: bool) -> None:
         """Decides everything; D04 only if it is asked for (`strict`)."""
@@ -63,7 +64,18 @@ class Deadlock(Meeting):
                 components = sorted(self.situation.above_itself(positions)) if direct else self._cyclic(positions)
                 for component in components[:1]:
                     wanted += self._component(component).wishes(set(positions), direct)
+            if code is Property.D01:
+                wanted += self._behind_leaks(positions)
         self.ask(wanted)
+
+    def _behind_leaks(self, positions: list[int]) -> list[Question]:
+        """The question for a run to the first of the positions that waits for what somebody has left held."""
+        for number in positions:
+            position = self.facts.positions[number]
+            if any(self._leak(root, position.wanted) is not None for root in self._leavers(position)):
+                candidates = self.situation.waiting(position)
+                return [self.situation.question(candidates, ())] if candidates.sites else []
+        return []
 
     def _component(self, number: int) -> Component:
         known = self._components.get(number)
@@ -153,32 +165,48 @@ class Deadlock(Meeting):
         """Somebody has ended with the lock held."""
         for number in positions:
             position = self.facts.positions[number]
-            for root, ending in enumerate(self.facts.ending):
-                mask = ending.get(position.wanted, 0) if position.sort == "lock" else 0
-                stops = mask & EXCLUSIVE or (mask and not position.shared)
-                if stops and not self.situation.stuck_before(position, root, mask):
-                    found = self._after(position, root)
-                    if found is not None:
-                        return found
+            for root in self._leavers(position):
+                found = self._after(position, root)
+                if found is not None:
+                    return found
         return None
+
+    def _leavers(self, position: Position) -> list[int]:
+        """The roots that may have ended with the lock held that a position waits for."""
+        if position.sort != "lock":
+            return []
+        masks = ((root, ending.get(position.wanted, 0)) for root, ending in enumerate(self.facts.ending))
+        return [
+            root
+            for root, mask in masks
+            if (mask & EXCLUSIVE or (mask and not position.shared))
+            and not self.situation.stuck_before(position, root, mask)
+        ]
+
+    def _ends_held(self, root: int, lock: str) -> list[int]:
+        """The obligations that a root does not end with a lock held."""
+        key = (self.roots[root].routine, plain(lock))
+        if self._ends is None:
+            self._ends = {}
+            for number, obligation in enumerate(self.lowered.obligations):
+                if obligation.code in (Property.B03, Property.C02):
+                    self._ends.setdefault((obligation.routine, obligation.subject), []).append(number)
+        return self._ends.get(key, [])
+
+    def _leak(self, root: int, lock: str) -> Broken | None:
+        """A run in which a root ends with a lock held, if one is known."""
+        decisions = (self.analysis.decisions.get(number) for number in self._ends_held(root, lock))
+        return next((decision for decision in decisions if isinstance(decision, Broken)), None)
 
     def _after(self, position: Position, root: int) -> Finding | None:
         """What comes of a routine that may end with the lock held; None if it is proved not to."""
-        routine, lock = self.roots[root].routine, position.wanted
-        numbers = [
-            number
-            for number, obligation in enumerate(self.lowered.obligations)
-            if obligation.code in (Property.B03, Property.C02)
-            and obligation.routine == routine
-            and obligation.subject == plain(lock)
-        ]
-        for number in numbers:
-            decision = self.analysis.decisions.get(number)
-            if isinstance(decision, Broken):
-                return self._leaked(position, decision)
+        leak = self._leak(root, position.wanted)
+        if leak is not None:
+            return self._leaked(position, leak)
+        numbers = self._ends_held(root, position.wanted)
         if numbers and self.proved.issuperset(numbers):
             return None
-        return Open(f"{routine} may end with {lock} held")
+        return Open(f"{self.roots[root].routine} may end with {position.wanted} held")
 
     def _leaked(self, position: Position, leak: Broken) -> Finding:
         run = self.run_to(self.situation.waiting(position))

@@ -35,11 +35,18 @@ class Processors:
         others = [e.player.environment.others for e in self.entrants]
         self.unwritten = frozenset(x for x in program.variables if not any(o.get(x) for o in others))
         """Variables of the open world that nothing writes in phase `start` or later."""
-        self.permitted = _mentioned(program)
+        self._permitted: frozenset[str] | None = None
         self.inside = {
             i: tuple(n for n, e in enumerate(self.entrants) if e.within == i) for i in range(len(self.entrants))
         }
         """Who runs in the call-outs of a context."""
+
+    @property
+    def permitted(self) -> frozenset[str]:
+        """The routines that somebody may enable."""
+        if self._permitted is None:
+            self._permitted = _mentioned(self.program)
+        return self._permitted
 
     # contexts that run in a call-out of another
 

@@ -11,7 +11,7 @@ import itertools
 import z3
 
 from modelcheck.engines.analyse import Open
-from modelcheck.engines.finding import NO_RING, Deadlocked, Excluded, Finding
+from modelcheck.engines.finding import MORE_DEVICES, NO_RING, Deadlocked, Excluded, Finding
 from modelcheck.engines.meeting import Meeting
 from modelcheck.engines.shown import Shown
 from modelcheck.mutual.cycles import Formula, Link, formula, link_name
@@ -21,7 +21,6 @@ from modelcheck.mutual.rings import Rings
 from modelcheck.mutual.situation import known_holds
 from modelcheck.verdict import Property, Trace
 
-MORE_DEVICES = "with more devices at once the locks of each do not exclude it; no such run was put together"
 MAX_RINGS = 4
 """Rings of one component for which a run is looked for."""
 MAX_TRIES = 16
@@ -308,6 +307,8 @@ class Component:
         roots = self.meeting.roots
         if kind == "apart":
             return f"{roots[int(numbers[0])].routine} and {roots[int(numbers[1])].routine} never overlap"
+        if kind == "newcomer":
+            return f"{roots[int(numbers[0])].routine} and {roots[int(numbers[1])].routine} are never on one device"
         if kind == "single":
             return f"{roots[int(numbers[0])].routine} runs once at a time"
         return reason

@@ -11,6 +11,7 @@ from modelcheck.record import dataclass
 from modelcheck.verdict import Schedule
 
 NO_RING = "no ring goes through here"
+MORE_DEVICES = "with more devices at once the locks of each do not exclude it; no such run was put together"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
 from modelcheck.engines.analyse import Analysis, Limits, Open
-from modelcheck.engines.finding import Deadlocked
+from modelcheck.engines.finding import MORE_DEVICES, Deadlocked
 from modelcheck.engines.schedule import Member, schedule
 from modelcheck.engines.states import Confirm, States
 from modelcheck.lower import Lowered
@@ -43,6 +44,9 @@ class Meeting(States):
                         return Open(f"no run was found in which {event} is set before it is waited for")
                     members[number] = replace(members[number], gates=(*members[number].gates, (at, len(members))))
                     members.append(setter)
+        numbers = [self.roots.index(member.root) for member in members]
+        if any(self.situation.overlap.newcomer(*pair) for pair in itertools.combinations(numbers, 2)):
+            return Open(MORE_DEVICES)
         loads = loading(members)
         if loads >= 0:
             enabled = self.situation.overlap.enabled[self.roots.index(members[loads].root)]

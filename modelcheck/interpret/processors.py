@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from modelcheck import syntax as s
+from modelcheck.devices import parameters
 from modelcheck.interpret.code import Invoke
 from modelcheck.interpret.configuration import Configuration, Entrant
 from modelcheck.interpret.player import Player
@@ -203,6 +204,8 @@ class Processors:
         phase = self.phases[routine]
         if phase in ALONE and routine in begun:
             return f"`{routine}` runs once"
+        if any(c.active and self._is_newcomer(entrant, e) for e, c in beside):
+            return f"a device is added on which `{routine}` is, or another one"
         enabled = routine in now.enabled
         if phase == "load" and any(self.phases[name] != "load" and name not in now.enabled for name in begun):
             return f"`{routine}` comes before all others"
@@ -214,6 +217,21 @@ class Processors:
         if over and phase != "unload" and not enabled and routine not in self.permitted:
             return f"`{routine}` is not enabled when the driver is unloaded"
         return ""
+
+    def _is_newcomer(self, one: Entrant, other: Entrant) -> bool:
+        """Whether one of two contexts adds the device, the first it is given, that the other is given too: it is alone
+        on it but for what somebody may enable."""
+        return any(
+            self.phases[adding.routine] == "add"
+            and there.routine not in self.permitted
+            and self._devices(adding)[:1] in [[device] for device in self._devices(there)]
+            for adding, there in ((one, other), (other, one))
+        )
+
+    def _devices(self, entrant: Entrant) -> list[str]:
+        """The devices that a context is given."""
+        taken = parameters(self.program, self.program.routines[entrant.routine])
+        return [entrant.binding[name] for name in taken if name in entrant.binding]
 
     def _left_enabled(self, phase: str) -> frozenset[str]:
         return self.permitted if phase == "unload" else frozenset()

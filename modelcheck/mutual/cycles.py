@@ -54,6 +54,8 @@ class Ring:
     """Locks and variables of devices: with more instances than are told apart, contexts need not find the same one."""
     loose_roots: frozenset[int] = frozenset()
     """Roots of which there can be one context for each device."""
+    newcomers: frozenset[tuple[int, int]] = frozenset()
+    """Pairs of roots that are never there together on one device, as one of them adds it."""
 
 
 @dataclass(slots=True)
@@ -194,6 +196,11 @@ class _Writer:
         for first, second in sorted(self.ring.apart):
             if first != second and first in members and second in members:
                 why = self.reason(f"apart {first} {second}")
+                one, other = disjunction(members[first]), disjunction(members[second])
+                self.assertion(f"(or (not {why}) (not {one}) (not {other}))")
+        for first, second in sorted(self.ring.newcomers):
+            if first in members and second in members:
+                why = self.reason(f"newcomer {first} {second}", bool({first, second} & self.ring.loose_roots))
                 one, other = disjunction(members[first]), disjunction(members[second])
                 self.assertion(f"(or (not {why}) (not {one}) (not {other}))")
         for stand, root in sorted(self.ring.barred):

@@ -23,8 +23,12 @@ class Overlap:
         by_load = self._in_turn(
             set[str]().union(*(e for r, e in zip(roots, self.enabled, strict=True) if r.phase == LOAD))
         )
+        by_add = self._in_turn(
+            set[str]().union(*(e for r, e in zip(roots, self.enabled, strict=True) if r.phase in (LOAD, ADD)))
+        )
         by_any = set[str]().union(*self.enabled)
         self.with_load = [root.routine in by_load for root in roots]
+        self.with_add = [root.routine in by_add for root in roots]
         self.with_unload = [root.routine in by_any for root in roots]
         self._places: dict[tuple[int, str], set[tuple[int, int]]] = {}
 
@@ -39,6 +43,16 @@ class Overlap:
             if one.phase == UNLOAD and (other.phase == LOAD or not self.with_unload[index]):
                 return False
         return True
+
+    def newcomer(self, first: int, second: int) -> str:
+        """The device that one of two roots adds to the driver, the first it is given, where the other is given it too:
+        nobody is on it yet, but for those whom adding one enables. "" if there is none."""
+        for one, other in ((first, second), (second, first)):
+            a, b = self.roots[one], self.roots[other]
+            added = a.devices[0][1] if a.phase == ADD and a.devices else ""
+            if added and not self.with_add[other] and added in (device for _, device in b.devices):
+                return added
+        return ""
 
     def follows(self, first: int, second: int) -> bool:
         """Whether a context of the second root may begin when one of the first has ended."""

@@ -34,6 +34,7 @@ class Rings:
         self._link()
         loose, loose_roots = self._loose()
         self.ring = Ring(self.stands, self.links, self._apart(), self._single(), self._barred(), loose, loose_roots)
+        self.ring.newcomers = self._newcomers() - self.ring.apart
 
     def _find(self) -> None:
         """The stands that have a part in the component."""
@@ -145,8 +146,16 @@ class Rings:
             if not self.situation.overlap.meet(*pair) and pair not in together
         )
 
+    def _newcomers(self) -> frozenset[tuple[int, int]]:
+        """Pairs of roots one of which adds the device that the other is on."""
+        used = sorted({s.root for s in self.stands})
+        return frozenset(pair for pair in itertools.combinations(used, 2) if self.situation.overlap.newcomer(*pair))
+
     def _single(self) -> frozenset[int]:
-        return frozenset(s.root for s in self.stands if not self.situation.overlap.meet(s.root, s.root))
+        overlap = self.situation.overlap
+        return frozenset(
+            s.root for s in self.stands if not overlap.meet(s.root, s.root) or overlap.newcomer(s.root, s.root)
+        )
 
     def _barred(self) -> frozenset[tuple[int, int]]:
         overlap, together = self.situation.overlap, self._together()

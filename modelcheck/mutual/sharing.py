@@ -39,6 +39,12 @@ class Sharing:
         device = self.device(name)
         return not device or self.told_apart(device, first, second, device == self.device(shared))
 
+    def keeps_off(self, newcomer: str, first: int, second: int, shared: str = "") -> bool:
+        """Whether two contexts never come together because one of them adds the device that both are given; `shared`: a
+        lock or data that both are about."""
+        device = plain(newcomer)
+        return bool(device) and self.told_apart(device, first, second, device == self.device(shared))
+
     def only(self, names: list[str], roots: list[int]) -> str:
         """The one device of which all of these locks are, with a context of each root being on one instance of it: so
         all that wait for each other for these locks are on the same. "" if there is none."""

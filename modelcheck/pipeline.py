@@ -67,6 +67,9 @@ class Options:
         return self.strict or "D04" in self.only
 
 
+NO_REPLAY = "a run was put together that does not replay, a fault of modelcheck"
+
+
 class InternalError(Exception):
     """We are wrong: a counterexample that does not replay, a certificate that Z3 rejects."""
 
@@ -595,11 +598,8 @@ class _Replays:
         return Violated(_in_words(self.lowered, whole), replayed=True)
 
     def together(self, obligation: Obligation, schedule: Schedule, roots: Sequence[Root]) -> Verdict:
-        """Violated, if the run of several contexts is real; undecided where it rests on what is not known exactly.
-
-        Raises:
-            InternalError: the schedule is not a run of the model, or does not break the obligation.
-        """
+        """Violated, if the run of several contexts is real; undecided where it rests on what is not exactly known, or is
+        not a run of the model."""
         doubt = _doubt(self.lowered.program, obligation, schedule)
         if doubt is not None:
             return doubt
@@ -625,7 +625,7 @@ class _Replays:
         if not outcome.reproduced and any(actor.within >= 0 for actor in whole.actors):
             return Undecided("a call-out may come back into the driver; such a run was not put together")
         if not outcome.reproduced:
-            raise InternalError(f"the schedule that breaks {obligation.id} does not replay: {outcome.reason}")
+            return Undecided(f"{NO_REPLAY}: {outcome.reason}")
         violated = Violated(_told(self.lowered, whole), replayed=True)
         if schedule.waits:
             self.played[id(schedule)] = (schedule, outcome.failures, violated)

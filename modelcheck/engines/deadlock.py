@@ -257,6 +257,11 @@ class Deadlock(Meeting):
             return found
         if not self.really_sets(outlook.root, event):
             return Open(f"no run of {self.roots[outlook.root].routine} is known that sets {event}")
+        decided = self.rests_on(outlook.root, event)
+        if decided:
+            return Open(
+                f"{self.roots[outlook.root].routine} sets {event} where {decided} has one value, decided before"
+            )
         for need in sorted(outlook.needs):
             if need != number and not isinstance(self._needed(need), Ranked | Excluded):
                 other = self.lowered.obligations[need]

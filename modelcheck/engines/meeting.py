@@ -49,9 +49,9 @@ class Meeting(States):
             return Open(MORE_DEVICES)
         loads = loading(members)
         if loads >= 0:
-            enabled = self.situation.overlap.enabled[self.roots.index(members[loads].root)]
-            for member in members:
-                if member.root.phase != LOAD and member.root.routine not in enabled:
+            passed = {step.span for step in members[loads].trace.steps}
+            for number, member in zip(numbers, members, strict=True):
+                if member.root.phase != LOAD and not self.situation.overlap.enabling(numbers[loads], number) & passed:
                     return Open(f"who starts {member.root.routine} while the driver loads is not put together with it")
         before = loads if first < 0 else first
         made = schedule(self.lowered, members, waits, before, self.situation.writers_first)
@@ -100,6 +100,19 @@ class Meeting(States):
         question = self._setting(root, event)
         self.ask([question] if question not in self.known else [])
         return isinstance(self.known[question], Trace)
+
+    def rests_on(self, root: int, event: str) -> str:
+        """A variable that nobody writes any more, which the run of a root that sets an event looks at: with another
+        value it may not come to it. "" if there is none."""
+        run = self.known[self._setting(root, event)]
+        if not isinstance(run, Trace):
+            return ""
+        fixed = {cell.name for cell in self.situation.stable(self.roots[root])}
+        starts = self.roots[root].starts
+        seen = [choice.name for choice in (*run.start, *(c for step in run.steps for c in step.choices))]
+        return next(
+            (n.removeprefix("var ") for n in seen if n in fixed and len(starts[n.removeprefix("var ")]) > 1), ""
+        )
 
     def _setting(self, root: int, event: str) -> Question:
         graphs = self.situation.graphs

@@ -236,10 +236,12 @@ def _possible(evaluator: Evaluator, ref: s.Ref, frame: Frame) -> list[str]:
     if isinstance(binding, Lock) and not ref.selectors:
         return [binding.name]
     name = binding.name if isinstance(binding, Lock) else qualified(ref)
+    if isinstance(binding, Object):  # a device or an interrupt that is a parameter
+        name = f"{binding.name}{name.removeprefix(ref.name)}"
     name = name if name in evaluator.program.locks else ref.name
     declared = evaluator.program.locks.get(name)
     if declared is None:
-        return []
+        return all_locks(evaluator.program)
     return [name] if declared.size is None else [f"{name}[{i}]" for i in range(declared.size)]
 
 

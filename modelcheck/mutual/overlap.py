@@ -9,6 +9,7 @@ from modelcheck.devices import device_of, plain
 from modelcheck.ir import Cell, Edge, Graph, Root
 from modelcheck.lower import every_graph
 from modelcheck.mutual.positions import Site, instructions
+from modelcheck.source import Span
 from modelcheck.verdict import DISPATCH_LEVEL
 
 LOAD, ADD, UNLOAD = 0, 1, 5
@@ -83,6 +84,12 @@ class Overlap:
         begins = [r.routine for r in self.roots if name in self._in_turn({r.routine})]
         places = set[tuple[int, int]]().union(*(self._after_enabling(root, first) for first in begins))
         return any((site.graph, site.edge) in places for site in sites)
+
+    def enabling(self, root: int, other: int) -> set[Span]:
+        """The statements of a root that enable the other one themselves."""
+        name = self.roots[other].routine
+        edges = (edge for graph in every_graph([self.roots[root].graph]) for edge in graph.edges)
+        return {edge.span for edge in edges if name in _enabled(edge)}
 
     def _in_turn(self, routines: set[str]) -> set[str]:
         """Routines, and those that they enable, and so on."""

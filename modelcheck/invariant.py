@@ -124,6 +124,13 @@ def lives_from(root: Root, ends: Iterable[tuple[Root, Mapping[str, tuple[int, ..
     return lives
 
 
+def starts_of(root: Root, lives: Lives) -> Lives:
+    """The lives of locks when a root starts, of those when routines of its phase do."""
+    if not root.early:
+        return lives
+    return {**lives, **{n: tuple(sorted({*lives.get(n, ()), *early})) for n, early in root.early.items()}}
+
+
 RUN = 3
 """The phase in which routines overlap with one another and with those that follow."""
 OF_A_DEVICE = range(1, 5)

@@ -10,7 +10,7 @@ How a lock is held is one number: 0 free, else `hold(mode, count, tag)`; counts 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import field
 from enum import Enum
 from typing import TypeAlias
@@ -418,6 +418,9 @@ class Root:
     """The edge at whose start the root has ended: B03 and I02 stand there."""
     outcomes: dict[tuple[str, int], int] = field(default_factory=dict)
     """(life cell, value): the number of the question whether the driver can go on with that value."""
+    early: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """For each life cell that may still be as it was declared when the root starts, as it is enabled that early: what
+    that is."""
 
 
 @dataclass(slots=True, eq=False)
@@ -428,3 +431,26 @@ class Environment:
     cells: dict[str, Cell] = field(default_factory=dict)
     writes: dict[str, Sequence[int]] = field(default_factory=dict)
     fixed: dict[str, int] = field(default_factory=dict)
+
+
+def instructions(code: Iterable[Instruction]) -> Iterator[Instruction]:
+    """All instructions of a code, those inside choices too, in the order they are written."""
+    for instruction in code:
+        yield instruction
+        if isinstance(instruction, Choose):
+            yield from instructions(instruction.then)
+            yield from instructions(instruction.otherwise)
+
+
+def every_graph(roots: list[Graph]) -> list[Graph]:
+    """The graphs reachable from the roots by calls, in the order they are met."""
+    order: list[Graph] = []
+    seen: set[Graph] = set()
+    pending = list(reversed(roots))
+    while pending:
+        graph = pending.pop()
+        if graph not in seen:
+            seen.add(graph)
+            order.append(graph)
+            pending += reversed([edge.callee for edge in graph.edges if edge.callee is not None])
+    return order

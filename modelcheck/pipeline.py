@@ -598,8 +598,8 @@ class _Replays:
         return Violated(_in_words(self.lowered, whole), replayed=True)
 
     def together(self, obligation: Obligation, schedule: Schedule, roots: Sequence[Root]) -> Verdict:
-        """Violated, if the run of several contexts is real; undecided where it rests on what is not exactly known, or is
-        not a run of the model."""
+        """Violated, if the run of several contexts is real; undecided where it rests on what is not exactly known, or
+        is not a run of the model."""
         doubt = _doubt(self.lowered.program, obligation, schedule)
         if doubt is not None:
             return doubt

@@ -27,6 +27,7 @@ from modelcheck.invariant import (
     Lives,
     Table,
     lives_from,
+    starts_of,
     with_other_devices,
 )
 from modelcheck.ir import Cell, Root, Sort
@@ -284,7 +285,7 @@ class Analysis:
     def _phase(self, members: list[Root]) -> None:
         while members:
             before = self._start(members[0])
-            self.lives.update(dict.fromkeys(members, before))
+            self.lives.update({root: starts_of(root, before) for root in members})
             for root in members:
                 self._end(root)
             if self._start(members[0]) == before:

@@ -25,6 +25,7 @@ from modelcheck.invariant import (
     held_outside,
     lives_from,
     start_values,
+    starts_of,
 )
 from modelcheck.ir import Cell, Edge, Graph, Operation, Root
 from modelcheck.layout import Layout
@@ -243,7 +244,7 @@ def _narrowed(
 ) -> Iterable[Impossible]:
     """Where an invariant starts from fewer lives than there can be."""
     for root in dict.fromkeys(roots):
-        for name, values in starts[root.phase].items():
+        for name, values in starts_of(root, starts[root.phase]).items():
             if not set(values) <= set(invariant.lives[root].get(name, values)):
                 yield Impossible(f"{name} can have other values when {root.routine} starts")
 

@@ -17,8 +17,8 @@ from modelcheck import ir
 from modelcheck.export.names import Names
 from modelcheck.export.promela_code import MAX_SPREAD, Code, Lines, Variables, branch, one_of, select
 from modelcheck.export.refusal import NotExportable
-from modelcheck.export.scenario import Shape, instructions, waits
-from modelcheck.ir import FREE, Cell, Edge, Graph, Instruction, Sort, unhold
+from modelcheck.export.scenario import Shape, waits
+from modelcheck.ir import FREE, Cell, Edge, Graph, Instruction, Sort, instructions, unhold
 from modelcheck.lower.closed import Closed, is_common
 from modelcheck.record import dataclass
 from modelcheck.verdict import DISPATCH_LEVEL, Property

@@ -7,22 +7,13 @@ from dataclasses import field
 
 from modelcheck import ir
 from modelcheck.export.refusal import NotExportable
-from modelcheck.ir import Cell, Edge, Graph, Instruction, Sort
+from modelcheck.ir import Cell, Edge, Graph, Instruction, Sort, instructions
 from modelcheck.lower import every_graph
 from modelcheck.lower.builder import registers_of
 from modelcheck.lower.closed import Closed, Context, is_common
 from modelcheck.record import dataclass
 from modelcheck.syntax import ContextKind
 from modelcheck.verdict import DISPATCH_LEVEL
-
-
-def instructions(code: Iterable[Instruction]) -> Iterator[Instruction]:
-    """All instructions, also those in branches."""
-    for instruction in code:
-        yield instruction
-        if isinstance(instruction, ir.Choose):
-            yield from instructions(instruction.then)
-            yield from instructions(instruction.otherwise)
 
 
 def waits(instruction: Instruction) -> bool:

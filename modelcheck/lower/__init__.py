@@ -1,5 +1,6 @@
 """From a checked program to graphs of operations."""
 
-from modelcheck.lower.program import Lowered, every_graph, frames, lower, strangers
+from modelcheck.ir import every_graph
+from modelcheck.lower.program import Lowered, frames, lower, strangers
 
 __all__ = ["Lowered", "every_graph", "frames", "lower", "strangers"]

@@ -15,10 +15,11 @@ from modelcheck import syntax as s
 from modelcheck.devices import bindings as device_bindings
 from modelcheck.devices import device_of, named, needed, plain, with_instances
 from modelcheck.devices import parameters as device_parameters
-from modelcheck.ir import Cell, Check, Edge, Environment, Graph, Root, Sort, Term
+from modelcheck.ir import Cell, Check, Edge, Environment, Graph, Root, Sort, Term, every_graph
 from modelcheck.kinds import Kinds
 from modelcheck.lower.builder import really_written
 from modelcheck.lower.control import GraphLowerer
+from modelcheck.lower.enabling import note_early
 from modelcheck.lower.evaluate import TRUE, arithmetic, both, states_costs
 from modelcheck.lower.kernel import KernelCalls, mentions_irql
 from modelcheck.lower.routine import all_locks
@@ -276,11 +277,13 @@ class _ProgramLowerer:
         return Environment(writes=dict(shared))
 
     def _is_beside(self, plan: _Plan) -> bool:
-        """Whether anybody runs beside a root whom what it writes concerns: other devices of the driver, and while it
-        is loaded what it has handed to the system."""
-        if plan.phase == LOAD:
-            return any(self._hands_over(self.program.routines[name]) for name in sorted(plan.routines))
-        return plan.phase >= START or bool(self.program.devices)
+        """Whether anybody runs beside a root whom what it writes concerns: other devices of the driver, and in the
+        first phases what it has handed to the system."""
+        return (
+            plan.phase >= START
+            or (plan.phase == ADD and bool(self.program.devices))
+            or any(self._hands_over(self.program.routines[name]) for name in sorted(plan.routines))
+        )
 
     def _hands_over(self, routine: s.Routine) -> bool:
         """Whether a routine says that something can be started."""
@@ -295,10 +298,12 @@ class _ProgramLowerer:
 
     def _added(self, plan: _Plan) -> str:
         """The device that a root adds to the driver, the first it is given: nobody else is on it. "" if there is none,
-        or one that cannot be told from others it touches."""
+        or somebody can be, or it cannot be told from others the root touches."""
         devices = [plain(device) for _, device in plan.devices]
-        known = plan.phase == ADD and devices and devices.count(devices[0]) == 1 and not named(self.program)
-        return devices[0] if known else ""
+        if plan.phase != ADD or not devices or devices.count(devices[0]) > 1 or named(self.program):
+            return ""
+        alone = not any(self._hands_over(self.program.routines[name]) for name in sorted(plan.routines))
+        return devices[0] if alone else ""
 
     def _fixed(self, writes: Mapping[str, Mapping[str, _Written]]) -> dict[str, int]:
         """The value of each shared variable that is declared with one and that no routine writes."""
@@ -407,6 +412,7 @@ class _ProgramLowerer:
         self.lowered.questions.update(self.ledger.timing.values())
         for root in self.lowered.roots:
             self._balance(root)
+        note_early(self.lowered.roots)
 
     def _balance(self, root: Root) -> None:
         """B03: every lock the root touches is free at its end."""
@@ -723,20 +729,6 @@ def _held_alike(one: Term, other: Term) -> Term:
 def frame_of(graph: Graph) -> frozenset[Cell]:
     """Every global cell a graph or its callees touch."""
     return frames([graph])[graph]
-
-
-def every_graph(roots: list[Graph]) -> list[Graph]:
-    """The graphs reachable from the roots by calls, in the order they are met."""
-    order: list[Graph] = []
-    seen: set[Graph] = set()
-    pending = list(reversed(roots))
-    while pending:
-        graph = pending.pop()
-        if graph not in seen:
-            seen.add(graph)
-            order.append(graph)
-            pending += reversed([edge.callee for edge in graph.edges if edge.callee is not None])
-    return order
 
 
 def frames(roots: list[Graph]) -> dict[Graph, frozenset[Cell]]:

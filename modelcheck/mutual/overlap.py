@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from modelcheck import ir
 from modelcheck.devices import device_of, plain
-from modelcheck.ir import Cell, Edge, Graph, Root
+from modelcheck.ir import Cell, Root
 from modelcheck.lower import every_graph
-from modelcheck.mutual.positions import Site, instructions
+from modelcheck.lower.enabling import after_enabling, enabled, enabled_by, in_turn
+from modelcheck.mutual.positions import Site
 from modelcheck.source import Span
 from modelcheck.verdict import DISPATCH_LEVEL
 
@@ -68,6 +68,8 @@ class Overlap:
         """Whether what a root writes to a variable is written before anybody else can look at it: it loads a driver
         that has enabled nobody, or adds the device whose variable it is, or the only device."""
         r = self.roots[root]
+        if self.enabled[root]:
+            return False
         if r.phase == LOAD:
             return not any(self.with_load)
         if r.phase != ADD or not any(other.devices for other in self.roots):
@@ -89,45 +91,19 @@ class Overlap:
         """The statements of a root that enable the other one themselves."""
         name = self.roots[other].routine
         edges = (edge for graph in every_graph([self.roots[root].graph]) for edge in graph.edges)
-        return {edge.span for edge in edges if name in _enabled(edge)}
+        return {edge.span for edge in edges if name in enabled(edge)}
 
-    def _in_turn(self, routines: set[str]) -> set[str]:
+    def _in_turn(self, routines: Iterable[str]) -> set[str]:
         """Routines, and those that they enable, and so on."""
-        found, pending = set(routines), list(routines)
-        while pending:
-            name = pending.pop()
-            for root, enabled in zip(self.roots, self.enabled, strict=True):
-                if root.routine == name:
-                    pending += sorted(enabled - found)
-                    found |= enabled
-        return found
+        return in_turn(zip((root.routine for root in self.roots), self.enabled, strict=True), routines)
 
     def _after_enabling(self, root: int, routine: str) -> set[tuple[int, int]]:
         """Graph and edge numbers of a root that can come after a routine was enabled; the edge that does it is one."""
         known = self._places.get((root, routine))
         if known is None:
-            graphs = every_graph([self.roots[root].graph])
             numbers = {graph: n for n, graph in enumerate(every_graph([r.graph for r in self.roots]))}
-            after: dict[Graph, set[int]] = {graph: set() for graph in graphs}
-            known = self._places[root, routine] = set()
-            changed = True
-            while changed:
-                changed = False
-                for graph in graphs:
-                    for number, edge in enumerate(graph.edges):
-                        begun = edge.source in after[graph]
-                        does = routine in _enabled(edge)
-                        if edge.callee is not None:
-                            entered = after[edge.callee]
-                            if begun and edge.callee.entry not in entered:
-                                entered.add(edge.callee.entry)
-                                changed = True
-                            does = edge.callee.exit in entered
-                        if begun or (does and edge.callee is None):
-                            known.add((numbers[graph], number))
-                        if (begun or does) and edge.target not in after[graph]:
-                            after[graph].add(edge.target)
-                            changed = True
+            after = after_enabling(self.roots[root], routine)
+            known = self._places[root, routine] = {(numbers[g], edge) for g, edges in after.items() for edge in edges}
         return known
 
     def meeting(self, root: int) -> tuple[object, ...]:
@@ -144,13 +120,3 @@ def takes_over(level: int, below: Root, above: Root, at: int) -> bool:
     if above.kind != "thread":
         return above.admitted > level
     return below.kind == "thread" and level < DISPATCH_LEVEL <= at
-
-
-def enabled_by(root: Root) -> frozenset[str]:
-    """Routines that a root enables somewhere."""
-    return frozenset(name for graph in every_graph([root.graph]) for edge in graph.edges for name in _enabled(edge))
-
-
-def _enabled(edge: Edge) -> set[str]:
-    code = () if edge.operation is None else edge.operation.code
-    return {i.routine for i in instructions(code) if isinstance(i, ir.Enable) and i.on}

@@ -7,13 +7,13 @@ the IRQL. A root also *holds* locks at levels: the ground of what can interrupt 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import field, replace
 from typing import TypeAlias
 
 from modelcheck import ir
 from modelcheck.invariant import Base, Table, every_table
-from modelcheck.ir import FREE, Cell, Edge, Instruction, Operation, Root, Sort, unhold
+from modelcheck.ir import FREE, Cell, Edge, Instruction, Operation, Root, Sort, instructions, unhold
 from modelcheck.layout import Layout
 from modelcheck.lower import every_graph
 from modelcheck.record import dataclass
@@ -100,15 +100,6 @@ def waits(instruction: Instruction) -> bool:
 
 def observed(instruction: Instruction) -> bool:
     return waits(instruction) or isinstance(instruction, ir.Access | ir.Signal | ir.Enable)
-
-
-def instructions(code: Iterable[Instruction]) -> Iterator[Instruction]:
-    """All instructions of a code, those inside choices too, in the order they are written."""
-    for instruction in code:
-        yield instruction
-        if isinstance(instruction, ir.Choose):
-            yield from instructions(instruction.then)
-            yield from instructions(instruction.otherwise)
 
 
 def sites(operation: Operation) -> list[Instruction]:

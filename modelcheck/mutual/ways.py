@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from modelcheck import ir
-from modelcheck.ir import Edge, Graph, Instruction, Term
+from modelcheck.ir import Edge, Graph, Instruction, Term, instructions
 from modelcheck.lower import every_graph
-from modelcheck.mutual.positions import EXCLUSIVE, instructions, lock_of
+from modelcheck.mutual.positions import EXCLUSIVE, lock_of
 
 
 def come_to(start: Graph, stops: Callable[[Edge], bool]) -> dict[Graph, set[int]]:

@@ -237,7 +237,7 @@ def signaller(event: str, facts: Facts, roots: list[Root], overlap: Overlap) -> 
         for root, sets in enumerate(facts.signals)
         if event in sets
         and roots[root].phase not in (LOAD, UNLOAD)
-        and all(overlap.meet(root, other) for other in waiting)
+        and all(overlap.meet(root, other) and not overlap.newcomer(root, other) for other in waiting)
     ]
 
     def cost(root: int) -> tuple[bool, int, int]:

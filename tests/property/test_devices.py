@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from modelcheck.pipeline import verify
-from modelcheck.verdict import MUTUAL, Violated
+from modelcheck.verdict import Violated
 from tests.random_drivers import random_driver
 
 DECLARED = re.compile(r"^(?:lock|data|event|var) (\w+).*\n", re.MULTILINE)
+ROLES = re.compile(r"^role (\w+) \{(.*)\}", re.MULTILINE)
+PHASES = ("", "", "", " phase start;", " phase stop;")
 ROUTINES = re.compile(r"^routine .*?^}\n", re.MULTILINE | re.DOTALL)
 
 
@@ -24,10 +26,14 @@ class Driver:
     comes to each member through one of these."""
 
     def __init__(self, seed: int, devices: int) -> None:
-        self.text = random_driver(seed)
+        self.text = ROLES.sub(lambda m: self._in_a_phase(seed, m), random_driver(seed))
         self.names = [n for n in DECLARED.findall(self.text) if random.Random(f"{seed} {n}").random() < 0.5]
         self.given = ("p", "q")[:devices]
         self.seed = seed
+
+    def _in_a_phase(self, seed: int, role: re.Match[str]) -> str:
+        phase = random.Random(f"{seed} {role.group(1)} phase").choice(PHASES)
+        return f"role {role.group(1)} {{{role.group(2).rstrip()}{phase} }}"
 
     def through(self, routine: str, name: str) -> int:
         """The parameter through which a routine comes to a member, by index."""
@@ -71,16 +77,15 @@ def _numbered(part: str, numbers: dict[str, int]) -> str:
 
 
 def told(path: Path) -> dict[tuple[str, str, str, str], set[str]]:
-    """For each obligation about several contexts the verdicts it gets, on all devices."""
+    """For each obligation the verdicts it gets, on all devices."""
     found: dict[tuple[str, str, str, str], set[str]] = defaultdict(set)
     for r in verify(path).results:
-        if r.obligation.code in MUTUAL:
-            subject = re.sub(r"_\d+$", "", r.obligation.subject.removeprefix("Device."))
-            routine = re.sub(r"_\d+$", "", r.obligation.routine)
-            text = re.sub(r"_\d+\b|\b[pq]\.", "", r.obligation.span.text)
-            at = "" if r.obligation.code == "R03" else text
-            found[r.obligation.code, routine, subject, at].add(type(r.verdict).__name__)
-            assert not isinstance(r.verdict, Violated) or r.verdict.replayed
+        subject = re.sub(r"_\d+$", "", r.obligation.subject.removeprefix("Device."))
+        routine = re.sub(r"_\d+$", "", r.obligation.routine)
+        text = re.sub(r"_\d+\b|\b[pq]\.", "", r.obligation.span.text)
+        at = "" if r.obligation.code == "R03" else text
+        found[r.obligation.code, routine, subject, at].add(type(r.verdict).__name__)
+        assert not isinstance(r.verdict, Violated) or r.verdict.replayed
     return found
 
 

@@ -12,8 +12,9 @@ from modelcheck.lower import Lowered
 from modelcheck.record import dataclass
 from modelcheck.verdict import DISPATCH_LEVEL, Actor, Schedule, Step, Trace, Turn, Wait
 
-MAX_NODES = 20_000
-"""States of the search for an order of the steps."""
+MAX_NODES = 2_000
+NODES_PER_STEP = 4
+"""States of the search for an order of the steps: so many, and more where runs are long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,7 @@ class _Search:
         self.effects = [_effects(m.trace.steps) for m in members]
         self.seen: set[tuple[int, ...]] = set()
         self.nodes = 0
+        self.most = MAX_NODES + NODES_PER_STEP * sum(self.lengths)
 
     def run(self) -> list[int] | None:
         order = self._one_after_the_other()
@@ -120,7 +122,7 @@ class _Search:
             state, last, following = stack[-1]
             if all(at == length for at, length in zip(state, self.lengths, strict=True)):
                 return path
-            if not following or self.nodes > MAX_NODES:
+            if not following or self.nodes > self.most:
                 stack.pop()
                 if path:
                     path.pop()

@@ -36,7 +36,7 @@ def verify(path: Path, *flags: str) -> Process:
 
 def whole(path: Path, complaint: Callable[[Results], str] | None = None) -> Answer:
     """A whole `modelcheck verify`; `complaint`: what is wrong with the results in detail."""
-    done = verify(path, *(("--format", "json") if complaint else ()))
+    done = verify(path, "-q", *(("--format", "json") if complaint else ()))
     if done.status not in VERDICTS:
         return Answer("unknown", done.seconds, done.megabytes, wrong=f"exit {done.status}: {done.output[-200:]}")
     wrong, note = "", ""

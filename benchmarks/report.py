@@ -163,7 +163,7 @@ def machine() -> dict[str, object]:
         "processor": _said(Path("/proc/cpuinfo"), r"model name\s*: (.*)"),
         "processors": os.cpu_count(),
         "memory": _said(Path("/proc/meminfo"), r"MemTotal:\s*(.*)"),
-        "system": platform.platform(),
+        "system": platform.system(),
     }
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from modelcheck import ir
-from modelcheck.devices import device_of
-from modelcheck.ir import Cell, Edge, Graph, Root, Sort
+from modelcheck.devices import device_of, plain
+from modelcheck.ir import RUN, Cell, Edge, Graph, Root, Sort
 from modelcheck.layout import Layout
 from modelcheck.record import dataclass
 
@@ -111,14 +111,15 @@ def lives_from(root: Root, ends: Iterable[tuple[Root, Mapping[str, tuple[int, ..
     for other, end in ends:
         for name, left_so in end.items():
             leaves.setdefault((other.phase, name), set()).update(left_so)
-    beside = with_other_devices(root, (other for other, _ in ends))
+    devices = {plain(device) for other, _ in ends for _, device in other.devices}
     for name, start in declared.items():
         values = set(start)
         for phase in range(RUN + 1 if root.phase == RUN else root.phase):
             left = leaves.get((phase, name))
             if left:
                 values = left if phase < RUN else values | left
-        if beside and not device_of(name):
+        shared = plain(device_of(name.removeprefix("life "))) not in devices
+        if devices and shared and root.phase in OF_A_DEVICE:
             values = values.union(*(leaves.get((phase, name), ()) for phase in OF_A_DEVICE))
         lives[name] = tuple(sorted(values))
     return lives
@@ -131,15 +132,8 @@ def starts_of(root: Root, lives: Lives) -> Lives:
     return {**lives, **{n: tuple(sorted({*lives.get(n, ()), *early})) for n, early in root.early.items()}}
 
 
-RUN = 3
-"""The phase in which routines overlap with one another and with those that follow."""
 OF_A_DEVICE = range(1, 5)
 """The phases that each device goes through: add, start, run, stop."""
-
-
-def with_other_devices(root: Root, roots: Iterable[Root]) -> bool:
-    """Whether a root runs beside what other devices do."""
-    return root.phase in OF_A_DEVICE and any(other.devices for other in roots)
 
 
 def held_outside(layout: Layout, edge: Edge, key: int, sets: int) -> tuple[bool, bool, int]:

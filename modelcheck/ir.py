@@ -25,6 +25,8 @@ NO_TAG, ANY_TAG = 0, 1
 """Tag indices with a meaning of their own: acquired without a tag; held already at the start in a way every release
 fits."""
 UNINITIALISED, INITIALISED, FREED = 0, 1, 2
+RUN = 3
+"""The phase in which routines overlap with one another and with those that follow (`Root.phase`)."""
 
 
 def hold(shared: bool, count: int, tag: int) -> int:

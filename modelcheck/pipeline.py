@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -214,10 +214,9 @@ class _Played:
         known = self.known.get(id(schedule))
         if known is not None and any(failure.breaks(obligation) for failure in known[1]):
             return known[2]
-        choices = (choice.name for turn in schedule.turns for choice in turn.step.choices)
-        saturated = next((name for name in choices if name.startswith(("count ", "counter "))), None)
-        if saturated is not None:
-            return Undecided(f"it depends on how often exactly ({saturated}), which is not counted that far")
+        uncounted = _uncounted(choice for turn in schedule.turns for choice in turn.step.choices)
+        if uncounted is not None:
+            return uncounted
         outcome = replay_schedule(self.program, schedule, obligation)
         if not outcome.reproduced:
             raise InternalError(f"the schedule for {obligation.id} does not replay: {outcome.reason}")
@@ -234,6 +233,14 @@ def _doubt(program: Program, obligation: Obligation, schedule: Schedule | None =
     if lock is None:
         return None
     return Undecided(f"whether {lock} is really waited for is not known: the model does not say which object is meant")
+
+
+def _uncounted(choices: Iterable[Choice]) -> Undecided | None:
+    """What rests on a count beyond those that are told apart is not decided."""
+    saturated = next((c.name for c in choices if c.name.startswith(("count ", "counter "))), None)
+    if saturated is None:
+        return None
+    return Undecided(f"it depends on how often exactly ({saturated}), which is not counted that far")
 
 
 def _schedule_in_words(program: Program, schedule: Schedule) -> Schedule:
@@ -584,9 +591,9 @@ class _Replays:
         doubt = _doubt(self.lowered.program, obligation)
         if doubt is not None:
             return doubt
-        saturated = next((c.name for c in _choices(trace) if c.name.startswith(("count ", "counter "))), None)
-        if saturated is not None:
-            return Undecided(f"it depends on how often exactly ({saturated}), which is not counted that far")
+        uncounted = _uncounted(_choices(trace))
+        if uncounted is not None:
+            return uncounted
         guessed = _guessed(self.lowered, trace)
         if guessed:
             return Undecided(f"it depends on which values others write to `{guessed}`, which is not known exactly")
@@ -611,9 +618,9 @@ class _Replays:
         for number, (actor, root) in enumerate(zip(schedule.actors, roots, strict=True)):
             steps = tuple(turn.step for turn in schedule.turns if turn.actor == number)
             trace = Trace(actor.routine, actor.start, steps)
-            saturated = next((c.name for c in _choices(trace) if c.name.startswith(("count ", "counter "))), None)
-            if saturated is not None:
-                return Undecided(f"it depends on how often exactly ({saturated}), which is not counted that far")
+            uncounted = _uncounted(_choices(trace))
+            if uncounted is not None:
+                return uncounted
             guessed = _guessed(self.lowered, trace)
             if guessed:
                 return Undecided(f"it depends on which values others write to `{guessed}`, which is not known exactly")

@@ -8,7 +8,7 @@ constant that is none) is kept in `Program.findings` and reported by `check` tog
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import field
 from difflib import get_close_matches
 from functools import cache
@@ -337,33 +337,17 @@ def _waits_for(stmt: s.Stmt, name: str) -> bool:
             return any(_waits_for(inner, name) for inner in substatements(stmt))
 
 
-def _used(body: s.Block | None, clauses: Sequence[s.Clause], kept: set[str], known: Mapping[str, set[str]]) -> set[str]:
-    """The locks of `kept` that a body acquires or asks for, with what is `known` of the kernel routines it calls."""
-    found: set[str] = set()
+def _uses(body: s.Block | None, clauses: Sequence[s.Clause]) -> tuple[set[str], set[str]]:
+    """What a body and its clauses use: the locks they acquire or ask for, and the routines they call, by name."""
+    locks, calls = set[str](), set[str]()
     asked = [clause.condition for clause in clauses if isinstance(clause, s.ConditionClause)]
     if body is not None:
-        found.update(stmt.lock.name for stmt in every_statement(body) if isinstance(stmt, s.Acquire))
+        locks.update(stmt.lock.name for stmt in every_statement(body) if isinstance(stmt, s.Acquire))
         asked += every_expression(body)
     for expr in asked:
-        found.update(test.lock.name for test in lock_tests(expr))
-        for call in every_call(expr):
-            found |= known.get(call.name, set())
-    return found & kept
-
-
-def _users(program: Program, kept: set[str]) -> dict[str, set[str]]:
-    """For each kernel routine the locks of `kept` that it uses, in whatever form, by itself or by a call."""
-    known: dict[str, set[str]] = {}
-    grown = True
-    while grown:
-        grown = False
-        for name, forms in program.externs.items():
-            for form in forms:
-                found = _used(form.body, form.clauses, kept, known)
-                if not found <= known.get(name, set()):
-                    known[name] = known.get(name, set()) | found
-                    grown = True
-    return known
+        locks.update(test.lock.name for test in lock_tests(expr))
+        calls.update(call.name for call in every_call(expr))
+    return locks, calls
 
 
 def around_run(
@@ -515,11 +499,16 @@ class _Resolver:
         program = self.program
         roles = [role for roles in program.roles.values() for role in roles]
         kept = {ref.name for role in roles for ref in role.holds} & program.locks.keys()
-        known = _users(program, kept)
-        blocks = [block for role in roles for block in (role.entry, role.exit) if block is not None]
-        program.awaited = {lock for block in blocks for lock in _used(block, (), kept, known)}
-        for routine in program.routines.values():
-            program.awaited |= _used(routine.body, routine.clauses, kept, known)
+        parts: list[tuple[s.Block | None, Sequence[s.Clause]]] = []
+        parts += [(block, ()) for role in roles for block in (role.entry, role.exit)]
+        parts += [(routine.body, routine.clauses) for routine in program.routines.values()]
+        called: set[str] = set()
+        while kept and parts:
+            locks, calls = _uses(*parts.pop())
+            program.awaited |= locks & kept
+            for name in calls - called:
+                parts += [(form.body, form.clauses) for form in program.externs.get(name, ())]
+            called |= calls
 
     # imports
 

@@ -28,7 +28,6 @@ from modelcheck.invariant import (
     Table,
     lives_from,
     starts_of,
-    with_other_devices,
 )
 from modelcheck.ir import Cell, Root, Sort
 from modelcheck.layout import used_cells
@@ -279,7 +278,7 @@ class Analysis:
             known = dict(self.lives)
             for phase in range(6):
                 self._phase([root for root in roots if root.phase == phase])
-            if known == self.lives or not any(with_other_devices(root, roots) for root in roots):
+            if known == self.lives or not any(root.devices for root in roots):
                 break
 
     def _phase(self, members: list[Root]) -> None:

@@ -66,15 +66,13 @@ def encode(value: Any, sources: Sequence[Source]) -> Any:
         if kind is tuple:
             return [0, *map(write, part)]
         if kind in writers:
-            if id(part) in runs:
-                return {"e": runs[id(part)]}
             number, getters = writers[kind]
-            record = [number, *(write(get(part)) for get in getters)]
             if kind not in _SHARED:
-                return record
-            written.append(record)
-            runs[id(part)] = len(written) - 1
-            return {"e": len(written) - 1}
+                return [number, *(write(get(part)) for get in getters)]
+            if id(part) not in runs:
+                written.append([number, *(write(get(part)) for get in getters)])
+                runs[id(part)] = len(written) - 1
+            return {"e": runs[id(part)]}
         if kind is Span and part.source in numbers:
             return {"s": [numbers[part.source], part.start, part.end]}
         if kind is v.Property:

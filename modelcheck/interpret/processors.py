@@ -224,7 +224,7 @@ class Processors:
         return any(
             self.phases[adding.routine] == "add"
             and there.routine not in self.permitted
-            and self._devices(adding)[:1] in [[device] for device in self._devices(there)]
+            and not set(self._devices(there)).isdisjoint(self._devices(adding)[:1])
             for adding, there in ((one, other), (other, one))
         )
 

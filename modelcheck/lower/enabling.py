@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from modelcheck import ir
-from modelcheck.ir import Edge, Graph, Root, Sort, every_graph, instructions
-
-RUN = 3
-"""The phase of requests, interrupts, timers and DPCs."""
+from modelcheck.ir import RUN, Edge, Graph, Root, Sort, every_graph, instructions
 
 
 def enabled(edge: Edge) -> set[str]:

@@ -33,8 +33,9 @@ class Rings:
         self._find()
         self._link()
         loose, loose_roots = self._loose()
-        self.ring = Ring(self.stands, self.links, self._apart(), self._single(), self._barred(), loose, loose_roots)
-        self.ring.newcomers = self._newcomers() - self.ring.apart
+        apart = self._apart()
+        newcomers = self._newcomers() - apart
+        self.ring = Ring(self.stands, self.links, apart, self._single(), self._barred(), loose, loose_roots, newcomers)
 
     def _find(self) -> None:
         """The stands that have a part in the component."""

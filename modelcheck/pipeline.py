@@ -655,15 +655,15 @@ class _Replays:
         return found
 
 
+MOST_WRITERS = 4
+"""Routines that are named where it is told who writes a variable."""
+
+
 def _in_words(lowered: Lowered, trace: Trace) -> Trace:
     """The trace with values as the model writes them, and with the routines that write what is read meanwhile."""
     start = tuple(_shown(lowered.program, choice) for choice in trace.start)
-    steps = []
-    for step in trace.steps:
-        choices = _shown_in(lowered.program, step)
-        notes = [step.note, *(_writer(lowered, choice) for choice in choices)]
-        steps.append(replace(step, choices=choices, note="; ".join(note for note in notes if note)))
-    return replace(trace, start=start, steps=tuple(steps))
+    told: set[str] = set()
+    return replace(trace, start=start, steps=tuple(_step_in_words(lowered, step, told) for step in trace.steps))
 
 
 def _told(lowered: Lowered, schedule: Schedule) -> Schedule:
@@ -671,11 +671,21 @@ def _told(lowered: Lowered, schedule: Schedule) -> Schedule:
     actors = tuple(
         replace(a, start=tuple(_shown(lowered.program, choice) for choice in a.start)) for a in schedule.actors
     )
-    turns = []
-    for turn in schedule.turns:
-        told = _in_words(lowered, Trace("", (), (turn.step,)))
-        turns.append(replace(turn, step=told.steps[0]))
-    return replace(schedule, actors=actors, turns=tuple(turns))
+    told: set[str] = set()
+    turns = tuple(replace(turn, step=_step_in_words(lowered, turn.step, told)) for turn in schedule.turns)
+    return replace(schedule, actors=actors, turns=turns)
+
+
+def _step_in_words(lowered: Lowered, step: Step, told: set[str]) -> Step:
+    """A step as the model writes it; who writes which value is said where it is first read, and then `told`."""
+    choices = _shown_in(lowered.program, step)
+    notes = [step.note]
+    for choice in choices:
+        writer = _writer(lowered, choice)
+        if writer not in told:
+            notes.append(writer)
+            told.add(writer)
+    return replace(step, choices=choices, note="; ".join(note for note in notes if note))
 
 
 def _shown(program: Program, choice: Choice) -> Choice:
@@ -714,7 +724,11 @@ def _writer(lowered: Lowered, choice: Choice) -> str:
     """Who can have written the value of a shared variable."""
     name = choice.name.removeprefix("var ")
     routines = lowered.writers.get((plain(name), choice.value))
-    return f"{name} is written by {', '.join(routines)}" if routines else ""
+    if not routines:
+        return ""
+    more = len(routines) - MOST_WRITERS
+    named = ", ".join(routines[:MOST_WRITERS] if more > 1 else routines)
+    return f"{name} is written by {named}" + (f" and {more} more" if more > 1 else "")
 
 
 def _choices(trace: Trace) -> list[Choice]:

@@ -227,7 +227,7 @@ def decide(
     solver = z3.SolverFor("QF_FD")
     solver.set("timeout", milliseconds)
     solver.from_string("\n".join(formula.lines))
-    assumptions = {z3.Bool(name).decl().name(): cell for cell, name in formula.assumptions.items()}
+    assumptions = {name: cell for cell, name in formula.assumptions.items()}
     literals = [z3.Bool(name) for name in assumptions]
     certain = z3.Bool(formula.prefer())
     solver.from_string("\n".join(formula.preferences))
@@ -235,7 +235,7 @@ def decide(
     if answer != z3.sat:
         answer = solver.check(*literals)
     if answer == z3.sat:
-        return Feasible(_trace(formula, solver.model(), root, obligation))
+        return Feasible(_trace(formula, _Terms(formula, solver, literals), root))
     if answer == z3.unknown:
         return NoAnswer(f"Z3 gave no answer on the path ({solver.reason_unknown()})")
     core = _minimal(solver, [z3.Bool(str(c)) for c in solver.unsat_core()], assumptions, known)
@@ -256,32 +256,26 @@ def _minimal(
     return kept
 
 
-def _trace(formula: PathFormula, model: z3.ModelRef, root: Root, obligation: int) -> Trace:
-    width = formula.width
-
-    def number(term: str) -> int:
-        value = model.eval(z3.BitVec(term, width), model_completion=True)
-        return int(value.as_signed_long())
-
-    start = _start(formula, number)
+def _trace(formula: PathFormula, terms: _Terms, root: Root) -> Trace:
+    """The run that a model of the formula is."""
+    start = _start(formula, terms)
     steps: list[Step] = []
     depths = {formula.moves[0].frame: 0}
     for move in formula.moves:
         if move.kind == "enter":
             depths[move.other] = depths[move.frame] + 1
-    solver_terms = _Terms(formula, model)
     irql = 0
     holding: dict[str, tuple[str, str, int]] = {}
     passed: tuple[tuple[str, str], ...] = ()
     for move, encoded, _, _, holds in formula.executions:
         choices = tuple(
-            Choice(choice.name, number(choice.constant))
+            Choice(choice.name, terms.value(choice.constant))
             for choice in encoded.choices
-            if choice.name and solver_terms.true(choice.guard)
+            if choice.name and terms.true(choice.guard)
         )
         edge = move.plan.edge
         for cell, term in holds.items():
-            value, lock = solver_terms.value(term), cell.name.removeprefix("hold ")
+            value, lock = terms.value(term), cell.name.removeprefix("hold ")
             if cell.sort is Sort.IRQL:
                 irql = value
             elif value != FREE:
@@ -290,7 +284,7 @@ def _trace(formula: PathFormula, model: z3.ModelRef, root: Root, obligation: int
             else:
                 holding.pop(lock, None)
         held = [holding[lock] for lock in sorted(holding)]
-        acquired = _acquired(move, encoded, solver_terms)
+        acquired = _acquired(move, encoded, terms)
         if edge.step or not steps:
             depth = max(depths[move.frame] - 1, 0)
             routine = move.plan.layout.graph.routine
@@ -314,58 +308,49 @@ def _acquired(move: Move, encoded: encode.Encoded, terms: _Terms) -> tuple[tuple
     return tuple(found)
 
 
-def _start(formula: PathFormula, number: object) -> tuple[Choice, ...]:
-    assert callable(number)
+def _start(formula: PathFormula, terms: _Terms) -> tuple[Choice, ...]:
     found: list[Choice] = []
     for cell, term in formula.starts.items():
         match cell.sort:
             case Sort.IRQL | Sort.LIFE | Sort.SHARED:
-                found.append(Choice(cell.name, number(term)))
+                found.append(Choice(cell.name, terms.value(term)))
             case Sort.GHOST:
-                found.append(Choice(f"var {cell.name}", number(term)))
+                found.append(Choice(f"var {cell.name}", terms.value(term)))
             case _:
                 pass
     return tuple(sorted(found, key=lambda c: c.name))
 
 
 class _Terms:
-    """Values of defined terms in a model: asked of a solver that holds the definitions and the model's constants."""
+    """What a formula's terms are in the model that a solver has just found of it: asked of the same solver, which is
+    given the model's constants, and a constant for each term that a trace tells."""
 
-    def __init__(self, formula: PathFormula, model: z3.ModelRef) -> None:
-        self.width = formula.width
-        self.solver = z3.SolverFor("QF_FD")
-        self.values: dict[str, int] = {}
-        tests: list[str] = []
-        names: dict[str, str] = {}
+    def __init__(self, formula: PathFormula, solver: z3.Solver, literals: list[z3.BoolRef]) -> None:
+        self.sign = 1 << formula.width - 1
+        self.names: dict[str, str] = {}
+        found = solver.model()
+        values = [(declaration.name(), found[declaration]) for declaration in found.decls()]
+        lines = [
+            f"(assert (= {n} {encode.literal(v.as_long(), formula.width)}))" for n, v in values if z3.is_bv_value(v)
+        ]
         for _, encoded, _, _, holds in formula.executions:
-            for choice in encoded.choices:
-                names.setdefault(choice.guard, f"guard{len(names)}")
-            for taken in encoded.taken:
-                names.setdefault(taken.guard, f"guard{len(names)}")
-            for term in holds.values():
-                names.setdefault(term, f"value{len(names)}")
-        for term, name in names.items():
-            sort = "Bool" if name.startswith("guard") else f"(_ BitVec {self.width})"
-            tests.append(f"(declare-const {name} {sort})\n(assert (= {name} {term}))")
-        self.names = names
-        fixed = []
-        for declaration in model.decls():
-            value = model[declaration]
-            if z3.is_bv_value(value):
-                fixed.append(f"(assert (= {declaration.name()} {encode.literal(value.as_long(), self.width)}))")
-        self.solver.from_string("\n".join((*formula.lines, *tests, *fixed)))
-        assert self.solver.check(*[z3.Bool(n) for n in formula.assumptions.values()]) == z3.sat
-        self.model = self.solver.model()
+            guards = [*(choice.guard for choice in encoded.choices), *(taken.guard for taken in encoded.taken)]
+            for sort, terms in (("Bool", guards), (f"(_ BitVec {formula.width})", holds.values())):
+                for term in terms:
+                    if term not in self.names:
+                        self.names[term] = name = f"shown{len(self.names)}"
+                        lines.append(f"(declare-const {name} {sort})\n(assert (= {name} {term}))")
+        solver.from_string("\n".join(lines))
+        assert solver.check(*literals) == z3.sat
+        model = solver.model()
+        self.model = {declaration.name(): model[declaration] for declaration in model.decls()}
 
     def true(self, guard: str) -> bool:
-        return bool(z3.is_true(self.model.eval(z3.Bool(self.names[guard]), model_completion=True)))
+        return bool(z3.is_true(self.model.get(self.names[guard])))
 
     def value(self, term: str) -> int:
-        known = self.values.get(term)
-        if known is None:
-            value = self.model.eval(z3.BitVec(self.names[term], self.width), model_completion=True)
-            known = self.values[term] = int(value.as_signed_long())
-        return known
+        value = self.model.get(self.names.get(term, term))
+        return 0 if value is None else (value.as_long() ^ self.sign) - self.sign
 
 
 __all__ = ["Alarm", "Feasible", "Infeasible", "NoAnswer", "PathFormula", "decide"]

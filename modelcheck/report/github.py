@@ -1,7 +1,7 @@
 """A run as annotations of GitHub Actions: workflow commands that put a finding on its line in the review.
 
 Format: docs.github.com, "Workflow commands for GitHub Actions". GitHub shows ten of each level for a step, so what is
-new comes first.
+new comes first, and of that what the rest follows from.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import PurePath
 
 from modelcheck.report.machine import Whole, headline, told, troubles
+from modelcheck.report.run import leading_first
 from modelcheck.report.words import clean
 from modelcheck.source import Span
 from modelcheck.verdict import Undecided, Violated
@@ -33,7 +34,7 @@ def _errors(whole: Whole) -> Iterator[str]:
             text = clean(diagnostic.message) + (f". {clean(diagnostic.help)}" if diagnostic.help else "")
             yield _command("error", str(diagnostic.code), text, diagnostic.span, outcome.path)
     for outcome in whole.outcomes:
-        for result in outcome.news:
+        for result in leading_first(outcome.report, outcome.news) if outcome.report else ():
             yield _command("error", headline(result), told(result), result.obligation.span)
 
 

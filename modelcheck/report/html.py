@@ -21,7 +21,7 @@ from modelcheck.diagnostics import Diagnostic
 from modelcheck.report.explain import title
 from modelcheck.report.machine import Whole
 from modelcheck.report.outcome import Exit, Outcome, Tally, tally, word
-from modelcheck.report.run import Case, Moment, Run, by_scenario, cases
+from modelcheck.report.run import Case, Moment, Run, alike_words, by_scenario, cases, places_alike
 from modelcheck.report.words import (
     advice,
     clean,
@@ -236,8 +236,18 @@ def _case(case: Case, number: int) -> str:
         f"{_text(title(first.code))} <span class='faint'>{_where(case.results[0])}</span></summary>\n"
         f'<ul class="asked">\n{asked}</ul>\n{strength}{_start(case.run)}'
         f'<div class="run" data-run="{number}"><noscript>The steps of this run need JavaScript.</noscript></div>\n'
-        f"{ring}</details>\n"
+        f"{ring}{_alike(case)}</details>\n"
     )
+
+
+def _alike(case: Case) -> str:
+    """Where else it is violated for the same reason."""
+    if not case.alike:
+        return ""
+    items = "".join(
+        f"<li><code>{_text(routine)}</code>: {_text(lines)}</li>\n" for routine, lines in places_alike(case)
+    )
+    return f'<p>{_text(alike_words(case))}</p>\n<ul class="asked">\n{items}</ul>\n'
 
 
 def _calls(calls: Sequence[tuple[str, Span]]) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from modelcheck.report.machine import Whole, headline, told, troubles
 from modelcheck.report.outcome import Exit, Outcome, tally
-from modelcheck.report.run import Run, quiet_about, run_of
+from modelcheck.report.run import Case, Run, alike_words, cases, places_alike
 from modelcheck.report.words import clean, held_words, level_name
-from modelcheck.verdict import Report, Result, Schedule, Trace, Violated
+from modelcheck.verdict import Result
 
 MOST = 50
 """Findings shown in full; the rest are counted. GitHub takes one MiB for a summary."""
@@ -69,9 +69,8 @@ def _findings(outcomes: Sequence[Outcome]) -> Iterator[str]:
     for outcome in outcomes:
         if outcome.report is None:
             continue
-        shown: dict[Trace | Schedule, Result] = {}
-        for result in outcome.news:
-            yield _violation(result, outcome.report, shown)
+        for case in cases(outcome.report, outcome.news):
+            yield from _violations(case)
         for result in outcome.report.undecided:
             yield _heading(result)
     for outcome in outcomes:
@@ -85,14 +84,16 @@ def _heading(result: Result) -> str:
     return f"**{_plain(headline(result))}**{about}  \n{_code(str(obligation.span))}: {_plain(told(result))}"
 
 
-def _violation(result: Result, report: Report, shown: dict[Trace | Schedule, Result]) -> str:
-    assert isinstance(result.verdict, Violated)
-    first = shown.setdefault(result.verdict.trace, result)
-    if first is not result:
+def _violations(case: Case) -> Iterator[str]:
+    """What one run breaks, told once; and where else it is violated for the same reason."""
+    first = case.results[0]
+    yield "\n".join([_heading(first), "", *_steps(case.run)])
+    for result in case.results[1:]:
         same = f"the run is that of {first.obligation.code} at {_code(str(first.obligation.span))}, above"
-        return f"{_heading(result)}\n\n{same}"
-    run = run_of(result.verdict.trace, quiet_about(report, result))
-    return "\n".join([_heading(result), "", *_steps(run)])
+        yield f"{_heading(result)}\n\n{same}"
+    if case.alike:
+        places = "; ".join(f"{_code(routine)}: {_plain(lines)}" for routine, lines in places_alike(case))
+        yield f"{_plain(alike_words(case))} {places}"
 
 
 def _steps(run: Run) -> Iterator[str]:

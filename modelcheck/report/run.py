@@ -6,12 +6,23 @@ one story.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from modelcheck.record import dataclass
-from modelcheck.report.words import clean, held_words, is_field, remarks, source_words, start_words, wait_words
+from modelcheck.report.words import (
+    and_list,
+    clean,
+    held_words,
+    is_field,
+    place_words,
+    remarks,
+    source_words,
+    start_words,
+    wait_words,
+)
 from modelcheck.source import Span
-from modelcheck.verdict import Property, Report, Result, Schedule, Step, Trace, Turn, Violated, Wait
+from modelcheck.verdict import MUTUAL, Property, Report, Result, Schedule, Step, Trace, Turn, Violated, Wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,35 +194,144 @@ def calls_of(moments: Sequence[Moment], lane: int) -> tuple[tuple[str, Span], ..
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """A context of a routine holds a lock that others wait for. `place`: where it has acquired it."""
+
+    routine: str
+    lock: str
+    place: Span
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
-    """Violations that one run shows. The first gives it its name, `v3` for the third run of a report."""
+    """Violations that one run shows. The first gives it its name, `v3` for the third run of a report. `alike`: what
+    runs break that are not told, as the same `hold` is in all of them."""
 
     number: int
     results: tuple[Result, ...]
     evidence: Trace | Schedule
     run: Run
+    alike: tuple[Result, ...] = ()
+    hold: Hold | None = None
 
     @property
     def id(self) -> str:
         return f"v{self.number}"
 
 
-def cases(report: Report) -> Iterator[Case]:
-    """The violations of a report, those of one run together; the open world first, then scenario by scenario."""
+FEW = 3
+"""Runs with one hold in them that are all told."""
+
+
+def cases(report: Report, among: Sequence[Result] | None = None) -> Iterator[Case]:
+    """The violations of a report (`among`: only of these results), those of one run together; the open world first,
+    then scenario by scenario, and of each what a context breaks alone before what several break together: that often
+    follows from it.
+
+    Where many runs end with others waiting for the same hold, only the shortest is told."""
     sharing: dict[Trace | Schedule, list[Result]] = {}
-    for result in by_scenario(report.results):
+    worlds = _worlds(report.results)
+    wanted = report.results if among is None else among
+    for result in sorted(wanted, key=lambda r: (worlds[r.obligation.scenario], r.obligation.code in MUTUAL)):
         if isinstance(result.verdict, Violated):
             sharing.setdefault(result.verdict.trace, []).append(result)
-    for number, (evidence, results) in enumerate(sharing.items(), 1):
-        yield Case(number, tuple(results), evidence, run_of(evidence, quiet_about(report, results[0])))
+    for number, (hold, family) in enumerate(_families(list(sharing)), 1):
+        told = min(family, key=_length)
+        alike = tuple(result for evidence in family if evidence is not told for result in sharing[evidence])
+        results = tuple(sharing[told])
+        yield Case(number, results, told, run_of(told, quiet_about(report, results[0])), alike, hold)
+
+
+def _families(runs: Sequence[Trace | Schedule]) -> list[tuple[Hold | None, list[Trace | Schedule]]]:
+    """Runs that have a hold in common, the most frequent hold first to take its runs; in the order of their first."""
+    holds = [_holds(run) for run in runs]
+    family: list[tuple[str, Hold] | None] = [None] * len(runs)
+    while True:
+        left = [n for n, taken in enumerate(family) if taken is None]
+        counts = Counter(hold for n in left for hold in holds[n])
+        hold, count = max(counts.items(), key=lambda entry: entry[1], default=(None, 0))
+        if hold is None or count <= FEW:
+            break
+        for n in left:
+            if hold in holds[n]:
+                family[n] = hold
+    found: dict[object, tuple[Hold | None, list[Trace | Schedule]]] = {}
+    for n, run in enumerate(runs):
+        taken = family[n]
+        found.setdefault(taken or n, (taken[1] if taken else None, []))[1].append(run)
+    return list(found.values())
+
+
+def _holds(run: Trace | Schedule) -> dict[tuple[str, Hold], None]:
+    """What is held in a deadlock that others wait for, with the scenario."""
+    if isinstance(run, Trace):
+        return {}
+    found: dict[tuple[str, Hold], None] = {}
+    for wait in run.waits:
+        for actor in wait.by if wait.reason in ("held", "ended") else (wait.actor,):
+            place = _acquired(run, actor, wait.subject)
+            if place is not None:
+                found[run.scenario, Hold(run.actors[actor].routine, wait.subject, place)] = None
+    return found
+
+
+def _acquired(run: Schedule, actor: int, lock: str) -> Span | None:
+    """Where a context has acquired a lock that it holds at the end."""
+    place, held = None, False
+    for turn in run.turns:
+        if turn.actor == actor:
+            holds = any(name == lock for name, _, _ in turn.step.held)
+            place = turn.step.span if holds and not held else place if holds else None
+            held = holds
+    return place
+
+
+def _length(evidence: Trace | Schedule) -> tuple[int, int]:
+    if isinstance(evidence, Trace):
+        return 1, len(evidence.steps)
+    return evidence.processors, len(evidence.turns)
+
+
+def alike_words(case: Case) -> str:
+    """What the list of places says: `Read holds L (line 7) in more such runs, which violate D01 at 3 more places:`."""
+    codes = and_list(sorted({result.obligation.code for result in case.alike}))
+    places = "one more place" if len(case.alike) == 1 else f"{len(case.alike)} more places"
+    hold = case.hold
+    assert hold is not None
+    where = f"{clean(hold.routine)} holds {clean(hold.lock)}, acquired at {place_words(hold.place)}"
+    return f"{where}, in more runs like this one, which violate {codes} at {places}:"
+
+
+def places_alike(case: Case) -> Iterator[tuple[str, str]]:
+    """Where what is alike is violated: routines, each with its lines."""
+    home = case.results[0].obligation.span.source
+    lines: dict[str, list[str]] = {}
+    for result in case.alike:
+        span = result.obligation.span
+        place = str(span.line) if span.source is home else place_words(span)
+        lines.setdefault(clean(result.obligation.routine), []).append(place)
+    for routine, places in lines.items():
+        yield routine, ", ".join(dict.fromkeys(places))
+
+
+def leading_first(report: Report, violated: Sequence[Result]) -> list[Result]:
+    """The same violations, in the order of `cases`; last what is alike to something before it."""
+    found = tuple(cases(report, violated))
+    return [*(r for case in found for r in case.results), *(r for case in found for r in case.alike)]
 
 
 def by_scenario(results: Sequence[Result]) -> list[Result]:
     """The same results: those of the open world first, then those of each scenario, in source order otherwise."""
-    order: dict[str, int] = {"": 0}
+    worlds = _worlds(results)
+    return sorted(results, key=lambda result: worlds[result.obligation.scenario])
+
+
+def _worlds(results: Sequence[Result]) -> dict[str, int]:
+    """The scenarios in their order, the open world ("") first."""
+    order = {"": 0}
     for result in results:
         order.setdefault(result.obligation.scenario, len(order))
-    return sorted(results, key=lambda result: order[result.obligation.scenario])
+    return order
 
 
 def quiet_about(report: Report, result: Result) -> frozenset[str]:

@@ -15,7 +15,7 @@ from modelcheck.render import excerpt
 from modelcheck.report.explain import title
 from modelcheck.report.fold import fold
 from modelcheck.report.outcome import Outcome, Tally, tally
-from modelcheck.report.run import Blocked, Case, Moment, Run, by_scenario, cases
+from modelcheck.report.run import Blocked, Case, Moment, Run, alike_words, by_scenario, cases, places_alike
 from modelcheck.report.words import (
     advice,
     broken,
@@ -34,6 +34,7 @@ from modelcheck.verdict import (
     Schedule,
     Step,
     Undecided,
+    Verdict,
     Violated,
 )
 
@@ -87,20 +88,30 @@ def run_total(outcomes: Sequence[Outcome], style: Style) -> str:
 
 def _findings(report: Report, style: Style) -> Iterator[str]:
     """What is violated, then what is unknown; of each scenario under its name, the open world first."""
-    shown = {result: case for case in cases(report) for result in case.results}
-    scenarios = list(dict.fromkeys(r.obligation.scenario for r in by_scenario(report.results)))
-    for scenario in scenarios:
-        results = [r for r in report.results if r.obligation.scenario == scenario]
-        blocks = [violation(r, r.verdict, shown[r], style) for r in results if isinstance(r.verdict, Violated)]
-        blocks += [
-            undecided(r, r.verdict, report.unmodelled, style) for r in results if isinstance(r.verdict, Undecided)
-        ]
+    found = tuple(cases(report))
+    for scenario in dict.fromkeys(r.obligation.scenario for r in by_scenario(report.results)):
+        blocks = []
+        for case in found:
+            if case.results[0].obligation.scenario == scenario:
+                blocks += [violation(result, result.verdict, case, style) for result in case.results]
+                if case.alike:
+                    blocks.append(_alike(case, style))
+        for result in report.results:
+            if result.obligation.scenario == scenario and isinstance(result.verdict, Undecided):
+                blocks.append(undecided(result, result.verdict, report.unmodelled, style))
         if blocks and scenario:
             blocks[0] = f"{style.paint('strong', f'In scenario {clean(scenario)}:')}\n\n{blocks[0]}"
         yield from blocks
 
 
-def violation(result: Result, verdict: Violated, case: Case, style: Style) -> str:
+def _alike(case: Case, style: Style) -> str:
+    """Where the same is violated for the same reason."""
+    lines = [style.paint("violated", _wrapped(alike_words(case), style))]
+    lines += [_wrapped(f"{routine}: {places}", style, "  ", "    ") for routine, places in places_alike(case)]
+    return "\n".join(lines)
+
+
+def violation(result: Result, verdict: Verdict, case: Case, style: Style) -> str:
     """One violated obligation: what, where, how it starts, each step, who waits for whom, where the locks were taken.
 
     Where the run breaks another obligation too, which has been shown before (the first of the case), only a reference.
@@ -119,7 +130,7 @@ def violation(result: Result, verdict: Violated, case: Case, style: Style) -> st
     if run.blocked:
         lines += ["", *_ring(run, style)]
     lines += [_wrapped(note, style, "  ") for note in _acquired_notes(run, result.obligation.subject)]
-    if not verdict.replayed:
+    if not (isinstance(verdict, Violated) and verdict.replayed):
         text = "internal error: this trace was not confirmed by the interpreter; please report it"
         lines.append(style.paint("violated", _wrapped(text, style, "  ")))
     return "\n".join(lines)

@@ -77,8 +77,8 @@ def written(folder: Path, report: Report) -> Path:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs of one and of several contexts; the second, of 300 steps."""
-    long = made_up.result("B03", made_up.at("Inner()"), Violated(made_up.long_trace(300), True))
+    """Runs of one and of several contexts; the third, of 300 steps."""
+    long = made_up.result("C01", made_up.at("Inner()"), Violated(made_up.long_trace(300), True), "", "dpc_comes")
     whole = replace(made_up.REPORT, results=(made_up.DEADLOCK, long, *made_up.REPORT.results))
     return written(tmp_path_factory.mktemp("page"), whole)
 
@@ -122,17 +122,17 @@ def test_the_step_shows_its_line_and_what_it_changes(browser: Browser, report: P
 
 
 def test_a_deep_link_opens_its_run_at_its_step(browser: Browser, report: Path) -> None:
-    opened = Opened(browser, report, "#v2-12")
-    assert opened.number(2) == "12"
-    row = opened.page.locator("#v2 tr[aria-current]")
-    box, view = row.bounding_box(), opened.page.locator("#v2 .steps").bounding_box()
+    opened = Opened(browser, report, "#v3-12")
+    assert opened.number(3) == "12"
+    row = opened.page.locator("#v3 tr[aria-current]")
+    box, view = row.bounding_box(), opened.page.locator("#v3 .steps").bounding_box()
     assert box
     assert view
     assert view["y"] <= box["y"] <= view["y"] + view["height"]
     opened.page.evaluate("location.hash = '#v1-2'")
     opened.page.wait_for_function("document.querySelector('#v1 tr[aria-current] td').innerText === '2'")
-    opened.page.evaluate("location.hash = '#v2-9999'")
-    opened.page.wait_for_function("document.querySelector('#v2 tr[aria-current] td').innerText === '300'")
+    opened.page.evaluate("location.hash = '#v3-9999'")
+    opened.page.wait_for_function("document.querySelector('#v3 tr[aria-current] td').innerText === '300'")
     assert opened.close() == []
 
 
@@ -160,7 +160,7 @@ def test_the_page_fits_its_window_in_both_colour_schemes(
     browser: Browser, report: Path, scheme: str, width: int
 ) -> None:
     size = {"width": width, "height": 800}
-    opened = Opened(browser, report, "#v2-12", color_scheme=scheme, viewport=size)
+    opened = Opened(browser, report, "#v3-12", color_scheme=scheme, viewport=size)
     page = opened.page
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert _contrast(page, "body") >= 7

@@ -423,8 +423,10 @@ class BodyCheck(CallCheck):
                 self.object(event, (Sort.EVENT,), "an event")
             case s.Enable(_, name):
                 ref = s.Ref(name, (), stmt.span)
-                sorts = (Sort.ROUTINE, Sort.INTERRUPT, Sort.DEFERRED)
-                self.object(ref, sorts, "a routine, an interrupt, a DPC, a timer or a work item")
+                sorts = (Sort.ROUTINE, Sort.INTERRUPT, Sort.DEFERRED, Sort.LOCK)
+                self.object(
+                    ref, sorts, "a routine, an interrupt, a DPC, a timer, a work item, or a lock that runs hold"
+                )
             case s.Require():
                 self._require(stmt)
             case s.Callback(name, args):

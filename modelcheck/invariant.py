@@ -5,7 +5,7 @@ Also the rule by which the life of locks goes on from phase to phase, which engi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from modelcheck import ir
@@ -125,11 +125,16 @@ def lives_from(root: Root, ends: Iterable[tuple[Root, Mapping[str, tuple[int, ..
     return lives
 
 
-def starts_of(root: Root, lives: Lives) -> Lives:
-    """The lives of locks when a root starts, of those when routines of its phase do."""
+def starts_of(root: Root, lives: Lives, never: Container[int]) -> Lives:
+    """The lives of locks when a root starts, of those when routines of its phase do. `never`: the questions whose
+    answer is that a lock is not so yet, or no longer, when the root is enabled early."""
     if not root.early:
         return lives
-    return {**lives, **{n: tuple(sorted({*lives.get(n, ()), *early})) for n, early in root.early.items()}}
+    early = {
+        name: [v for v, numbers in values.items() if not numbers or not all(number in never for number in numbers)]
+        for name, values in root.early.items()
+    }
+    return {**lives, **{name: tuple(sorted({*lives.get(name, ()), *values})) for name, values in early.items()}}
 
 
 OF_A_DEVICE = range(1, 5)

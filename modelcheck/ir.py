@@ -420,19 +420,23 @@ class Root:
     """The edge at whose start the root has ended: B03 and I02 stand there."""
     outcomes: dict[tuple[str, int], int] = field(default_factory=dict)
     """(life cell, value): the number of the question whether the driver can go on with that value."""
-    early: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    """For each life cell that may still be as it was declared when the root starts, as it is enabled that early: what
-    that is."""
+    running: frozenset[str] = frozenset()
+    """The locks that each run of it holds for those who wait for its end."""
+    early: dict[str, dict[int, tuple[int, ...]]] = field(default_factory=dict)
+    """For each life cell the values it can have when the root starts before the earlier phases have ended, as it is
+    enabled that early: with the numbers of the questions whether it has, none where that is not asked."""
 
 
 @dataclass(slots=True, eq=False)
 class Environment:
     """The cells of the global state as one set of roots sees them. `writes`: what others may write to shared variables;
-    `fixed`: the value of those that nobody ever writes."""
+    `fixed`: the value of those that nobody ever writes; `early`: the roots are of phases in which what they enable may
+    begin before its own."""
 
     cells: dict[str, Cell] = field(default_factory=dict)
     writes: dict[str, Sequence[int]] = field(default_factory=dict)
     fixed: dict[str, int] = field(default_factory=dict)
+    early: bool = False
 
 
 def instructions(code: Iterable[Instruction]) -> Iterator[Instruction]:

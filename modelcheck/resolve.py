@@ -21,7 +21,7 @@ from modelcheck.parser import parse
 from modelcheck.record import dataclass
 from modelcheck.source import Source, Span
 from modelcheck.verdict import APC_LEVEL, DISPATCH_LEVEL, HIGH_LEVEL, NO_LEVEL, PASSIVE_LEVEL
-from modelcheck.walk import every_call, every_expression, every_statement, lock_tests, substatements
+from modelcheck.walk import every_call, every_expression, every_statement, lock_tests, references, substatements
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_IMPORT_DEPTH = 50
@@ -114,6 +114,35 @@ class Program:
         declared = self.locks.get(lock.partition("[")[0])
         kind = None if declared is None else self.lock_kinds.get(declared.kind)
         return kind is not None and kind.doubtful
+
+    def run_by(self, name: str) -> tuple[str, ...]:
+        """The routines that the system runs for what has this name: itself, those of a DPC, a timer or a work item, the
+        service routines of an interrupt, those whose runs hold a lock."""
+        if name in self.deferred:
+            return (self.deferred[name].routine,)
+        if name in self.routines:
+            return (name,)
+        if name not in self.interrupts:
+            return self._holding(name)
+        return tuple(
+            routine.name
+            for routine in self.routines.values()
+            if routine.role is not None
+            and any(role.kind is s.ContextKind.ISR for role in self.roles.get(routine.role.name, ()))
+            and name in {ref.name for arg in routine.role.args for ref in references(arg)}
+        )
+
+    def ended_by(self, lock: str) -> tuple[str, ...]:
+        """The routines that have run to their end, and begin no more unless they are enabled again, when somebody has
+        acquired a lock exclusively: every run of them holds it. A timer may go off again."""
+        timers = {d.routine for d in self.deferred.values() if d.kind is s.DeferredKind.TIMER}
+        runs = [name for name, objects in self.runs.items() if lock in (f"{each}.run" for each in objects)]
+        return tuple(name for name in (*runs, *self._holding(lock)) if name not in timers)
+
+    def _holding(self, lock: str) -> tuple[str, ...]:
+        """The routines with a role whose runs hold a lock."""
+        played = [(r.name, self.roles.get(r.role.name, ())) for r in self.routines.values() if r.role is not None]
+        return tuple(name for name, roles in played if any(held.name == lock for role in roles for held in role.holds))
 
     def constant(self, expr: s.Expr) -> int | None:
         """The value of a constant expression, None if it is none. Names: constants, settings, enum constants, and the
@@ -352,7 +381,7 @@ def _uses(body: s.Block | None, clauses: Sequence[s.Clause]) -> tuple[set[str], 
 
 def around_run(
     program: Program, routine: s.Routine, role: s.Role | None
-) -> tuple[tuple[s.Stmt, ...], tuple[s.Stmt, ...]]:
+) -> tuple[tuple[s.Acquire, ...], tuple[s.Release, ...]]:
     """What the system does before and behind a run of a routine, around the `entry` and `exit` of its role: it holds
     what others acquire who wait for the end of that run."""
     span = routine.span

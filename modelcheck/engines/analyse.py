@@ -7,6 +7,7 @@ longer alarms is proposed as proved, with the fixpoint's tables as invariant.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import field
 from time import monotonic
 from typing import TypeAlias
@@ -29,10 +30,11 @@ from modelcheck.invariant import (
     lives_from,
     starts_of,
 )
-from modelcheck.ir import Cell, Root, Sort
+from modelcheck.ir import FREED, INITIALISED, UNINITIALISED, Cell, Root, Sort
 from modelcheck.layout import used_cells
 from modelcheck.lower import Lowered, every_graph, frames
 from modelcheck.mutual.positions import Facts
+from modelcheck.mutual.questions import Question
 from modelcheck.mutual.situation import Situation
 from modelcheck.record import dataclass
 from modelcheck.system import NotFlat, System
@@ -50,6 +52,9 @@ MAX_GUESSES = 6
 STEPS_PER_EDGE = 400
 LEAST_STEPS = 200_000
 """Fixpoint steps for each edge, and for however few of them, where there are smaller groups to fall back on."""
+
+
+LIFE = {UNINITIALISED: "not initialised", INITIALISED: "initialised", FREED: "freed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +137,36 @@ class Analysis:
         self.decide(wanted, self._sketch())
         self._find_base()
         self._last_resort()
+        self._confirm_early()
+
+    def answers(self, questions: Sequence[Question], numbers: Sequence[int]) -> Analysis:
+        """What comes of questions that are in the graphs, with their numbers: `Held` that a state is never met,
+        `Broken` with a run that comes there."""
+        inner = Analysis(self.lowered, self.limits, shapes=self.shapes)
+        inner.lives = self.lives
+        by_root: dict[Root, set[int]] = {}
+        for question, number in zip(questions, numbers, strict=True):
+            inner._roots[number] = [question.root]
+            by_root.setdefault(question.root, set()).add(number)
+        for wanted in by_root.values():
+            inner.decide(wanted)
+        return inner
+
+    def _confirm_early(self) -> None:
+        """Takes back what rests on how a lock is while an earlier phase lasts, where no run of that phase is known in
+        which it is so when the root may start."""
+        resting: dict[tuple[Root, str, int], list[int]] = {}
+        for number, decision in sorted(self.decisions.items()):
+            if isinstance(decision, Broken) and decision.root.early:
+                settled = self._start(decision.root)
+                for choice in decision.trace.start:
+                    if choice.name in decision.root.early and choice.value not in settled[choice.name]:
+                        resting.setdefault((decision.root, choice.name, choice.value), []).append(number)
+        for (root, name, value), numbers in resting.items():
+            if not any(isinstance(self.decisions[n], Broken) for n in root.early[name].get(value, ())):
+                lock = f"{name.removeprefix('life ')} is {LIFE[value]}"
+                reason = f"whether {root.routine} can run while {lock}, in a phase before its own, is not known"
+                self.decisions.update(dict.fromkeys(numbers, Open(reason)))
 
     def _sketch(self) -> frozenset[Cell]:
         """What to follow from the beginning, guessed from how each routine goes by itself."""
@@ -282,9 +317,10 @@ class Analysis:
                 break
 
     def _phase(self, members: list[Root]) -> None:
+        self._ask({n for root in members for early in root.early.values() for ns in early.values() for n in ns})
         while members:
             before = self._start(members[0])
-            self.lives.update({root: starts_of(root, before) for root in members})
+            self.lives.update({root: starts_of(root, before, self.held) for root in members})
             for root in members:
                 self._end(root)
             if self._start(members[0]) == before:
@@ -297,10 +333,7 @@ class Analysis:
     def _end(self, root: Root) -> None:
         if not root.outcomes:
             return
-        numbers = set(root.outcomes.values())
-        for number in numbers:
-            self.decisions.pop(number, None)
-        self.decide(numbers)
+        self._ask(set(root.outcomes.values()))
         ends: dict[str, tuple[int, ...]] = {}
         for (name, value), number in sorted(root.outcomes.items()):
             if not isinstance(self.decisions[number], Held):
@@ -308,6 +341,12 @@ class Analysis:
             else:
                 ends.setdefault(name, ())
         self._ends[root] = ends
+
+    def _ask(self, numbers: set[int]) -> None:
+        """Decides questions, also those that were before."""
+        for number in numbers:
+            self.decisions.pop(number, None)
+        self.decide(numbers)
 
     # ---- refinement ----
 
@@ -411,7 +450,9 @@ class Analysis:
     def _alarm(self, fixpoint: Fixpoint, root: Root, moves: list[Move], obligation: int) -> frozenset[Cell]:
         """Decides an alarm, or gives what to follow."""
         tracked = fixpoint.tracked
-        answer = decide(self.lowered, root, self.lives[root], moves, obligation, tracked, self.limits.milliseconds)
+        settled = self._start(root) if root.early else {}
+        limit = self.limits.milliseconds
+        answer = decide(self.lowered, root, self.lives[root], moves, obligation, tracked, limit, settled)
         match answer:
             case Feasible(trace):
                 self.decisions[obligation] = Broken(trace, root)

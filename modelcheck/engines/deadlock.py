@@ -18,9 +18,10 @@ from modelcheck.engines.schedule import Member
 from modelcheck.engines.states import Confirm
 from modelcheck.lower import Lowered
 from modelcheck.mutual.nesting import Nesting
+from modelcheck.mutual.overlap import LOAD
 from modelcheck.mutual.positions import EXCLUSIVE, Access, Position
 from modelcheck.mutual.questions import Question
-from modelcheck.mutual.situation import clash, go_together, known_holds
+from modelcheck.mutual.situation import Candidates, Tests, clash, go_together, known_holds
 from modelcheck.verdict import MUTUAL, Property, Trace
 
 
@@ -367,17 +368,25 @@ class Deadlock(Meeting):
             if self.clear(list(pair)):
                 continue
             tried.add((pair[0][1], pair[1][1]))
-            runs = [self.known[self.situation.question(*state)] for state in pair]
-            if all(isinstance(run, Trace) for run in runs):
+            runs = [self._run_beside(*pair[0], b.root), self._run_beside(*pair[1], a.root)]
+            if all(runs):
                 members = [
                     Member(self.roots[access.root], run, "stands", a.data, "")
                     for access, run in zip((a, b), runs, strict=True)
-                    if isinstance(run, Trace)
+                    if run is not None
                 ]
                 found = self.together(members, [])
                 if isinstance(found, Deadlocked):
                     return found
         return Open("they do not come together")
+
+    def _run_beside(self, candidates: Candidates, tests: Tests, other: int) -> Trace | None:
+        """A run to a state in which the other root may have begun: while the driver loads, it has been enabled."""
+        begun = f"begun {self.roots[other].routine}"
+        root = self.roots[candidates.root]
+        if root.phase == LOAD and begun in root.environment.cells:
+            return self.run_to(candidates, tuple(sorted({**dict(tests), begun: 1}.items())))
+        return self.run_to(candidates, tests)
 
     # ---- rings ----
 

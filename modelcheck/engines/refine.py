@@ -8,6 +8,7 @@ is unsatisfiable, the assumptions in the core name the cells whose values the fi
 from __future__ import annotations
 
 from dataclasses import replace
+from types import MappingProxyType
 
 import z3
 
@@ -158,9 +159,9 @@ class PathFormula:
                 for formal, actual in move.plan.edge.copies_out:
                     self.now[actual, -1 if actual.is_global else move.other] = self._read(formal, move.frame)
 
-    def prefer(self) -> str:
-        """The name of an assumption: shared variables only take values that are certainly written. Its meaning is left
-        in `preferences`."""
+    def prefer(self, settled: Lives) -> str:
+        """The name of an assumption: shared variables only take values that are certainly written, locks start as they
+        do when earlier phases have ended (`settled`). Its meaning is left in `preferences`."""
         wanted = []
         for _, encoded, *_ in self.executions:
             wanted += [(choice.name, choice.constant) for choice in encoded.choices]
@@ -169,6 +170,11 @@ class PathFormula:
             encode.member(term, sorted(self.lowered.certain[name.removeprefix("var ")]), self.width)
             for name, term in wanted
             if name.removeprefix("var ") in self.lowered.certain
+        ]
+        tests += [
+            encode.member(term, settled[cell.name], self.width)
+            for cell, term in self.starts.items()
+            if cell.name in settled
         ]
         self.preferences = ["(declare-const certain Bool)", f"(assert (=> certain {encode.conjunction(tests)}))"]
         return "certain"
@@ -220,8 +226,10 @@ def decide(
     obligation: int,
     known: frozenset[Cell],
     milliseconds: int,
+    settled: Lives = MappingProxyType({}),
 ) -> Feasible | Infeasible | NoAnswer:
-    """Whether some run takes the path and breaks the obligation at its end. `known` are cells followed already."""
+    """Whether some run takes the path and breaks the obligation at its end. `known` are cells followed already,
+    `settled` the lives of locks with which a root starts, unless it is enabled early: a run with these comes first."""
     formula = PathFormula(lowered, root, lives, moves)
     formula.build(obligation)
     solver = z3.SolverFor("QF_FD")
@@ -229,7 +237,7 @@ def decide(
     solver.from_string("\n".join(formula.lines))
     assumptions = {name: cell for cell, name in formula.assumptions.items()}
     literals = [z3.Bool(name) for name in assumptions]
-    certain = z3.Bool(formula.prefer())
+    certain = z3.Bool(formula.prefer(settled))
     solver.from_string("\n".join(formula.preferences))
     answer = solver.check(*literals, certain)  # a run that rests on nothing only perhaps written, if there is one
     if answer != z3.sat:

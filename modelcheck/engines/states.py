@@ -6,9 +6,8 @@ import itertools
 from collections.abc import Callable
 from typing import TypeAlias
 
-from modelcheck.engines.analyse import Analysis, Broken, Decision, Held, Limits
+from modelcheck.engines.analyse import Analysis, Broken, Held, Limits
 from modelcheck.engines.arrive import meetings
-from modelcheck.ir import Root
 from modelcheck.lower import Lowered
 from modelcheck.mutual.questions import Question, Questions
 from modelcheck.mutual.situation import Candidates, Splits, Tests, apart
@@ -123,12 +122,12 @@ class States:
         probes = Questions(self.lowered)
         numbers = probes.insert(questions)
         try:
-            answers, decisions = self._answer(questions, numbers)
+            answers = self.analysis.answers(questions, numbers)
             doubted = self.confirm(answers)
         finally:
             probes.remove()
         for question, number in zip(questions, numbers, strict=True):
-            match decisions[number]:
+            match answers.decisions[number]:
                 case Broken(trace):
                     self.known[question] = trace
                 case Held() if number not in doubted:
@@ -137,18 +136,6 @@ class States:
                     self.known[question] = PERHAPS
         never = [self.known[question] == NEVER for question in questions]
         self.rounds.append(Round(questions, numbers, answers, never))
-
-    def _answer(self, questions: list[Question], numbers: list[int]) -> tuple[Analysis, dict[int, Decision]]:
-        """What the sequential engines say: `Held` that a state is never met, `Broken` with a run that comes there."""
-        inner = Analysis(self.lowered, self.limits, shapes=self.analysis.shapes)
-        inner.lives = self.analysis.lives
-        by_root: dict[Root, set[int]] = {}
-        for question, number in zip(questions, numbers, strict=True):
-            inner._roots[number] = [question.root]
-            by_root.setdefault(question.root, set()).add(number)
-        for wanted in by_root.values():
-            inner.decide(wanted)
-        return inner, inner.decisions
 
 
 def _last_values(run: Trace) -> dict[str, int]:

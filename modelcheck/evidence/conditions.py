@@ -227,8 +227,9 @@ def start_conditions(used: Sequence[Invariant], invariants: Sequence[Invariant],
             pool.add(missing, -1)
 
 
-def _starts(invariants: Sequence[Invariant], roots: list[Root]) -> dict[int, Lives]:
-    """For each phase the lives of locks that earlier ones can leave, as far as not excluded by proof."""
+def _starts(invariants: Sequence[Invariant], roots: list[Root]) -> dict[Root, Lives]:
+    """For each root the lives of locks that earlier phases can leave, or have while it is enabled early, as far as not
+    excluded by proof."""
     proved = {n for invariant in invariants for n in invariant.obligations}
     ends: list[tuple[Root, dict[str, Values]]] = []
     for root in roots:
@@ -236,15 +237,16 @@ def _starts(invariants: Sequence[Invariant], roots: list[Root]) -> dict[int, Liv
         for (name, value), number in sorted(root.outcomes.items()):
             end[name] = end.get(name, ()) + (() if number in proved else (value,))
         ends.append((root, end))
-    return {root.phase: lives_from(root, ends) for root in {root.phase: root for root in roots}.values()}
+    by_phase = {root.phase: lives_from(root, ends) for root in {root.phase: root for root in roots}.values()}
+    return {root: starts_of(root, by_phase[root.phase], proved) for root in roots}
 
 
 def _narrowed(
-    invariant: Invariant | FormulaInvariant | BlockInvariant, roots: Iterable[Root], starts: Mapping[int, Lives]
+    invariant: Invariant | FormulaInvariant | BlockInvariant, roots: Iterable[Root], starts: Mapping[Root, Lives]
 ) -> Iterable[Impossible]:
     """Where an invariant starts from fewer lives than there can be."""
     for root in dict.fromkeys(roots):
-        for name, values in starts_of(root, starts[root.phase]).items():
+        for name, values in starts[root].items():
             if not set(values) <= set(invariant.lives[root].get(name, values)):
                 yield Impossible(f"{name} can have other values when {root.routine} starts")
 

@@ -199,8 +199,8 @@ class Machine(Steps):
             compiler.block(role.exit)
             compiler.emit(Boundary(role.exit.span))
         compiler.place(compiler.leave)
-        for stmt in given_back:
-            compiler.stmt(stmt)
+        for release in given_back:
+            compiler.stmt(release)
             compiler.emit(Boundary(routine.span))
         compiler.emit(Finish())
         if role is not None and role.continues is not None and routine.result is not None:

@@ -377,10 +377,8 @@ class Player(Machine):
             self.events = self.events | event if verb is s.SignalOp.SET else self.events - event
 
     def _permit(self, on: bool, target: Target) -> None:
-        name = str(target[1])
-        if target[0] == "deferred":
-            name = self.program.deferred[name].routine
-        self.enabled = self.enabled | {name} if on else self.enabled - {name}
+        names = frozenset(self.program.run_by(str(target[1])))
+        self.enabled = self.enabled | names if on else self.enabled - names
 
     def _touch(self, target: Target, write: bool) -> None:
         frame = self.state.frames[-1]

@@ -163,6 +163,21 @@ def really_written(edge: ir.Edge) -> set[int]:
     return found
 
 
+def constants(code: Iterable[ir.Instruction], register: int, cell: ir.Cell, values: set[int]) -> None:
+    """Adds to `values` what code can write to a register that stands for a cell: constants, or its whole range."""
+    for instruction in code:
+        match instruction:
+            case ir.Set(target, ir.Const(value)) if target == register:
+                values.add(value)
+            case ir.Set(target) | ir.Pick(target) if target == register:
+                values.update(range(cell.low, cell.high + 1))
+            case ir.Choose(_, then, otherwise):
+                constants(then, register, cell, values)
+                constants(otherwise, register, cell, values)
+            case _:
+                pass
+
+
 class _Effects:
     """Which registers an operation reads before it writes them, can write, and writes for certain."""
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from modelcheck import ir
-from modelcheck.ir import RUN, Edge, Graph, Root, Sort, every_graph, instructions
+from modelcheck.ir import RUN, Cell, Edge, Graph, Root, Sort, every_graph, instructions
+from modelcheck.lower.builder import Builder, constants
+from modelcheck.lower.scope import Ledger
+from modelcheck.syntax import BinaryOp
+from modelcheck.verdict import Property
 
 
-def enabled(edge: Edge) -> set[str]:
-    """The routines that an edge enables."""
+def enabled(edge: Edge, on: bool = True) -> set[str]:
+    """The routines that an edge enables, or disables."""
     code = () if edge.operation is None else edge.operation.code
-    return {i.routine for i in instructions(code) if isinstance(i, ir.Enable) and i.on}
+    return {i.routine for i in instructions(code) if isinstance(i, ir.Enable) and i.on is on}
 
 
 def enabled_by(root: Root) -> frozenset[str]:
@@ -35,52 +39,183 @@ def in_turn(enables: Iterable[tuple[str, frozenset[str]]], routines: Iterable[st
 
 def after_enabling(root: Root, routine: str) -> dict[Graph, set[int]]:
     """The edges of a root, by number, that can come after a routine was enabled; the edge that does it is one."""
-    graphs = every_graph([root.graph])
-    after: dict[Graph, set[int]] = {graph: set() for graph in graphs}
-    found: dict[Graph, set[int]] = {graph: set() for graph in graphs}
-    changed = True
-    while changed:
-        changed = False
-        for graph in graphs:
-            for number, edge in enumerate(graph.edges):
-                begun = edge.source in after[graph]
-                does = routine in enabled(edge)
-                if edge.callee is not None:
-                    entered = after[edge.callee]
-                    if begun and edge.callee.entry not in entered:
-                        entered.add(edge.callee.entry)
-                        changed = True
-                    does = edge.callee.exit in entered
-                if begun or (does and edge.callee is None):
-                    found[graph].add(number)
-                if (begun or does) and edge.target not in after[graph]:
-                    after[graph].add(edge.target)
-                    changed = True
-    return found
+    states = _Lives(root, routine, frozenset()).states
+    return {
+        graph: {n for n, edge in enumerate(graph.edges) if edge.source in begun or routine in enabled(edge)}
+        for graph, (_, begun) in states.items()
+    }
 
 
-def note_early(roots: list[Root]) -> None:
-    """Notes for each root which locks may not be initialised yet when it starts: who has enabled it in an earlier phase
-    does that only afterwards."""
+MOST_PLACES = 200
+"""Places at which it is asked how locks are while one routine may begin that one root has enabled."""
+
+
+def note_early(roots: list[Root], ledger: Ledger, operations: dict[object, ir.Operation]) -> None:
+    """Notes for each root how locks can be when it starts before the earlier phases have ended: as they are for those
+    who enable it, from then on until they disable it or wait for the end of its runs. Whether they really are is a
+    question, on an edge of its own that leads nowhere."""
     enables = [(root.routine, enabled_by(root)) for root in roots]
     for root, (_, routines) in zip(roots, enables, strict=True):
-        if root.phase >= RUN:
-            continue
-        for routine in sorted(routines):
-            late = _written_after(root, routine)
-            begun = in_turn(enables, {routine}) if late else set()
-            for other in roots:
-                if other.routine in begun and other.phase > root.phase:
-                    other.early.update(late)
+        for routine in sorted(routines) if root.phase < RUN else ():
+            begun = in_turn(enables, {routine})
+            later = [other for other in roots if other.routine in begun and other.phase > root.phase]
+            if not later:
+                continue
+            alone = begun == {routine} and not any(routine in others for name, others in enables if name in begun)
+            runs = frozenset[str]().union(*(other.running for other in later)) if alone else frozenset()
+            found = _Lives(root, routine, runs).while_enabled()
+            exact = alone and sum(map(len, found.values())) <= MOST_PLACES
+            for (cell, value), places in found.items():
+                numbers: tuple[int, ...] = ()
+                if exact and value != ir.INITIALISED:
+                    numbers = (_ask(root, routine, cell, value, places, ledger, operations),)
+                for other in later:
+                    early = other.early.setdefault(cell.name, {})
+                    known = early.get(value, numbers)
+                    early[value] = (*known, *(n for n in numbers if n not in known)) if known and numbers else ()
 
 
-def _written_after(root: Root, routine: str) -> dict[str, tuple[int, ...]]:
-    """The lives of locks that a root changes after it has enabled a routine, as they were declared."""
-    found: dict[str, tuple[int, ...]] = {}
-    for graph, numbers in after_enabling(root, routine).items():
-        for edge in (graph.edges[number] for number in numbers):
-            for register in () if edge.operation is None else edge.operation.writes:
-                cell = edge.cells[register]
-                if cell is not None and cell.sort is Sort.LIFE:
-                    found[cell.name] = tuple(cell.start)
+def _ask(
+    root: Root,
+    routine: str,
+    cell: Cell,
+    value: int,
+    places: Iterable[tuple[Graph, int]],
+    ledger: Ledger,
+    operations: dict[object, ir.Operation],
+) -> int:
+    """The number of the question whether a routine may begin while a lock has that life, for a root that enables it."""
+    why = f"{routine} does not begin while {cell.name} = {value}"
+    number = ledger.number(Property.B05, f"start {root.routine}", root.graph.span, cell.name, why)
+    begun = root.environment.cells[f"begun {routine}"]
+    for graph, location in places:
+        builder = Builder(operations)
+        so = ir.Arith(BinaryOp.EQ, ir.Reg(builder.register(cell)), ir.Const(value))
+        both = ir.Arith(BinaryOp.AND, so, ir.Reg(builder.register(begun)))
+        builder.emit(ir.Demand(ir.Not(both), builder.slot(number)))
+        operation = builder.finish()
+        cells, slots = tuple(builder.cells), tuple(builder.slots)
+        graph.edges.append(Edge(location, graph.location(), graph.span, operation, cells, slots, step=False))
+    return number
+
+
+_AS_FOUND = 3
+"""Of the four bits for each life cell: it is as the root has found it. The others are for its values."""
+
+
+class _Lives:
+    """How a root can have left locks at each of its locations, before it has enabled a routine and while that may
+    begin to run: until it is disabled, or the root acquires one of the locks `stops`, which every run of the routine
+    holds."""
+
+    def __init__(self, root: Root, routine: str, stops: frozenset[str]) -> None:
+        self.root = root
+        self.routine = routine
+        self.stops = stops
+        self.graphs = every_graph([root.graph])
+        written = (cell for graph in self.graphs for edge in graph.edges for cell in _written(edge))
+        self.cells = {cell: 4 * n for n, cell in enumerate(dict.fromkeys(written))}
+        self.states: dict[Graph, tuple[dict[int, int], dict[int, int]]] = {g: ({}, {}) for g in self.graphs}
+        """For each graph, by location: what can be before, and while the routine may begin."""
+        self.effects = {graph: [self._effect(edge) for edge in graph.edges] for graph in self.graphs}
+        self.turns = {graph: self._turns(graph) for graph in self.graphs}
+        self._solve()
+
+    def _turns(self, graph: Graph) -> set[bool]:
+        """Whether a graph or its callees make that the routine may begin, or may no longer."""
+        edges = [edge for inner in every_graph([graph]) for edge in inner.edges]
+        enables = any(self._begun(edge, False) for edge in edges)
+        stops = any(not self._begun(edge, True) for edge in edges)
+        return {*([True] if enables else []), *([False] if stops else [])}
+
+    def _effect(self, edge: Edge) -> tuple[int, int]:
+        """What of a state remains behind an edge, and what is added."""
+        kept, added = -1, 0
+        for cell, (values, certain) in _written(edge).items():
+            at = self.cells[cell]
+            if certain:
+                kept &= ~(15 << at)
+            added |= sum(1 << at + value for value in values)
+        return kept, added
+
+    def _solve(self) -> None:
+        self.states[self.root.graph][0][self.root.graph.entry] = sum(1 << at + _AS_FOUND for at in self.cells.values())
+        changed = True
+        while changed:
+            changed = False
+            for graph in self.graphs:
+                for edge, (kept, added) in zip(graph.edges, self.effects[graph], strict=True):
+                    for begun, states in enumerate(self.states[graph]):
+                        here = states.get(edge.source)
+                        if here is None:
+                            continue
+                        if edge.callee is not None:
+                            inner = self.states[edge.callee]
+                            changed |= _join(inner[begun], edge.callee.entry, here)
+                            for end, after in enumerate(self.states[graph]):
+                                ended = inner[end].get(edge.callee.exit)
+                                if ended is not None and (end == begun or end in self.turns[edge.callee]):
+                                    changed |= _join(after, edge.target, ended)
+                        else:
+                            after = self.states[graph][self._begun(edge, bool(begun))]
+                            changed |= _join(after, edge.target, here & kept | added)
+
+    def _begun(self, edge: Edge, begun: bool) -> bool:
+        """Whether the routine may begin to run behind an edge."""
+        if self.routine in enabled(edge):
+            return True
+        return begun and self.routine not in enabled(edge, on=False) and not _waits(edge, self.stops)
+
+    def while_enabled(self) -> dict[tuple[Cell, int], list[tuple[Graph, int]]]:
+        """The lives that locks can have while the routine may begin, each with the places at which that begins to be
+        so."""
+        found: dict[tuple[Cell, int], list[tuple[Graph, int]]] = {}
+        for graph, (_, begun) in self.states.items():
+            for state in begun.values():
+                for cell, at in self.cells.items():
+                    for value in self._values(cell, state >> at):
+                        found.setdefault((cell, value), [])
+            for edge, (kept, _) in zip(graph.edges, self.effects[graph], strict=True):
+                state = begun.get(edge.target, 0)
+                enables = self.routine in enabled(edge)
+                for cell, at in self.cells.items() if state and (enables or kept != -1) else ():
+                    for value in self._values(cell, state >> at):
+                        places = found[cell, value]
+                        if (graph, edge.target) not in places:
+                            places.append((graph, edge.target))
+        return found
+
+    def _values(self, cell: Cell, bits: int) -> set[int]:
+        """As the root finds it a lock is as declared or, from the second phase on, perhaps initialised."""
+        values = {value for value in range(_AS_FOUND) if bits >> value & 1}
+        if bits >> _AS_FOUND & 1:
+            values |= {*cell.start, *([ir.INITIALISED] if self.root.phase else [])}
+        return values
+
+
+def _join(states: dict[int, int], location: int, state: int) -> bool:
+    """Adds to what can be at a location; whether that was news."""
+    before = states.get(location)
+    states[location] = state if before is None else before | state
+    return before != states[location]
+
+
+def _waits(edge: Edge, locks: frozenset[str]) -> bool:
+    """Whether an edge acquires one of these locks exclusively."""
+    code = () if edge.operation is None else edge.operation.code
+    taken = [i.register for i in code if isinstance(i, ir.Take) and not i.shared and i.result is None]
+    return any(cell.name.removeprefix("hold ") in locks for r in taken if (cell := edge.cells[r]) is not None)
+
+
+def _written(edge: Edge) -> dict[Cell, tuple[set[int], bool]]:
+    """The life cells that an edge writes, with the values, and whether it does for certain."""
+    found: dict[Cell, tuple[set[int], bool]] = {}
+    if edge.operation is not None:
+        code = edge.operation.code
+        for register in edge.operation.writes:
+            cell = edge.cells[register]
+            if cell is not None and cell.sort is Sort.LIFE:
+                values = set[int]()
+                constants(code, register, cell, values)
+                found[cell] = (values, any(isinstance(i, ir.Set) and i.register == register for i in code))
     return found

@@ -508,6 +508,9 @@ class Evaluator(ABC):
             slot = self.builder.slot(self.obligation(Property.B01, frame, span, lock, why))
         waits = () if result is not None else self._waits(lock, kind, frame, span)
         self.builder.emit(ir.Take(register, shared, state.tag(lock, tag), allowed, slot, result, waits))
+        if result is None and not shared and state.environment.early:
+            for routine in self.program.ended_by(lock):
+                self._note_begun(routine, False)
         self._entered(lock, frame, result)
 
     def _rising(self, lock: str, frame: Frame, span: Span) -> None:
@@ -733,12 +736,18 @@ class Evaluator(ABC):
             self.builder.emit(ir.Signal(register, op is s.SignalOp.SET))
 
     def _enable(self, on: bool, name: str, frame: Frame) -> None:
-        """`enable R`, `disable R`: for a DPC, a timer or a work item the routine it runs."""
+        """`enable R`, `disable R`: for a DPC, a timer or a work item the routine it runs, for an interrupt its service
+        routines."""
         binding = frame.names.get(name)
         target = binding.name if isinstance(binding, Object) else name
-        if target in self.program.deferred:
-            target = self.program.deferred[target].routine
-        self.builder.emit(ir.Enable(target, on))
+        for routine in self.program.run_by(target):
+            self.builder.emit(ir.Enable(routine, on))
+            self._note_begun(routine, on)
+
+    def _note_begun(self, routine: str, begun: bool) -> None:
+        """Keeps in mind whether a routine may begin to run, in a phase before its own."""
+        if self.state.environment.early:
+            self.builder.assign(self.builder.register(self.state.begun(routine)), ir.Const(int(begun)), 0, 1, None)
 
     def _require(self, stmt: s.Require, condition: s.Expr, code: Property, why: str, frame: Frame) -> None:
         if isinstance(condition, s.NoLocks):

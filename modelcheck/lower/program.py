@@ -17,7 +17,7 @@ from modelcheck.devices import device_of, named, needed, plain, with_instances
 from modelcheck.devices import parameters as device_parameters
 from modelcheck.ir import Cell, Check, Edge, Environment, Graph, Root, Sort, Term, every_graph
 from modelcheck.kinds import Kinds
-from modelcheck.lower.builder import really_written
+from modelcheck.lower.builder import constants, really_written
 from modelcheck.lower.control import GraphLowerer
 from modelcheck.lower.enabling import note_early
 from modelcheck.lower.evaluate import TRUE, arithmetic, both, states_costs
@@ -138,7 +138,8 @@ class _ProgramLowerer:
         for plan in plans:
             environment = self._environment(plan, plans, writes)
             environment.fixed = fixed
-            key = tuple(sorted(environment.writes.items(), key=lambda item: item[0]))
+            environment.early = plan.phase < RUN
+            key = (environment.early, *sorted(environment.writes.items(), key=lambda item: item[0]))
             unit = units.get(repr(key))
             if unit is None:
                 state = State(self.program, environment, self.tags, self.timed)
@@ -389,6 +390,7 @@ class _ProgramLowerer:
         root.continues = harness.goes_on
         root.given = [*harness.given_cells, *(unit.state.hold(lock) for lock in sorted(harness.claims))]
         root.end = harness.end
+        root.running = frozenset(harness.running)
         root.starts = self._starts(plan, plans, writes)
         self._verify_writes(plan, root, writes)
         self.lowered.roots.append(root)
@@ -412,7 +414,10 @@ class _ProgramLowerer:
         self.lowered.questions.update(self.ledger.timing.values())
         for root in self.lowered.roots:
             self._balance(root)
-        note_early(self.lowered.roots)
+        note_early(self.lowered.roots, self.ledger, self.operations)
+        self.lowered.questions.update(
+            n for r in self.lowered.roots for e in r.early.values() for ns in e.values() for n in ns
+        )
 
     def _balance(self, root: Root) -> None:
         """B03: every lock the root touches is free at its end."""
@@ -491,6 +496,7 @@ class _Harness(GraphLowerer):
         self.end: Edge | None = None
         self.kept: dict[str, Cell] = {}
         self.claims: set[str] = set()
+        self.running: set[str] = set()
 
     def lower(self) -> tuple[int, ...]:
         """The graph; gives the levels the root can start at."""
@@ -512,6 +518,7 @@ class _Harness(GraphLowerer):
 
         at = self.edge(graph.entry, routine.span, start)
         taken, given_back = around_run(program, routine, plan.role)
+        self.running = {lock for stmt in taken for _, lock in self.evaluator().locks(stmt.lock, frame)}
         at = self.sequence(taken, at, frame)
         if plan.role is not None and plan.role.entry is not None:
             self.return_to = self.places.new()
@@ -757,22 +764,8 @@ def _ghost_writes(roots: list[Root]) -> dict[str, set[int]]:
                 for register in edge.operation.writes:
                     cell = edge.cells[register]
                     if cell is not None and cell.sort is Sort.GHOST:
-                        _constants(edge.operation.code, register, cell, found.setdefault(cell.name, set()))
+                        constants(edge.operation.code, register, cell, found.setdefault(cell.name, set()))
     return found
-
-
-def _constants(code: tuple[ir.Instruction, ...], register: int, cell: Cell, values: set[int]) -> None:
-    for instruction in code:
-        match instruction:
-            case ir.Set(target, ir.Const(value)) if target == register:
-                values.add(value)
-            case ir.Set(target) | ir.Pick(target) if target == register:
-                values.update(range(cell.low, cell.high + 1))
-            case ir.Choose(_, then, otherwise):
-                _constants(then, register, cell, values)
-                _constants(otherwise, register, cell, values)
-            case _:
-                pass
 
 
 def _called(program: Program, body: s.Block) -> frozenset[str]:

@@ -153,6 +153,10 @@ class State:
         """Whether something of unknown cost was done while the lock was held."""
         return self._cell(f"untimed {lock}", Sort.CLOCK, 0, 1)
 
+    def begun(self, routine: str) -> Cell:
+        """Whether this context has enabled a routine that may still begin to run."""
+        return self._cell(f"begun {routine}", Sort.CONTEXT, 0, 1, start=(0,))
+
     def tag(self, lock: str, tag: str | None) -> int:
         table = self.tags.setdefault(self.kind(lock).name, {None: ir.NO_TAG, "*": ir.ANY_TAG})
         return table.setdefault(tag, min(len(table), MAX_TAGS - 1))

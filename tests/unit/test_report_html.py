@@ -137,7 +137,7 @@ def test_a_thousand_obligations_and_twenty_traces_are_quick_and_small() -> None:
     results = [made_up.result("B03", place, Violated(trace, True), f"L{n}") for n, trace in enumerate(traces)]
     results += [Result(replace(results[0].obligation, subject=f"M{n}"), Proved(f"invariant {n}")) for n in range(980)]
     report = Report("big", "big.drvm", tuple(results))
-    start = time.perf_counter()
+    start = time.process_time()
     text = page(report)
-    assert time.perf_counter() - start <= 1
+    assert time.process_time() - start <= 1
     assert len(text.encode()) <= 2_000_000

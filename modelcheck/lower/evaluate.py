@@ -507,11 +507,12 @@ class Evaluator(ABC):
             why = f"{lock} is not acquired by a context that holds it"
             slot = self.builder.slot(self.obligation(Property.B01, frame, span, lock, why))
         waits = () if result is not None else self._waits(lock, kind, frame, span)
+        entered = self._enters(lock, kind, register)
         self.builder.emit(ir.Take(register, shared, state.tag(lock, tag), allowed, slot, result, waits))
         if result is None and not shared and state.environment.early:
             for routine in self.program.ended_by(lock):
                 self._note_begun(routine, False)
-        self._entered(lock, frame, result)
+        self._entered(lock, result, entered)
 
     def _rising(self, lock: str, frame: Frame, span: Span) -> None:
         """C02: no member of an `ordered` family with a higher index is held."""
@@ -535,15 +536,26 @@ class Evaluator(ABC):
         wanted.append((Property.D04, f"{lock} comes after every lock that is held"))
         return tuple(self.builder.slot(self.obligation(code, frame, span, lock, why)) for code, why in wanted)
 
-    def _entered(self, lock: str, frame: Frame, result: int | None) -> None:
-        """What others wrote to the variables that the lock guards, up to now."""
+    def _enters(self, lock: str, kind: s.LockKind, hold: int) -> Term | None:
+        """Whether a context that acquires a lock does not hold it already, where it may; None: never."""
+        if not kind.recursion or not any(self.state.shared(declared).others for declared in self.guarded_by(lock)):
+            return None
+        free = self.builder.scratch(0, 1)
+        self.builder.assign(free, negate(ir.IsHeld(hold, None)), 0, 1, None)
+        return ir.Reg(free)
+
+    def _entered(self, lock: str, result: int | None, entered: Term | None) -> None:
+        """What others wrote to the variables that the lock guards, up to now. `entered`: whether the lock was free
+        before; None: certainly."""
         changes: list[ir.Instruction] = []
         for declared in self.guarded_by(lock):
             cell = self.state.shared(declared)
             if cell.others:
                 changes.append(ir.Interfere(self.builder.register(cell)))
-        if changes and result is not None:
-            self.builder.emit(ir.Choose(ir.Reg(result), tuple(changes), ()))
+        conditions = [c for c in (None if result is None else ir.Reg(result), entered) if c is not None]
+        if changes and conditions:
+            condition = both(conditions[0], conditions[-1]) if len(conditions) > 1 else conditions[0]
+            self.builder.emit(ir.Choose(condition, tuple(changes), ()))
         else:
             for change in changes:
                 self.builder.emit(change)

@@ -17,7 +17,7 @@ from modelcheck.engines.arrive import Cases, meetings
 from modelcheck.engines.correlation import FIRST, suspects
 from modelcheck.engines.fixpoint import Activation, Fixpoint
 from modelcheck.engines.paths import Move, Paths
-from modelcheck.engines.refine import Feasible, Infeasible, decide
+from modelcheck.engines.refine import Feasible, Infeasible, Models, decide
 from modelcheck.engines.transfer import GaveUp, Plan, Shape, Ways
 from modelcheck.invariant import (
     Base,
@@ -105,6 +105,8 @@ class Analysis:
     """What was read off the base."""
     shapes: dict[Shape, Ways] = field(default_factory=dict)
     """What operations do, for whichever fixpoint."""
+    models: Models = field(default_factory=dict)
+    """How paths were found to be possible."""
     only: frozenset[str] = frozenset()
     """The properties that are asked for; empty: all."""
     _roots: dict[int, list[Root]] = field(default_factory=dict)
@@ -411,7 +413,8 @@ class Analysis:
     def _alarm(self, fixpoint: Fixpoint, root: Root, moves: list[Move], obligation: int) -> frozenset[Cell]:
         """Decides an alarm, or gives what to follow."""
         tracked = fixpoint.tracked
-        answer = decide(self.lowered, root, self.lives[root], moves, obligation, tracked, self.limits.milliseconds)
+        lives, milliseconds = self.lives[root], self.limits.milliseconds
+        answer = decide(self.lowered, root, lives, moves, obligation, tracked, milliseconds, self.models)
         match answer:
             case Feasible(trace):
                 self.decisions[obligation] = Broken(trace, root)

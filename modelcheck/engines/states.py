@@ -140,7 +140,7 @@ class States:
 
     def _answer(self, questions: list[Question], numbers: list[int]) -> tuple[Analysis, dict[int, Decision]]:
         """What the sequential engines say: `Held` that a state is never met, `Broken` with a run that comes there."""
-        inner = Analysis(self.lowered, self.limits, shapes=self.analysis.shapes)
+        inner = Analysis(self.lowered, self.limits, shapes=self.analysis.shapes, models=self.analysis.models)
         inner.lives = self.analysis.lives
         by_root: dict[Root, set[int]] = {}
         for question, number in zip(questions, numbers, strict=True):

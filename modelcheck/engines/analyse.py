@@ -16,9 +16,9 @@ from modelcheck.blocks import Sets
 from modelcheck.engines import merge, spacer
 from modelcheck.engines.arrive import Cases, meetings
 from modelcheck.engines.correlation import FIRST, suspects
-from modelcheck.engines.fixpoint import Activation, Fixpoint
+from modelcheck.engines.fixpoint import Activation, Fixpoint, Prepared
 from modelcheck.engines.paths import Move, Paths
-from modelcheck.engines.refine import Feasible, Infeasible, decide
+from modelcheck.engines.refine import Feasible, Infeasible, Models, decide
 from modelcheck.engines.transfer import GaveUp, Plan, Shape, Ways
 from modelcheck.invariant import (
     Base,
@@ -110,12 +110,15 @@ class Analysis:
     """What was read off the base."""
     shapes: dict[Shape, Ways] = field(default_factory=dict)
     """What operations do, for whichever fixpoint."""
+    models: Models = field(default_factory=dict)
+    """How paths were found to be possible."""
     only: frozenset[str] = frozenset()
     """The properties that are asked for; empty: all."""
     _roots: dict[int, list[Root]] = field(default_factory=dict)
     _strangers: dict[tuple[Root, ...], str] = field(default_factory=dict)
     """The callees of roots that no model knows, in words."""
     _ends: dict[Root, dict[str, tuple[int, ...]]] = field(default_factory=dict)
+    _prepared: Prepared | None = None
 
     @property
     def held(self) -> frozenset[int]:
@@ -142,7 +145,7 @@ class Analysis:
     def answers(self, questions: Sequence[Question], numbers: Sequence[int]) -> Analysis:
         """What comes of questions that are in the graphs, with their numbers: `Held` that a state is never met,
         `Broken` with a run that comes there."""
-        inner = Analysis(self.lowered, self.limits, shapes=self.shapes)
+        inner = Analysis(self.lowered, self.limits, shapes=self.shapes, models=self.models)
         inner.lives = self.lives
         by_root: dict[Root, set[int]] = {}
         for question, number in zip(questions, numbers, strict=True):
@@ -172,6 +175,7 @@ class Analysis:
         """What to follow from the beginning, guessed from how each routine goes by itself."""
         edges = sum(len(graph.edges) for graph in every_graph([root.graph for root in self.lowered.roots]))
         fixpoint = Fixpoint(self.lowered.roots, frozenset(), STEPS_PER_EDGE * edges, self.shapes)
+        self._prepared = fixpoint.prepared
         try:
             for root in self.lowered.roots:
                 fixpoint.sketch(root, self.lives[root])
@@ -379,8 +383,7 @@ class Analysis:
                     agenda[key[0], lanes] = part
                 continue
             for number, needed in group.needs.items():
-                shared = frozenset(c for c in needed if c.is_global)
-                lane = agenda.setdefault((shared, key[1]), _Group({}, guessing=group.guessing))
+                lane = agenda.setdefault((_shared(needed), key[1]), _Group({}, guessing=group.guessing))
                 lane.needs[number] = needed
                 lane.guessed |= group.guessed
                 lane.rounds = max(lane.rounds, group.rounds)
@@ -396,7 +399,7 @@ class Analysis:
         met = {root for number in numbers for root in self._roots.get(number, ())}
         roots = [root for root in self.lowered.roots if root in met]
         budget = min(self.limits.steps, group.budget(roots)) if group.split() else self.limits.steps
-        fixpoint = Fixpoint(roots, tracked, budget, self.shapes)
+        fixpoint = Fixpoint(roots, tracked, budget, self.shapes, self._prepared)
         for root in roots:
             fixpoint.run(root, self.lives[root])
         number = len(self.invariants)
@@ -419,11 +422,11 @@ class Analysis:
             self._alarms(fixpoint, group)
 
     def _alarms(self, fixpoint: Fixpoint, group: _Group) -> None:
-        """Decides alarms, or finds what to follow. An alarm whose path meets a variable that another one has just asked
-        for waits for the next round."""
+        """Decides alarms, or finds what to follow. An alarm whose path meets a variable that has just been asked for,
+        and will be followed for it too, waits for the next round."""
         paths = Paths(fixpoint)
         roots = {root.graph: root for root in fixpoint.roots}
-        found: set[Cell] = set()
+        found: dict[frozenset[Cell], set[Cell]] = {}
         possible: dict[tuple[Activation, Plan, int], Decision] = {}
         for obligation, needed in list(group.needs.items()):
             if obligation in self.lowered.questions:
@@ -433,13 +436,14 @@ class Analysis:
                     del group.needs[obligation]
                     continue
             moves, alarm = paths.shortest(fixpoint.alarms[obligation])
-            if found and any(cell in found for move in moves for cell in move.plan.edge.cells):
+            new = found.get(_shared(needed))
+            if new and any(cell in new for move in moves for cell in move.plan.edge.cells):
                 continue
             root = roots[moves[0].plan.layout.graph]
             more = self._alarm(fixpoint, root, moves, obligation)
             if more and len(needed | more) <= MAX_TRACKED and group.rounds <= MAX_ROUNDS:
                 group.needs[obligation] = needed | more
-                found |= more - fixpoint.tracked
+                found.setdefault(_shared(needed | more), set()).update(more - fixpoint.tracked)
                 continue
             if more:
                 self.decisions[obligation] = Open("too many variables decide here together", hopeful=True)
@@ -451,8 +455,8 @@ class Analysis:
         """Decides an alarm, or gives what to follow."""
         tracked = fixpoint.tracked
         settled = self._start(root) if root.early else {}
-        limit = self.limits.milliseconds
-        answer = decide(self.lowered, root, self.lives[root], moves, obligation, tracked, limit, settled)
+        lives, milliseconds = self.lives[root], self.limits.milliseconds
+        answer = decide(self.lowered, root, lives, moves, obligation, tracked, milliseconds, settled, self.models)
         match answer:
             case Feasible(trace):
                 self.decisions[obligation] = Broken(trace, root)
@@ -464,6 +468,11 @@ class Analysis:
             case _:
                 self.decisions[obligation] = Open(answer.reason)
         return frozenset()
+
+
+def _shared(needed: frozenset[Cell]) -> frozenset[Cell]:
+    """What obligations have in common that are decided together."""
+    return frozenset(cell for cell in needed if cell.is_global)
 
 
 @dataclass(slots=True)

@@ -13,8 +13,10 @@ import z3
 from modelcheck.engines.analyse import Open
 from modelcheck.engines.finding import MORE_DEVICES, NO_RING, Deadlocked, Excluded, Finding
 from modelcheck.engines.meeting import Meeting
+from modelcheck.engines.short import ShortRings
 from modelcheck.engines.shown import Shown
-from modelcheck.mutual.cycles import Formula, Link, formula, link_name
+from modelcheck.mutual.cycles import Formula, formula, link_name
+from modelcheck.mutual.overlap import LOAD
 from modelcheck.mutual.positions import EXCLUSIVE, MAY_BE_FREE, SHARED
 from modelcheck.mutual.questions import Question
 from modelcheck.mutual.rings import Rings
@@ -37,6 +39,8 @@ class Component:
         self.findings = findings
         self.number = number
         self.first: dict[tuple[frozenset[int], bool], list[list[int]]] = {}
+        self.wished: set[frozenset[int]] = set()
+        """Rings, by their links, whose questions were given: the same one goes through many positions."""
         self.longer: dict[int, Finding] = {}
         """Deadlocks of obligations through which there may be a shorter ring."""
         self._renew()
@@ -49,27 +53,34 @@ class Component:
         for number, link in enumerate(self.rings.links):
             self.leaving.setdefault(link.source, []).append(number)
         self.formula: Formula | None = None
+        self.short = ShortRings(self.rings.ring, self.leaving)
         doubtful = self.meeting.lowered.program.is_doubtful
         self.doubtful = frozenset(n for n, link in enumerate(self.rings.links) if doubtful(link.target[0]))
         """The links whose wait is perhaps none: rings without them come first."""
         self.empty: Excluded | bool = False
         """Why there is no ring at all; True: there is one, False: not asked yet."""
         self.first.clear()
+        self.wished.clear()
 
     def _formulate(self) -> Formula:
         """The formula, which the solver has then; made when it is first asked."""
         if self.formula is not None:
             return self.formula
         made = self.formula = formula(self.rings.ring)
+        self.terms: dict[int, z3.BoolRef] = {}
         self.solver = z3.SolverFor("QF_FD")
         self.solver.set("timeout", self.meeting.limits.milliseconds)
         self.solver.from_string("\n".join(made.lines))
         return made
 
     def wishes(self, positions: set[int], direct: bool) -> list[Question]:
-        """The questions whose answers show the shortest rings through the positions, or that they are none."""
-        rings = self._shortest(positions, direct)
-        return [question for ring in rings[:1] if self._possible(ring) for question in self._asked(ring).values()]
+        """The questions whose answers show a shortest ring through the positions, or that it is none, if they were not
+        given before."""
+        for ring in self._shortest(positions, direct)[:1]:
+            if frozenset(ring) not in self.wished:
+                self.wished.add(frozenset(ring))
+                return list(self._asked(ring).values()) if self._possible(ring) else []
+        return []
 
     def _shortest(self, positions: set[int], direct: bool) -> list[list[int]]:
         key = (frozenset(positions), direct)
@@ -81,9 +92,7 @@ class Component:
         """Shortest rings through some links, those first of which it is known that everybody in them waits."""
         found: dict[tuple[int, ...], None] = {}
         for barred in dict.fromkeys((self.doubtful, frozenset[int]())):
-            rings = (
-                _shortest(self.rings.links, self.leaving, n, barred) for n in starts[:MAX_STARTS] if n not in barred
-            )
+            rings = (self.short.whatever_held(n, barred) for n in starts[:MAX_STARTS] if n not in barred)
             found.update(dict.fromkeys(tuple(ring) for ring in sorted(filter(None, rings), key=len)[:MAX_SHORT]))
         return [list(ring) for ring in found]
 
@@ -147,18 +156,14 @@ class Component:
 
     def _compatible(self, runs: dict[int, Trace]) -> bool:
         """Whether contexts that ran like that can be at their places at once."""
-        overlap, rings = self.meeting.situation.overlap, self.rings
-        for (one, run), (other, way) in itertools.combinations(runs.items(), 2):
-            (first, _), (second, _) = rings.states[one], rings.states[other]
-            if not overlap.meet(first.root, second.root):
-                return False
-            if not overlap.started(first.root, first.sites, second.root):
-                return False
-            if not overlap.started(second.root, second.sites, first.root):
-                return False
-            if self.meeting.at_odds(rings.states[one], run, rings.states[other], way):
-                return False
-        return True
+        overlap, states = self.meeting.situation.overlap, self.rings.states
+        there = [states[stand][0] for stand in runs]
+        loading = [one for one in there if self.meeting.roots[one.root].phase == LOAD]
+        return (
+            self._overlapping([one.root for one in there])
+            and all(overlap.started(one.root, one.sites, other.root) for one in loading for other in there)
+            and self.meeting.end_together((states[stand], run) for stand, run in runs.items())
+        )
 
     def decide(self, obligation: int, positions: set[int], direct: bool) -> Finding:
         """What comes of an obligation; the deadlock of a longer ring where no run along a shorter one is found."""
@@ -234,6 +239,11 @@ class Component:
         """A ring with one of these links in it; excluded, with the reasons, where there is none."""
         if not links:
             return Excluded(self.number, (NO_RING,))
+        if not isinstance(self.empty, Excluded):
+            ring = self._short(links, banned)
+            if ring is not None:
+                self.empty = True
+                return ring
         made = self._formulate()
         solver = self.solver
         if self.empty is False:
@@ -248,11 +258,20 @@ class Component:
             numbers = {self._key(n): n for n in range(len(self.rings.links))}
             for keys in banned:
                 if keys <= numbers.keys():
-                    solver.add(z3.Not(z3.And([z3.Bool(link_name(numbers[k])) for k in keys])))
+                    solver.add(z3.Not(z3.And([self._chosen(numbers[k]) for k in keys])))
         try:
-            return self._short(links, made) or self._certain(links, made) or self._any(links, made)
+            return self._certain(links, made) or self._any(links, made)
         finally:
             solver.pop()
+
+    def _short(self, links: list[int], banned: list[frozenset[object]]) -> list[int] | None:
+        """A shortest ring through one of the links whose stands go together, first of those in which everybody waits
+        for certain."""
+        for barred in dict.fromkeys((self.doubtful, frozenset[int]())):
+            ring = self.short.through(links[:MAX_STARTS], barred)
+            if ring is not None and frozenset(map(self._key, ring)) not in banned:
+                return ring
+        return None
 
     def _certain(self, links: list[int], made: Formula) -> list[int] | None:
         """A ring in which everybody waits for certain, where others are possible too."""
@@ -261,22 +280,21 @@ class Component:
         self.solver.push()
         try:
             for number in sorted(self.doubtful):
-                self.solver.add(z3.Not(z3.Bool(link_name(number))))
+                self.solver.add(z3.Not(self._chosen(number)))
             answer = self._any(links, made)
         finally:
             self.solver.pop()
         return answer if isinstance(answer, list) else None
 
-    def _short(self, links: list[int], made: Formula) -> list[int] | None:
-        """A shortest ring through one of the links, if it is possible."""
-        for ring in self._short_rings(links):
-            literals = [*map(z3.Bool, made.reasons), *[z3.Bool(link_name(n)) for n in ring]]
-            if self.solver.check(*literals) == z3.sat:
-                return ring
-        return None
+    def _chosen(self, number: int) -> z3.BoolRef:
+        """That a link is chosen, as a term."""
+        known = self.terms.get(number)
+        if known is None:
+            known = self.terms[number] = z3.Bool(link_name(number))
+        return known
 
     def _any(self, links: list[int], made: Formula) -> Excluded | Open | list[int]:
-        self.solver.add(z3.Or([z3.Bool(link_name(n)) for n in links]))
+        self.solver.add(z3.Or([self._chosen(n) for n in links]))
         answer = self.solver.check(*map(z3.Bool, made.reasons))
         if answer == z3.sat:
             return self._ring_in(self.solver.model(), links)
@@ -295,7 +313,7 @@ class Component:
         links = self.rings.links
 
         def chosen(number: int) -> bool:
-            return bool(z3.is_true(model.eval(z3.Bool(link_name(number)))))
+            return bool(z3.is_true(model.eval(self._chosen(number))))
 
         ring = [next(n for n in sorted(wanted) if chosen(n))]
         while links[ring[-1]].target != links[ring[0]].source:
@@ -312,29 +330,3 @@ class Component:
         if kind == "single":
             return f"{roots[int(numbers[0])].routine} runs once at a time"
         return reason
-
-
-def _shortest(
-    links: list[Link], leaving: dict[tuple[str, str], list[int]], start: int, barred: frozenset[int] = frozenset()
-) -> list[int] | None:
-    """The shortest way from what a link waits for back to it (breadth first), over links that are not barred."""
-    goal = links[start].source
-    back: dict[tuple[str, str], int] = {links[start].target: -1}
-    pending = [links[start].target]
-    while pending and goal not in back:
-        following: list[tuple[str, str]] = []
-        for node in pending:
-            for number in leaving.get(node, ()):
-                target = links[number].target
-                if target not in back and number not in barred:
-                    back[target] = number
-                    following.append(target)
-        pending = following
-    if goal not in back:
-        return None
-    ring = []
-    node = goal
-    while back[node] >= 0:
-        ring.append(back[node])
-        node = links[back[node]].source
-    return [start, *reversed(ring)]

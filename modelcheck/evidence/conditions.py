@@ -246,8 +246,9 @@ def _narrowed(
 ) -> Iterable[Impossible]:
     """Where an invariant starts from fewer lives than there can be."""
     for root in dict.fromkeys(roots):
-        for name, values in starts[root].items():
-            if not set(values) <= set(invariant.lives[root].get(name, values)):
+        possible, given = starts[root], invariant.lives[root]
+        for name, values in possible.items() if possible != given else ():
+            if not set(values) <= set(given.get(name, values)):
                 yield Impossible(f"{name} can have other values when {root.routine} starts")
 
 
@@ -285,15 +286,17 @@ class _Conditions:
                 keys = [k | layout.key_bits(cell, v) for k in keys for v in start_values(root, cell, lives)]
         live = layout.live[root.graph.entry]
         entries = [table.states[root.graph.entry] for table in self.invariant.starts[root]]
+        given = {c: tuple(sorted(start_values(root, c, lives))) for c in layout.sets if c.is_global}
+        asked: set[int] = set()
         for key in keys:
             found = [entry[key & live] for entry in entries if key & live in entry]
             if not found:
                 self.add(Impossible(f"a start state of {root.routine} is not in the table"))
                 continue
-            for cell in layout.sets:
-                if cell.is_global:
-                    given = tuple(sorted(start_values(root, cell, lives)))
-                    self.add(InclusionQuery(given, layout.set_values(found[0], cell)))
+            if found[0] not in asked or self.pool.full:
+                asked.add(found[0])
+                for cell, values in given.items():
+                    self.add(InclusionQuery(values, layout.set_values(found[0], cell)))
 
     # ---- edges ----
 

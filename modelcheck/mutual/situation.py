@@ -59,6 +59,11 @@ class Situation:
         self.graphs: list[Graph] = every_graph([r.graph for r in roots])
         self.idle = frozenset(n for n, p in enumerate(facts.positions) if p.sort == "event" and self.set_before(p))
         """Positions that wait for an event which is set: they do not wait."""
+        self.enders: dict[str, list[tuple[int, int]]] = {}
+        """For each lock the roots that may end with it held, with how."""
+        for number, ending in enumerate(facts.ending):
+            for lock, mask in ending.items():
+                self.enders.setdefault(lock, []).append((number, mask))
         self.order: Order = build(facts, roots, self.overlap, self.writers_first, self.idle)
         self.members: dict[int, dict[Node, None]] = {}
         for node, number in self.order.components.items():
@@ -71,6 +76,7 @@ class Situation:
         self._above: dict[int, set[int]] | None = None
         self._standing: dict[tuple[int, int, Node], Candidates] = {}
         self._without: dict[tuple[int, str, int], dict[Graph, set[int]]] = {}
+        self._locks: dict[int, frozenset[str]] = {}
 
     def _parts(self) -> dict[int, set[int]]:
         """For each position the cyclic components it has a part in."""
@@ -98,9 +104,20 @@ class Situation:
 
     def without(self, root: int, lock: str, how: int) -> dict[Graph, set[int]]:
         """The locations a root can come to while somebody else keeps a lock in that mode."""
+        if lock not in self._named(root):
+            lock, how = "", EXCLUSIVE  # it does not stop anybody
         known = self._without.get((root, lock, how))
         if known is None:
             known = self._without[root, lock, how] = come_to(self.roots[root].graph, stopped_by(lock, how))
+        return known
+
+    def _named(self, root: int) -> frozenset[str]:
+        """The locks that the operations of a root are about."""
+        known = self._locks.get(root)
+        if known is None:
+            edges = (edge for graph in every_graph([self.roots[root].graph]) for edge in graph.edges)
+            cells = {cell for edge in edges for cell in edge.cells}
+            known = self._locks[root] = frozenset(lock_of(c) for c in cells if c is not None and c.sort is Sort.HOLD)
         return known
 
     def kept_from(self, position: Position, lock: str, how: int) -> bool:

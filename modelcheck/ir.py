@@ -44,6 +44,10 @@ def unhold(value: int) -> tuple[bool, int, int]:
     return bool(rest % 2), count + 1, rest // 2
 
 
+CALLED_BACK = "called back "
+"""Begins the name of the choice whether a call-out that came back has written to a variable."""
+
+
 class Sort(Enum):
     """What a cell is; decides how the fixpoint keeps it."""
 

@@ -14,7 +14,7 @@ from modelcheck.check import check
 from modelcheck.devices import MANY, instances, number_of, plain
 from modelcheck.diagnostics import Code, Diagnostic, Rejected, in_source_order, reported
 from modelcheck.interpret import Environment, Failure, Machine, replay_on, replay_schedule
-from modelcheck.ir import INITIALISED, Root, Sort
+from modelcheck.ir import CALLED_BACK, INITIALISED, Root, Sort
 from modelcheck.lower import Lowered, lower
 from modelcheck.lower.closed import lower_scenarios
 from modelcheck.reached import unreached
@@ -236,11 +236,14 @@ def _doubt(program: Program, obligation: Obligation, schedule: Schedule | None =
 
 
 def _uncounted(choices: Iterable[Choice]) -> Undecided | None:
-    """What rests on a count beyond those that are told apart is not decided."""
-    saturated = next((c.name for c in choices if c.name.startswith(("count ", "counter "))), None)
-    if saturated is None:
-        return None
-    return Undecided(f"it depends on how often exactly ({saturated}), which is not counted that far")
+    """What rests on a count beyond those that are told apart, or on what a call-out does, is not decided."""
+    for choice in choices:
+        if choice.name.startswith(("count ", "counter ")):
+            return Undecided(f"it depends on how often exactly ({choice.name}), which is not counted that far")
+        if choice.name.startswith(CALLED_BACK):
+            name = choice.name.removeprefix(CALLED_BACK)
+            return Undecided(f"it depends on what a call-out that comes back writes to `{name}`, which is not followed")
+    return None
 
 
 def _schedule_in_words(program: Program, schedule: Schedule) -> Schedule:

@@ -19,7 +19,7 @@ from modelcheck import encode
 from modelcheck.engines.fixpoint import Alarm
 from modelcheck.engines.paths import Move
 from modelcheck.invariant import Lives, start_values
-from modelcheck.ir import FREE, Cell, Edge, Root, Sort, unhold
+from modelcheck.ir import CALLED_BACK, FREE, INITIALISED, Cell, Edge, Root, Sort, unhold
 from modelcheck.lower import Lowered
 from modelcheck.record import dataclass
 from modelcheck.verdict import Choice, Step, Trace
@@ -176,8 +176,8 @@ class PathFormula:
                     self.now[actual, -1 if actual.is_global else move.other] = self._read(formal, move.frame)
 
     def prefer(self, settled: Lives) -> str:
-        """The name of an assumption: shared variables only take values that are certainly written, locks start as they
-        do when earlier phases have ended (`settled`)."""
+        """The name of an assumption: shared variables only take values that are certainly written, also not by a
+        call-out that comes back, and locks start as they do when earlier phases have ended (`settled`)."""
         wanted = []
         for _, encoded, *_ in self.executions:
             wanted += [(choice.name, choice.constant) for choice in encoded.choices]
@@ -188,12 +188,32 @@ class PathFormula:
             if name.removeprefix("var ") in self.lowered.certain
         ]
         tests += [
+            f"(= {term} {encode.literal(0, self.width)})" for name, term in wanted if name.startswith(CALLED_BACK)
+        ]
+        tests += [
             encode.member(term, settled[cell.name], self.width)
             for cell, term in self.starts.items()
             if cell.name in settled
         ]
         self.lines += ["(declare-const certain Bool)", f"(assert (=> certain {encode.conjunction(tests)}))"]
         return "certain"
+
+    def calm(self) -> str:
+        """The name of an assumption: locks are initialised at the start, the rest has the lowest value there is, and
+        nobody writes the fields of locks; so that what breaks several obligations on one path is one run."""
+        variables = self.lowered.program.variables
+        lowest = [
+            f"(= {choice.constant} {encode.literal(0, self.width)})"
+            for _, encoded, *_ in self.executions
+            for choice in encoded.choices
+            if choice.name.startswith("var ") and choice.name.removeprefix("var ") not in variables
+        ]
+        for cell, term in self.starts.items():
+            values = start_values(self.root, cell, self.lives)
+            value = INITIALISED if cell.sort is Sort.LIFE and INITIALISED in values else min(values)
+            lowest.append(f"(= {term} {encode.literal(value, self.width)})")
+        self.lines += ["(declare-const calm Bool)", f"(assert (=> calm {encode.conjunction(lowest)}))"]
+        return "calm"
 
     def name(self) -> None:
         """Gives names to the terms whose values a trace tells."""
@@ -256,7 +276,7 @@ def decide(
     `models`: of path formulas that were asked about before, of this driver."""
     formula = PathFormula(lowered, root, lives, moves)
     formula.build(obligation)
-    certain = formula.prefer(settled)
+    certain, calm = formula.prefer(settled), formula.calm()
     formula.name()
     text = "\n".join(formula.lines)
     key = sha256(text.encode()).digest()
@@ -268,9 +288,10 @@ def decide(
     solver.from_string(text)
     assumptions = {name: cell for cell, name in formula.assumptions.items()}
     literals = [z3.Bool(name) for name in assumptions]
-    answer = solver.check(*literals, z3.Bool(certain))  # rests on nothing only perhaps written, if some run does not
-    if answer != z3.sat:
-        answer = solver.check(*literals)
+    for preferred in ((certain, calm), (certain,), ()):
+        answer = solver.check(*literals, *map(z3.Bool, preferred))
+        if answer == z3.sat:
+            break
     if answer == z3.sat:
         models[key] = _values(solver.model())
         return Feasible(_trace(formula, models[key], root))
@@ -318,9 +339,11 @@ def _trace(formula: PathFormula, values: Values, root: Root) -> Trace:
     passed: tuple[tuple[str, str], ...] = ()
     for move, encoded, _, _, holds in formula.executions:
         choices = tuple(
-            Choice(choice.name, number(choice.constant))
+            Choice(choice.name, value)
             for choice in encoded.choices
-            if choice.name and number(choice.guard)
+            if choice.name
+            and number(choice.guard)
+            and ((value := number(choice.constant)) or not choice.name.startswith(CALLED_BACK))
         )
         edge = move.plan.edge
         for cell, term in holds.items():

@@ -166,7 +166,7 @@ class _Proof:
         """Whether it is claimed of each of these positions that nobody waits there for ever."""
         obligations = self.grounds.lowered.obligations
         waits = [n for p in positions for n in self.situation.facts.positions[p].obligations]
-        return all(n in self.claims for n in waits if obligations[n].code is Property.D01)
+        return all(n in self.claims for n in waits if obligations[n].code in (Property.D01, Property.D03))
 
     def _live(self, candidates: Candidates) -> list[Tests]:
         """The states that are not certified never to be met."""

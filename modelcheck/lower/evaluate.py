@@ -47,6 +47,10 @@ def negate(term: Term) -> Term:
             return ir.Not(term)
 
 
+MAX_CALLED_BACK = 8
+"""So many values that a call-out may have written are told apart, of more it may be any."""
+
+
 def both(left: Term, right: Term) -> Term:
     return arithmetic(s.BinaryOp.AND, left, right)
 
@@ -730,8 +734,36 @@ class Evaluator(ABC):
                 subject = frame.subject(role)
                 slot = self.builder.slot(self.obligation(Property.D01, frame, stmt.span, subject, why))
                 self.builder.emit(ir.Reenter(role, slot))
+                self._come_back(role)
             case _:
                 pass
+
+    def _come_back(self, role: str) -> None:
+        """A call-out that has come back may have written to variables, where that is not seen by others writing them
+        anyway: what the guard keeps others from, if the callee can acquire it again, and what nobody else writes."""
+        for name, values in self.state.called_back.get(role, {}).items():
+            declared = self.program.variables[name]
+            cell = self.state.shared(declared)
+            kinds = [self.state.kind(lock) for guard in declared.guards for _, lock in self.locks(guard, Frame({}, ""))]
+            if kinds and not any(r.mode is s.Mode.EXCLUSIVE for kind in kinds for r in kind.recursion):
+                continue
+            if not kinds and set(values) <= set(cell.others):
+                continue
+            happens, register = self.builder.scratch(0, 1), self.builder.register(cell)
+            self.builder.emit(ir.Pick(happens, f"{ir.CALLED_BACK}{name}", 0, 1))
+            written: tuple[ir.Instruction, ...] = (ir.Pick(register, "", cell.low, cell.high),)
+            if len(values) <= MAX_CALLED_BACK:
+                which = self.builder.scratch(0, len(values) - 1)
+                self.builder.emit(ir.Pick(which, "", 0, len(values) - 1))
+                written = tuple(
+                    ir.Choose(
+                        arithmetic(s.BinaryOp.EQ, ir.Reg(which), ir.Const(n)),
+                        (ir.Set(register, ir.Const(value), cell.low, cell.high, None),),
+                        (),
+                    )
+                    for n, value in enumerate(values)
+                )
+            self.builder.emit(ir.Choose(ir.Reg(happens), written, ()))
 
     def _signal(self, op: s.SignalOp, ref: s.Ref, frame: Frame, span: Span) -> None:
         """`wait E`, `set E`, `clear E`"""

@@ -135,6 +135,7 @@ class _ProgramLowerer:
                     self.lowered.writers.setdefault((name, value), []).append(routine)
         units: dict[object, Unit] = {}
         fixed = self._fixed(writes)
+        called_back = self._called_back(plans, writes)
         for plan in plans:
             environment = self._environment(plan, plans, writes)
             environment.fixed = fixed
@@ -143,6 +144,7 @@ class _ProgramLowerer:
             unit = units.get(repr(key))
             if unit is None:
                 state = State(self.program, environment, self.tags, self.timed)
+                state.called_back = called_back
                 unit = units[repr(key)] = Unit(self.program, state, self.ledger, self.operations)
             self._root(plan, unit, plans, writes)
         self._finish(units.values())
@@ -328,6 +330,38 @@ class _ProgramLowerer:
                 for name, written in own.items():
                     total.setdefault(name, _Written()).add(written)
         return total
+
+    def _called_back(
+        self, plans: list[_Plan], writes: dict[str, dict[str, _Written]]
+    ) -> dict[str, dict[str, Sequence[int]]]:
+        """For each role that a call-out can come back to, what the routines that play it can write to shared variables,
+        those included that they call out to in turn."""
+        total: dict[str, dict[str, _Written]] = {}
+        inner: dict[str, set[str]] = {}
+        bodies = (e.body for externs in self.program.externs.values() for e in externs if e.body is not None)
+        wanted = {stmt.role for body in bodies for stmt in every_statement(body) if isinstance(stmt, s.MayReenter)}
+        for plan in plans:
+            if plan.role is not None and plan.role.name in wanted:
+                written = total.setdefault(plan.role.name, {})
+                for name, what in self._written(plan, writes).items():
+                    written.setdefault(name, _Written()).add(what)
+                for name in sorted(plan.routines):
+                    called = _call_outs(self.program, self.program.routines[name].body)
+                    inner.setdefault(plan.role.name, set()).update(called)
+        found: dict[str, dict[str, Sequence[int]]] = {}
+        for role in total:
+            roles, pending = {role}, [role]
+            while pending:
+                following = inner.get(pending.pop(), set()) & total.keys() - roles
+                roles |= following
+                pending += sorted(following)
+            together: dict[str, _Written] = {}
+            for one in sorted(roles):
+                for name, what in total[one].items():
+                    together.setdefault(name, _Written()).add(what)
+            by_name = {n: together[plain(n)].all() for n in self.program.variables if plain(n) in together}
+            found[role] = {name: values for name, values in by_name.items() if values}
+        return found
 
     def _by_role(self, role: s.Role | None) -> list[dict[str, _Written]]:
         """What the `entry` and `exit` of a role write to shared variables: only the user's own see any."""
@@ -818,6 +852,22 @@ def _writes(program: Program, body: s.Block, devices: Mapping[str, str]) -> dict
             for arg in call.args:
                 if isinstance(arg, s.Address):
                     _assigned(program, _meant(arg.ref, devices), None, found, False)
+    return found
+
+
+def _call_outs(program: Program, body: s.Block) -> set[str]:
+    """The roles to which kernel routines that a body calls may come back."""
+    found: set[str] = set()
+    seen: set[int] = set()
+    pending = [body]
+    while pending:
+        current = pending.pop()
+        found.update(stmt.role for stmt in every_statement(current) if isinstance(stmt, s.MayReenter))
+        for name in (call.name for expr in every_expression(current) for call in every_call(expr)):
+            for extern in program.externs.get(name, ()):
+                if extern.body is not None and id(extern.body) not in seen:
+                    seen.add(id(extern.body))
+                    pending.append(extern.body)
     return found
 
 

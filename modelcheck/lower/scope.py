@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from typing import TypeAlias
 
@@ -99,6 +99,8 @@ class State:
         self.tags = tags
         self.guarded: dict[str, dict[str, s.VarDecl]] | None = None
         """For each lock the variables it guards, once somebody has asked."""
+        self.called_back: Mapping[str, Mapping[str, Sequence[int]]] = {}
+        """For each role what a call-out that comes back to it can write to shared variables."""
 
     def _cell(self, key: str, sort: Sort, low: int, high: int, **more: object) -> Cell:
         cell = self.environment.cells.get(key)

@@ -188,10 +188,18 @@ class _Builder:
             root = signaller(event, self.facts, self.roots, self.overlap)
             if root is not None:
                 self.order.edges.setdefault(("event", event), {})
-                for number in before_setting(root, event, self.facts, self.roots):
+                for number in self._stopping(root, event):
                     for target in self.targets(self.facts.positions[number]):
                         self.order.edge(("event", event), target)
                         self.order.waits.setdefault((("event", event), target), []).append(number)
+
+    def _stopping(self, root: int, event: str) -> list[int]:
+        """The positions at which a root keeps an event from being set, as long as it waits there: what comes before
+        that; what comes behind it too, where nobody else can set it again once somebody has cleared it."""
+        edges = (edge for graph in every_graph([r.graph for r in self.roots]) for edge in graph.edges)
+        if self.overlap.meet(root, root) or not any(map(may_signal(event, False), edges)):
+            return before_setting(root, event, self.facts, self.roots)
+        return [number for number, position in enumerate(self.facts.positions) if position.root == root]
 
     def _reentry(self) -> None:
         """A call-out may come back: what the routines of that role wait for, and those that they call out to in turn,

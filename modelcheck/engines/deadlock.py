@@ -241,7 +241,8 @@ class Deadlock(Meeting):
         setting = [root for root, signals in enumerate(self.facts.signals) if event in signals]
         waiting = sorted({self.facts.positions[p].root for p in positions})
         able = [s for s in setting if any(self.situation.overlap.meet(s, w) for w in waiting)]
-        if not setting:
+        loaded = any(self.roots[s].phase == LOAD and s not in waiting for s in setting)
+        if not setting or (not able and not loaded):
             return self._never_set(positions, event)
         blocked = self._all_blocked(positions, event, able)
         if blocked is not None:

@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from modelcheck.ir import Root
 from modelcheck.lower import every_graph
-from modelcheck.mutual.overlap import LOAD, UNLOAD, Overlap, takes_over
+from modelcheck.mutual.overlap import LOAD, Overlap, takes_over
 from modelcheck.mutual.positions import EXCLUSIVE, MAY_BE_FREE, SHARED, WAITING, Facts, Position
 from modelcheck.mutual.ways import leading_to, may_signal
 from modelcheck.record import dataclass
@@ -244,7 +244,7 @@ def signaller(event: str, facts: Facts, roots: list[Root], overlap: Overlap) -> 
         root
         for root, sets in enumerate(facts.signals)
         if event in sets
-        and roots[root].phase not in (LOAD, UNLOAD)
+        and roots[root].phase != LOAD
         and all(overlap.meet(root, other) and not overlap.newcomer(root, other) for other in waiting)
     ]
 

@@ -10,7 +10,7 @@ from modelcheck.ir import Cell, Edge, Graph, Root, Sort
 from modelcheck.lower import Lowered, every_graph
 from modelcheck.lower.builder import really_written
 from modelcheck.mutual.order import Node, Order, before_setting, build, signaller
-from modelcheck.mutual.overlap import LOAD, UNLOAD, Overlap
+from modelcheck.mutual.overlap import LOAD, Overlap
 from modelcheck.mutual.positions import (
     EXCLUSIVE,
     MAY_BE_FREE,
@@ -173,8 +173,8 @@ class Situation:
         waiting = [facts.positions[n] for n in positions if n not in self.idle]
         if not waiting:
             return Outlook(-1, frozenset())
-        if any(self.roots[p.root].phase in (LOAD, UNLOAD) for p in waiting):
-            return f"what can set {event} while a driver loads or unloads is not looked at"
+        if any(self.roots[p.root].phase == LOAD for p in waiting):
+            return f"what can set {event} while a driver loads is not looked at"
         root = signaller(event, facts, self.roots, self.overlap)
         if root is None:
             loaders = [r for p in waiting for r in self.loaders(p) if event in facts.signals[r]]

@@ -16,9 +16,9 @@ from typing import TypeAlias
 
 from modelcheck.ir import Root
 from modelcheck.lower import every_graph
-from modelcheck.mutual.overlap import LOAD, Overlap, takes_over
+from modelcheck.mutual.overlap import LOAD, UNLOAD, Overlap, takes_over
 from modelcheck.mutual.positions import EXCLUSIVE, MAY_BE_FREE, SHARED, WAITING, Facts, Position
-from modelcheck.mutual.ways import leading_to, may_signal
+from modelcheck.mutual.ways import come_to, leading_to, may_signal, sets
 from modelcheck.record import dataclass
 
 Node: TypeAlias = tuple[object, ...]
@@ -237,21 +237,29 @@ def before_setting(root: int, event: str, facts: Facts, roots: list[Root]) -> li
 
 
 def signaller(event: str, facts: Facts, roots: list[Root], overlap: Overlap) -> int | None:
-    """The root that is taken to set an event: one that can be there whenever it is waited for, of which there is any
-    number if possible, and that waits for least."""
+    """The root that is taken to set an event: one that can be there whenever it is waited for, also while the driver is
+    unloaded, of which there is any number if possible, and that waits for least."""
     waiting = {p.root for p in facts.positions if p.sort == "event" and p.wanted == event}
+    beside = [u for u, r in enumerate(roots) if r.phase == UNLOAD and any(overlap.meet(u, other) for other in waiting)]
     able = [
         root
-        for root, sets in enumerate(facts.signals)
-        if event in sets
+        for root, signals in enumerate(facts.signals)
+        if event in signals
         and roots[root].phase != LOAD
         and all(overlap.meet(root, other) and not overlap.newcomer(root, other) for other in waiting)
+        and all(overlap.meet(root, other) for other in beside if other != root)
+        and (roots[root].phase != UNLOAD or _surely_sets(roots[root], event))
     ]
 
     def cost(root: int) -> tuple[bool, int, int]:
         return not overlap.meet(root, root), sum(p.root == root for p in facts.positions), root
 
     return min(able, key=cost, default=None)
+
+
+def _surely_sets(root: Root, event: str) -> bool:
+    """Whether a root that runs once sets an event on each of its paths."""
+    return root.graph.exit not in come_to(root.graph, sets(event)).get(root.graph, ())
 
 
 def components(edges: Mapping[Node, Iterable[Node]]) -> dict[Node, int]:

@@ -248,7 +248,7 @@ def signaller(event: str, facts: Facts, roots: list[Root], overlap: Overlap) -> 
         and roots[root].phase != LOAD
         and all(overlap.meet(root, other) and not overlap.newcomer(root, other) for other in waiting)
         and all(overlap.meet(root, other) for other in beside if other != root)
-        and (roots[root].phase != UNLOAD or _surely_sets(roots[root], event))
+        and (roots[root].phase != UNLOAD or surely_sets(roots[root], event))
     ]
 
     def cost(root: int) -> tuple[bool, int, int]:
@@ -257,8 +257,8 @@ def signaller(event: str, facts: Facts, roots: list[Root], overlap: Overlap) -> 
     return min(able, key=cost, default=None)
 
 
-def _surely_sets(root: Root, event: str) -> bool:
-    """Whether a root that runs once sets an event on each of its paths."""
+def surely_sets(root: Root, event: str) -> bool:
+    """Whether a root sets an event on each of its paths."""
     return root.graph.exit not in come_to(root.graph, sets(event)).get(root.graph, ())
 
 

@@ -9,7 +9,7 @@ from modelcheck.invariant import Base, every_table
 from modelcheck.ir import Cell, Edge, Graph, Root, Sort
 from modelcheck.lower import Lowered, every_graph
 from modelcheck.lower.builder import really_written
-from modelcheck.mutual.order import Node, Order, before_setting, build, signaller
+from modelcheck.mutual.order import Node, Order, before_setting, build, signaller, surely_sets
 from modelcheck.mutual.overlap import LOAD, Overlap
 from modelcheck.mutual.positions import (
     EXCLUSIVE,
@@ -151,10 +151,13 @@ class Situation:
         )
 
     def set_before(self, position: Position) -> bool:
-        """Whether whoever comes to the position has set what it waits for himself, and nobody clears it."""
+        """Whether whoever comes to the position has set what it waits for himself, or the driver was loaded by somebody
+        who has, and nobody clears it."""
         event = position.wanted
         if any(may_signal(event, False)(edge) for graph in self.graphs for edge in graph.edges):
             return False
+        if any(surely_sets(self.roots[loader], event) for loader in self.loaders(position)):
+            return True
         graph = self.graphs[position.site.graph]
         reached = come_to(self.roots[position.root].graph, sets_event(event)).get(graph, set())
         return graph.edges[position.site.edge].source not in reached

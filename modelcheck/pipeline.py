@@ -572,13 +572,18 @@ class _Meetings:
 
 
 class _Replays:
-    """Replays counterexamples on the interpreter, whose machine is made once for each root."""
+    """Replays counterexamples on the interpreter. Its machine is made once: roots differ in their environment only."""
 
     def __init__(self, lowered: Lowered, analysis: Analysis) -> None:
         self.lowered = lowered
         self.analysis = analysis
-        self.machines: dict[str, tuple[Machine, dict[str, frozenset[int]]]] = {}
-        """For each routine its machine, and how its locks can start."""
+        self.machine: Machine | None = None
+        self.by_routine: dict[str, list[Root]] = {}
+        """The roots of each routine: on other devices or locks."""
+        for root in lowered.roots:
+            self.by_routine.setdefault(root.routine, []).append(root)
+        self.environments: dict[str, Environment] = {}
+        self.surroundings: dict[tuple[int, int], tuple[dict[str, frozenset[int]], dict[str, frozenset[int]]]] = {}
         self.played: dict[int, tuple[Schedule, tuple[Failure, ...], Violated]] = {}
         """By identity, deadlocks that were replayed: all that they break, and how that is told."""
 
@@ -597,9 +602,11 @@ class _Replays:
         guessed = _guessed(self.lowered, trace)
         if guessed:
             return Undecided(f"it depends on which values others write to `{guessed}`, which is not known exactly")
-        machine, lives = self._machine(root)
-        whole = replace(trace, start=_whole_start(root, trace.start, lives))
-        outcome = replay_on(machine, whole, obligation)
+        environment = self._environment(root)
+        if self.machine is None:
+            self.machine = Machine(self.lowered.program)
+        whole = replace(trace, start=_whole_start(root, trace.start, environment.lives))
+        outcome = replay_on(self.machine.with_environment(environment), whole, obligation)
         if not outcome.reproduced:
             raise InternalError(f"the counterexample to {obligation.id} does not replay: {outcome.reason}")
         return Violated(_in_words(self.lowered, whole), replayed=True)
@@ -624,9 +631,8 @@ class _Replays:
             guessed = _guessed(self.lowered, trace)
             if guessed:
                 return Undecided(f"it depends on which values others write to `{guessed}`, which is not known exactly")
-            machine, lives = self._machine(root)
-            environments[actor.routine] = machine.environment
-            actors.append(replace(actor, start=_whole_start(root, actor.start, lives, seen)))
+            environment = environments[actor.routine] = self._environment(root)
+            actors.append(replace(actor, start=_whole_start(root, actor.start, environment.lives, seen)))
         whole = replace(schedule, actors=tuple(actors))
         outcome = replay_schedule(self.lowered.program, whole, obligation, environments)
         if not outcome.reproduced and any(actor.within >= 0 for actor in whole.actors):
@@ -638,20 +644,33 @@ class _Replays:
             self.played[id(schedule)] = (schedule, outcome.failures, violated)
         return violated
 
-    def _machine(self, root: Root) -> tuple[Machine, dict[str, frozenset[int]]]:
-        found = self.machines.get(root.routine)
+    def _environment(self, root: Root) -> Environment:
+        """What a routine finds when it runs, on whatever devices or locks."""
+        found = self.environments.get(root.routine)
         if found is None:
             others: dict[str, frozenset[int]] = {}
             lives: dict[str, frozenset[int]] = {}
-            for same in (r for r in self.lowered.roots if r.routine == root.routine):  # on other devices or locks
-                for cell in same.environment.cells.values():
-                    if cell.sort is Sort.LIFE:
-                        values = self.analysis.lives[same].get(cell.name, cell.start)
-                        lives[cell.name.removeprefix("life ")] = frozenset(values)
-                    elif cell.others:
-                        others[cell.name.removeprefix("var ")] = frozenset(cell.others)
-            environment = Environment({n: frozenset(v) for n, v in root.starts.items()}, others, lives)
-            found = self.machines[root.routine] = (Machine(self.lowered.program, environment), lives)
+            for same in self.by_routine[root.routine]:
+                written, left = self._surroundings(same)
+                others |= written
+                lives |= left
+            found = Environment({n: frozenset(v) for n, v in root.starts.items()}, others, lives)
+            self.environments[root.routine] = found
+        return found
+
+    def _surroundings(self, root: Root) -> tuple[dict[str, frozenset[int]], dict[str, frozenset[int]]]:
+        """What others may write while a root runs, and how its locks can start: made once for all roots that see the
+        same."""
+        key = (id(root.environment), id(self.analysis.lives[root]))
+        found = self.surroundings.get(key)
+        if found is None:
+            starts = self.analysis.lives[root]
+            found = self.surroundings[key] = ({}, {})
+            for cell in root.environment.cells.values():
+                if cell.sort is Sort.LIFE:
+                    found[1][cell.name.removeprefix("life ")] = frozenset(starts.get(cell.name, cell.start))
+                elif cell.others:
+                    found[0][cell.name.removeprefix("var ")] = frozenset(cell.others)
         return found
 
 
@@ -738,7 +757,7 @@ def _choices(trace: Trace) -> list[Choice]:
 def _whole_start(
     root: Root,
     start: tuple[Choice, ...],
-    lives: dict[str, frozenset[int]],
+    lives: Mapping[str, frozenset[int]],
     seen: Mapping[str, int] = MappingProxyType({}),
 ) -> tuple[Choice, ...]:
     """The start of a trace with a value for everything that is open there, also where the path does not look at it:

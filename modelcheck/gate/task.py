@@ -58,10 +58,15 @@ class Answer:
 
 
 def perform(task: Task) -> Answer:
-    """Decides a file. A fault of ours is an answer too."""
+    """Decides a file. A fault of ours is an answer too.
+
+    What is made for a file lives until its report, so nobody looks for garbage meanwhile; what is garbage then is left
+    until another file comes, and to the end of the process if none does.
+    """
     from modelcheck.diagnostics import Rejected
 
-    gc.disable()  # what is made for a file lives until its report: looking for garbage would find none
+    gc.collect(0)
+    gc.disable()
     try:
         _be_in(task.folder)
         from modelcheck import pipeline
@@ -74,8 +79,6 @@ def perform(task: Task) -> Answer:
         return Answer(Outcome(task.path, rejected=error.diagnostics))
     except Exception as error:
         return Answer(Outcome(task.path, crashed=f"{type(error).__name__}: {error}"), told(error))
-    finally:
-        gc.enable()
 
 
 def list_only(task: Task, reason: str) -> Answer:

@@ -18,7 +18,7 @@ from modelcheck.engines.arrive import Cases, meetings
 from modelcheck.engines.correlation import FIRST, suspects
 from modelcheck.engines.fixpoint import Activation, Fixpoint
 from modelcheck.engines.paths import Move, Paths
-from modelcheck.engines.refine import Feasible, Infeasible, decide
+from modelcheck.engines.refine import Feasible, Infeasible, Models, decide
 from modelcheck.engines.transfer import GaveUp, Plan, Shape, Ways
 from modelcheck.invariant import (
     Base,
@@ -110,6 +110,8 @@ class Analysis:
     """What was read off the base."""
     shapes: dict[Shape, Ways] = field(default_factory=dict)
     """What operations do, for whichever fixpoint."""
+    models: Models = field(default_factory=dict)
+    """How paths were found to be possible."""
     only: frozenset[str] = frozenset()
     """The properties that are asked for; empty: all."""
     _roots: dict[int, list[Root]] = field(default_factory=dict)
@@ -142,7 +144,7 @@ class Analysis:
     def answers(self, questions: Sequence[Question], numbers: Sequence[int]) -> Analysis:
         """What comes of questions that are in the graphs, with their numbers: `Held` that a state is never met,
         `Broken` with a run that comes there."""
-        inner = Analysis(self.lowered, self.limits, shapes=self.shapes)
+        inner = Analysis(self.lowered, self.limits, shapes=self.shapes, models=self.models)
         inner.lives = self.lives
         by_root: dict[Root, set[int]] = {}
         for question, number in zip(questions, numbers, strict=True):
@@ -450,9 +452,9 @@ class Analysis:
     def _alarm(self, fixpoint: Fixpoint, root: Root, moves: list[Move], obligation: int) -> frozenset[Cell]:
         """Decides an alarm, or gives what to follow."""
         tracked = fixpoint.tracked
-        settled = self._start(root) if root.early else {}
+        lives, settled = self.lives[root], self._start(root) if root.early else {}
         limit = self.limits.milliseconds
-        answer = decide(self.lowered, root, self.lives[root], moves, obligation, tracked, limit, settled)
+        answer = decide(self.lowered, root, lives, moves, obligation, tracked, limit, settled, self.models)
         match answer:
             case Feasible(trace):
                 self.decisions[obligation] = Broken(trace, root)

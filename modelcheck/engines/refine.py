@@ -7,8 +7,11 @@ is unsatisfiable, the assumptions in the core name the cells whose values the fi
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from hashlib import sha256
 from types import MappingProxyType
+from typing import TypeAlias
 
 import z3
 
@@ -20,6 +23,11 @@ from modelcheck.ir import FREE, Cell, Edge, Root, Sort, unhold
 from modelcheck.lower import Lowered
 from modelcheck.record import dataclass
 from modelcheck.verdict import Choice, Step, Trace
+
+Values: TypeAlias = Mapping[str, int]
+"""What a model says of the constants of a path formula that a trace tells of."""
+Models: TypeAlias = dict[bytes, Values]
+"""Models of path formulas, by the hash of their text: routines that differ only in their locks have the same ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +82,8 @@ class PathFormula:
         self.now: dict[tuple[Cell, int], str] = {}
         self.starts: dict[Cell, str] = {}
         self.count = 0
+        self.names: dict[str, str] = {}
+        """Constants for the terms whose values a trace tells: guards, and what is held."""
         self.width = self._width()
         self.executions: list[tuple[Move, encode.Encoded, dict[Cell, str], str, dict[Cell, str]]] = []
 
@@ -134,6 +144,12 @@ class PathFormula:
                 bad += [self._outside(demand, edge, last.frame) for demand in encoded.demands if demand.slot == slot]
         self.lines.append(f"(assert {encode.disjunction(bad)})")
 
+    def _named(self, term: str, stem: str, sort: str) -> None:
+        if term not in self.names:
+            name = self.names[term] = self._fresh(stem)
+            self.lines.append(f"(declare-const {name} {sort})")
+            self.lines.append(f"(assert (= {name} {term}))")
+
     def _outside(self, demand: encode.LockDemand, edge: Edge, frame: int) -> str:
         """A lock that the operation does not touch is held against the demand."""
         held = []
@@ -161,7 +177,7 @@ class PathFormula:
 
     def prefer(self, settled: Lives) -> str:
         """The name of an assumption: shared variables only take values that are certainly written, locks start as they
-        do when earlier phases have ended (`settled`). Its meaning is left in `preferences`."""
+        do when earlier phases have ended (`settled`)."""
         wanted = []
         for _, encoded, *_ in self.executions:
             wanted += [(choice.name, choice.constant) for choice in encoded.choices]
@@ -176,10 +192,21 @@ class PathFormula:
             for cell, term in self.starts.items()
             if cell.name in settled
         ]
-        self.preferences = ["(declare-const certain Bool)", f"(assert (=> certain {encode.conjunction(tests)}))"]
+        self.lines += ["(declare-const certain Bool)", f"(assert (=> certain {encode.conjunction(tests)}))"]
         return "certain"
 
-    preferences: list[str]
+    def name(self) -> None:
+        """Gives names to the terms whose values a trace tells."""
+        for _, encoded, _, _, holds in self.executions:
+            for guard in (*(c.guard for c in encoded.choices), *(taken.guard for taken in encoded.taken)):
+                self._named(guard, "guard", "Bool")
+            for term in holds.values():
+                self._named(term, "value", f"(_ BitVec {self.width})")
+
+    def told(self) -> set[str]:
+        """The constants whose values a trace tells."""
+        choices = {choice.constant for _, encoded, *_ in self.executions for choice in encoded.choices}
+        return {*choices, *self.starts.values(), *self.names.values()}
 
     def _execute(self, move: Move, final: bool = False) -> encode.Encoded:
         edge = move.plan.edge
@@ -227,27 +254,48 @@ def decide(
     known: frozenset[Cell],
     milliseconds: int,
     settled: Lives = MappingProxyType({}),
+    models: Models | None = None,
 ) -> Feasible | Infeasible | NoAnswer:
     """Whether some run takes the path and breaks the obligation at its end. `known` are cells followed already,
-    `settled` the lives of locks with which a root starts, unless it is enabled early: a run with these comes first."""
+    `settled` the lives of locks with which a root starts, unless it is enabled early: a run with these comes first.
+    `models`: of path formulas that were asked about before, of this driver."""
     formula = PathFormula(lowered, root, lives, moves)
     formula.build(obligation)
+    certain = formula.prefer(settled)
+    formula.name()
+    text = "\n".join(formula.lines)
+    key = sha256(text.encode()).digest()
+    models = {} if models is None else models
+    if key in models:
+        return Feasible(_trace(formula, models[key], root))
     solver = z3.SolverFor("QF_FD")
     solver.set("timeout", milliseconds)
-    solver.from_string("\n".join(formula.lines))
+    solver.from_string(text)
     assumptions = {name: cell for cell, name in formula.assumptions.items()}
     literals = [z3.Bool(name) for name in assumptions]
-    certain = z3.Bool(formula.prefer(settled))
-    solver.from_string("\n".join(formula.preferences))
-    answer = solver.check(*literals, certain)  # a run that rests on nothing only perhaps written, if there is one
+    answer = solver.check(
+        *literals, z3.Bool(certain)
+    )  # resting on nothing only perhaps written, if there is such a run
     if answer != z3.sat:
         answer = solver.check(*literals)
     if answer == z3.sat:
-        return Feasible(_trace(formula, _Terms(formula, solver, literals), root))
+        models[key] = _values(solver.model(), formula.told())
+        return Feasible(_trace(formula, models[key], root))
     if answer == z3.unknown:
         return NoAnswer(f"Z3 gave no answer on the path ({solver.reason_unknown()})")
     core = _minimal(solver, [z3.Bool(str(c)) for c in solver.unsat_core()], assumptions, known)
     return Infeasible(frozenset(assumptions[str(c)] for c in core))
+
+
+def _values(model: z3.ModelRef, wanted: set[str]) -> Values:
+    """What a model says of some constants: numbers with their sign, truth values as 0 or 1."""
+    found = {}
+    for declaration in model.decls():
+        name = declaration.name()
+        if name in wanted:
+            value = model[declaration]
+            found[name] = value.as_signed_long() if z3.is_bv_value(value) else int(z3.is_true(value))
+    return found
 
 
 def _minimal(
@@ -264,9 +312,11 @@ def _minimal(
     return kept
 
 
-def _trace(formula: PathFormula, terms: _Terms, root: Root) -> Trace:
-    """The run that a model of the formula is."""
-    start = _start(formula, terms)
+def _trace(formula: PathFormula, values: Values, root: Root) -> Trace:
+    def number(term: str) -> int:
+        return values.get(formula.names.get(term, term), 0)  # what a model leaves out can be anything
+
+    start = _start(formula, number)
     steps: list[Step] = []
     depths = {formula.moves[0].frame: 0}
     for move in formula.moves:
@@ -277,13 +327,13 @@ def _trace(formula: PathFormula, terms: _Terms, root: Root) -> Trace:
     passed: tuple[tuple[str, str], ...] = ()
     for move, encoded, _, _, holds in formula.executions:
         choices = tuple(
-            Choice(choice.name, terms.value(choice.constant))
+            Choice(choice.name, number(choice.constant))
             for choice in encoded.choices
-            if choice.name and terms.true(choice.guard)
+            if choice.name and number(choice.guard)
         )
         edge = move.plan.edge
         for cell, term in holds.items():
-            value, lock = terms.value(term), cell.name.removeprefix("hold ")
+            value, lock = number(term), cell.name.removeprefix("hold ")
             if cell.sort is Sort.IRQL:
                 irql = value
             elif value != FREE:
@@ -292,7 +342,7 @@ def _trace(formula: PathFormula, terms: _Terms, root: Root) -> Trace:
             else:
                 holding.pop(lock, None)
         held = [holding[lock] for lock in sorted(holding)]
-        acquired = _acquired(move, encoded, terms)
+        acquired = _acquired(move, encoded, number)
         if edge.step or not steps:
             depth = max(depths[move.frame] - 1, 0)
             routine = move.plan.layout.graph.routine
@@ -306,59 +356,27 @@ def _trace(formula: PathFormula, terms: _Terms, root: Root) -> Trace:
     return Trace(root.routine, start, tuple(steps))
 
 
-def _acquired(move: Move, encoded: encode.Encoded, terms: _Terms) -> tuple[tuple[str, str], ...]:
+def _acquired(move: Move, encoded: encode.Encoded, number: Callable[[str], int]) -> tuple[tuple[str, str], ...]:
     """The locks that an executed edge acquires, with their modes, whether it keeps them or not."""
     found = []
     for taken in encoded.taken:
         cell = move.plan.edge.cells[taken.register]
-        if cell is not None and terms.true(taken.guard):
+        if cell is not None and number(taken.guard):
             found.append((cell.name.removeprefix("hold "), "shared" if taken.shared else "exclusive"))
     return tuple(found)
 
 
-def _start(formula: PathFormula, terms: _Terms) -> tuple[Choice, ...]:
+def _start(formula: PathFormula, number: Callable[[str], int]) -> tuple[Choice, ...]:
     found: list[Choice] = []
     for cell, term in formula.starts.items():
         match cell.sort:
             case Sort.IRQL | Sort.LIFE | Sort.SHARED:
-                found.append(Choice(cell.name, terms.value(term)))
+                found.append(Choice(cell.name, number(term)))
             case Sort.GHOST:
-                found.append(Choice(f"var {cell.name}", terms.value(term)))
+                found.append(Choice(f"var {cell.name}", number(term)))
             case _:
                 pass
     return tuple(sorted(found, key=lambda c: c.name))
 
 
-class _Terms:
-    """What a formula's terms are in the model that a solver has just found of it: asked of the same solver, which is
-    given the model's constants, and a constant for each term that a trace tells."""
-
-    def __init__(self, formula: PathFormula, solver: z3.Solver, literals: list[z3.BoolRef]) -> None:
-        self.sign = 1 << formula.width - 1
-        self.names: dict[str, str] = {}
-        found = solver.model()
-        values = [(declaration.name(), found[declaration]) for declaration in found.decls()]
-        lines = [
-            f"(assert (= {n} {encode.literal(v.as_long(), formula.width)}))" for n, v in values if z3.is_bv_value(v)
-        ]
-        for _, encoded, _, _, holds in formula.executions:
-            guards = [*(choice.guard for choice in encoded.choices), *(taken.guard for taken in encoded.taken)]
-            for sort, terms in (("Bool", guards), (f"(_ BitVec {formula.width})", holds.values())):
-                for term in terms:
-                    if term not in self.names:
-                        self.names[term] = name = f"shown{len(self.names)}"
-                        lines.append(f"(declare-const {name} {sort})\n(assert (= {name} {term}))")
-        solver.from_string("\n".join(lines))
-        assert solver.check(*literals) == z3.sat
-        model = solver.model()
-        self.model = {declaration.name(): model[declaration] for declaration in model.decls()}
-
-    def true(self, guard: str) -> bool:
-        return bool(z3.is_true(self.model.get(self.names[guard])))
-
-    def value(self, term: str) -> int:
-        value = self.model.get(self.names.get(term, term))
-        return 0 if value is None else (value.as_long() ^ self.sign) - self.sign
-
-
-__all__ = ["Alarm", "Feasible", "Infeasible", "NoAnswer", "PathFormula", "decide"]
+__all__ = ["Alarm", "Feasible", "Infeasible", "Models", "NoAnswer", "PathFormula", "decide"]

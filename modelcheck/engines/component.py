@@ -13,8 +13,9 @@ import z3
 from modelcheck.engines.analyse import Open
 from modelcheck.engines.finding import MORE_DEVICES, NO_RING, Deadlocked, Excluded, Finding
 from modelcheck.engines.meeting import Meeting
+from modelcheck.engines.short import ShortRings
 from modelcheck.engines.shown import Shown
-from modelcheck.mutual.cycles import Formula, Link, formula, link_name
+from modelcheck.mutual.cycles import Formula, formula, link_name
 from modelcheck.mutual.positions import EXCLUSIVE, MAY_BE_FREE, SHARED
 from modelcheck.mutual.questions import Question
 from modelcheck.mutual.rings import Rings
@@ -49,6 +50,7 @@ class Component:
         for number, link in enumerate(self.rings.links):
             self.leaving.setdefault(link.source, []).append(number)
         self.formula: Formula | None = None
+        self.short = ShortRings(self.rings.ring, self.leaving)
         doubtful = self.meeting.lowered.program.is_doubtful
         self.doubtful = frozenset(n for n, link in enumerate(self.rings.links) if doubtful(link.target[0]))
         """The links whose wait is perhaps none: rings without them come first."""
@@ -61,6 +63,7 @@ class Component:
         if self.formula is not None:
             return self.formula
         made = self.formula = formula(self.rings.ring)
+        self.terms: dict[int, z3.BoolRef] = {}
         self.solver = z3.SolverFor("QF_FD")
         self.solver.set("timeout", self.meeting.limits.milliseconds)
         self.solver.from_string("\n".join(made.lines))
@@ -81,9 +84,7 @@ class Component:
         """Shortest rings through some links, those first of which it is known that everybody in them waits."""
         found: dict[tuple[int, ...], None] = {}
         for barred in dict.fromkeys((self.doubtful, frozenset[int]())):
-            rings = (
-                _shortest(self.rings.links, self.leaving, n, barred) for n in starts[:MAX_STARTS] if n not in barred
-            )
+            rings = (self.short.whatever_held(n, barred) for n in starts[:MAX_STARTS] if n not in barred)
             found.update(dict.fromkeys(tuple(ring) for ring in sorted(filter(None, rings), key=len)[:MAX_SHORT]))
         return [list(ring) for ring in found]
 
@@ -248,7 +249,7 @@ class Component:
             numbers = {self._key(n): n for n in range(len(self.rings.links))}
             for keys in banned:
                 if keys <= numbers.keys():
-                    solver.add(z3.Not(z3.And([z3.Bool(link_name(numbers[k])) for k in keys])))
+                    solver.add(z3.Not(z3.And([self._chosen(numbers[k]) for k in keys])))
         try:
             return self._short(links, made) or self._certain(links, made) or self._any(links, made)
         finally:
@@ -261,22 +262,29 @@ class Component:
         self.solver.push()
         try:
             for number in sorted(self.doubtful):
-                self.solver.add(z3.Not(z3.Bool(link_name(number))))
+                self.solver.add(z3.Not(self._chosen(number)))
             answer = self._any(links, made)
         finally:
             self.solver.pop()
         return answer if isinstance(answer, list) else None
 
     def _short(self, links: list[int], made: Formula) -> list[int] | None:
-        """A shortest ring through one of the links, if it is possible."""
-        for ring in self._short_rings(links):
-            literals = [*map(z3.Bool, made.reasons), *[z3.Bool(link_name(n)) for n in ring]]
-            if self.solver.check(*literals) == z3.sat:
+        """A shortest ring through one of the links, first of those in which everybody waits for certain."""
+        for barred in dict.fromkeys((self.doubtful, frozenset[int]())):
+            ring = self.short.through(links[:MAX_STARTS], barred)
+            if ring is not None and self.solver.check(*map(z3.Bool, made.reasons), *map(self._chosen, ring)) == z3.sat:
                 return ring
         return None
 
+    def _chosen(self, number: int) -> z3.BoolRef:
+        """That a link is chosen, as a term."""
+        known = self.terms.get(number)
+        if known is None:
+            known = self.terms[number] = z3.Bool(link_name(number))
+        return known
+
     def _any(self, links: list[int], made: Formula) -> Excluded | Open | list[int]:
-        self.solver.add(z3.Or([z3.Bool(link_name(n)) for n in links]))
+        self.solver.add(z3.Or([self._chosen(n) for n in links]))
         answer = self.solver.check(*map(z3.Bool, made.reasons))
         if answer == z3.sat:
             return self._ring_in(self.solver.model(), links)
@@ -295,7 +303,7 @@ class Component:
         links = self.rings.links
 
         def chosen(number: int) -> bool:
-            return bool(z3.is_true(model.eval(z3.Bool(link_name(number)))))
+            return bool(z3.is_true(model.eval(self._chosen(number))))
 
         ring = [next(n for n in sorted(wanted) if chosen(n))]
         while links[ring[-1]].target != links[ring[0]].source:
@@ -312,29 +320,3 @@ class Component:
         if kind == "single":
             return f"{roots[int(numbers[0])].routine} runs once at a time"
         return reason
-
-
-def _shortest(
-    links: list[Link], leaving: dict[tuple[str, str], list[int]], start: int, barred: frozenset[int] = frozenset()
-) -> list[int] | None:
-    """The shortest way from what a link waits for back to it (breadth first), over links that are not barred."""
-    goal = links[start].source
-    back: dict[tuple[str, str], int] = {links[start].target: -1}
-    pending = [links[start].target]
-    while pending and goal not in back:
-        following: list[tuple[str, str]] = []
-        for node in pending:
-            for number in leaving.get(node, ()):
-                target = links[number].target
-                if target not in back and number not in barred:
-                    back[target] = number
-                    following.append(target)
-        pending = following
-    if goal not in back:
-        return None
-    ring = []
-    node = goal
-    while back[node] >= 0:
-        ring.append(back[node])
-        node = links[back[node]].source
-    return [start, *reversed(ring)]

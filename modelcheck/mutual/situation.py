@@ -71,6 +71,7 @@ class Situation:
         self._above: dict[int, set[int]] | None = None
         self._standing: dict[tuple[int, int, Node], Candidates] = {}
         self._without: dict[tuple[int, str, int], dict[Graph, set[int]]] = {}
+        self._locks: dict[int, frozenset[str]] = {}
 
     def _parts(self) -> dict[int, set[int]]:
         """For each position the cyclic components it has a part in."""
@@ -98,9 +99,20 @@ class Situation:
 
     def without(self, root: int, lock: str, how: int) -> dict[Graph, set[int]]:
         """The locations a root can come to while somebody else keeps a lock in that mode."""
+        if lock not in self._named(root):
+            lock, how = "", EXCLUSIVE  # it does not stop anybody
         known = self._without.get((root, lock, how))
         if known is None:
             known = self._without[root, lock, how] = come_to(self.roots[root].graph, stopped_by(lock, how))
+        return known
+
+    def _named(self, root: int) -> frozenset[str]:
+        """The locks that the operations of a root are about."""
+        known = self._locks.get(root)
+        if known is None:
+            edges = (edge for graph in every_graph([self.roots[root].graph]) for edge in graph.edges)
+            cells = {cell for edge in edges for cell in edge.cells}
+            known = self._locks[root] = frozenset(lock_of(c) for c in cells if c is not None and c.sort is Sort.HOLD)
         return known
 
     def kept_from(self, position: Position, lock: str, how: int) -> bool:

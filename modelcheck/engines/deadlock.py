@@ -176,10 +176,9 @@ class Deadlock(Meeting):
         """The roots that may have ended with the lock held that a position waits for."""
         if position.sort != "lock":
             return []
-        masks = ((root, ending.get(position.wanted, 0)) for root, ending in enumerate(self.facts.ending))
         return [
             root
-            for root, mask in masks
+            for root, mask in self.situation.enders.get(position.wanted, ())
             if (mask & EXCLUSIVE or (mask and not position.shared))
             and not self.situation.stuck_before(position, root, mask)
         ]

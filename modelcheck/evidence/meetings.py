@@ -38,6 +38,7 @@ class Grounds:
     proved: frozenset[int]
     splits: Splits
     _rings: dict[int, Rings] = field(default_factory=dict)
+    _whole: dict[int, FormulaQuery | None] = field(default_factory=dict)
     _nesting: list[Nesting] = field(default_factory=list)
     _positions: dict[int, list[int]] = field(default_factory=dict)
     """For each obligation the positions that stand there."""
@@ -116,8 +117,7 @@ class _Proof:
         found: list[Query] = []
         for number in self.positions:
             position = self.situation.facts.positions[number]
-            for root, ending in enumerate(self.situation.facts.ending):
-                mask = ending.get(position.wanted, 0) if position.sort == "lock" else 0
+            for root, mask in self.situation.enders.get(position.wanted, ()) if position.sort == "lock" else ():
                 stops = mask & EXCLUSIVE or (mask and not position.shared)
                 before = self.situation.stuck_before(position, root, mask) if stops else True
                 if not before and not self._released(position, root):
@@ -138,19 +138,29 @@ class _Proof:
     def _rings(self, components: Sequence[int], direct: bool) -> list[Query]:
         found: list[Query] = []
         for component in components:
-            rings = self.grounds._rings.get(component)
-            if rings is None:
-                rings = self.grounds._rings[component] = Rings(self.situation, component, self._live)
-            everything = set(rings.position_of.values())
-            if self._all_claimed(everything):  # one question for all of them
-                links = rings.about(everything, direct=False)
+            whole = self._whole(component)
+            if whole is not None:
+                found.append(whole)
             else:
-                links = rings.about(set(self.positions), direct)
-            if links:
-                made = formula(rings.ring)
-                lines = (*made.lines, *(f"(assert {name})" for name in made.firm))
-                found.append(FormulaQuery(lines, disjunction(map(link_name, links)), bits=True))
+                rings = self._rings_of(component)
+                found += _closed(rings, rings.about(set(self.positions), direct))
         return found
+
+    def _rings_of(self, component: int) -> Rings:
+        rings = self.grounds._rings.get(component)
+        if rings is None:
+            rings = self.grounds._rings[component] = Rings(self.situation, component, self._live)
+        return rings
+
+    def _whole(self, component: int) -> FormulaQuery | None:
+        """One question for all positions of a component, if it is claimed of all that nobody waits there for ever."""
+        known = self.grounds._whole
+        if component not in known:
+            rings = self._rings_of(component)
+            everything = set(rings.position_of.values())
+            links = rings.about(everything, direct=False) if self._all_claimed(everything) else []
+            known[component] = next(iter(_closed(rings, links)), None)
+        return known[component]
 
     def _all_claimed(self, positions: set[int]) -> bool:
         """Whether it is claimed of each of these positions that nobody waits there for ever."""
@@ -201,6 +211,15 @@ class _Proof:
         if any(go_together(self.situation, x, y, a.data) for a, b in pairs for x in states[a] for y in states[b]):
             return [Impossible("two contexts may touch it at once")]
         return []
+
+
+def _closed(rings: Rings, links: Sequence[int]) -> list[FormulaQuery]:
+    # Rings(l) & (l_i | l_j | ...)   for the links asked about; nothing where there are none
+    if not links:
+        return []
+    made = formula(rings.ring)
+    lines = (*made.lines, *(f"(assert {name})" for name in made.firm))
+    return [FormulaQuery(lines, disjunction(map(link_name, links)), bits=True)]
 
 
 __all__ = ["Grounds", "conditions"]

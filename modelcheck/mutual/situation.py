@@ -59,6 +59,11 @@ class Situation:
         self.graphs: list[Graph] = every_graph([r.graph for r in roots])
         self.idle = frozenset(n for n, p in enumerate(facts.positions) if p.sort == "event" and self.set_before(p))
         """Positions that wait for an event which is set: they do not wait."""
+        self.enders: dict[str, list[tuple[int, int]]] = {}
+        """For each lock the roots that may end with it held, with how."""
+        for number, ending in enumerate(facts.ending):
+            for lock, mask in ending.items():
+                self.enders.setdefault(lock, []).append((number, mask))
         self.order: Order = build(facts, roots, self.overlap, self.writers_first, self.idle)
         self.members: dict[int, dict[Node, None]] = {}
         for node, number in self.order.components.items():

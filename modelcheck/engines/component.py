@@ -16,6 +16,7 @@ from modelcheck.engines.meeting import Meeting
 from modelcheck.engines.short import ShortRings
 from modelcheck.engines.shown import Shown
 from modelcheck.mutual.cycles import Formula, formula, link_name
+from modelcheck.mutual.overlap import LOAD
 from modelcheck.mutual.positions import EXCLUSIVE, MAY_BE_FREE, SHARED
 from modelcheck.mutual.questions import Question
 from modelcheck.mutual.rings import Rings
@@ -38,6 +39,8 @@ class Component:
         self.findings = findings
         self.number = number
         self.first: dict[tuple[frozenset[int], bool], list[list[int]]] = {}
+        self.wished: set[frozenset[int]] = set()
+        """Rings, by their links, whose questions were given: the same one goes through many positions."""
         self.longer: dict[int, Finding] = {}
         """Deadlocks of obligations through which there may be a shorter ring."""
         self._renew()
@@ -57,6 +60,7 @@ class Component:
         self.empty: Excluded | bool = False
         """Why there is no ring at all; True: there is one, False: not asked yet."""
         self.first.clear()
+        self.wished.clear()
 
     def _formulate(self) -> Formula:
         """The formula, which the solver has then; made when it is first asked."""
@@ -70,9 +74,13 @@ class Component:
         return made
 
     def wishes(self, positions: set[int], direct: bool) -> list[Question]:
-        """The questions whose answers show the shortest rings through the positions, or that they are none."""
-        rings = self._shortest(positions, direct)
-        return [question for ring in rings[:1] if self._possible(ring) for question in self._asked(ring).values()]
+        """The questions whose answers show a shortest ring through the positions, or that it is none, if they were not
+        given before."""
+        for ring in self._shortest(positions, direct)[:1]:
+            if frozenset(ring) not in self.wished:
+                self.wished.add(frozenset(ring))
+                return list(self._asked(ring).values()) if self._possible(ring) else []
+        return []
 
     def _shortest(self, positions: set[int], direct: bool) -> list[list[int]]:
         key = (frozenset(positions), direct)
@@ -148,18 +156,14 @@ class Component:
 
     def _compatible(self, runs: dict[int, Trace]) -> bool:
         """Whether contexts that ran like that can be at their places at once."""
-        overlap, rings = self.meeting.situation.overlap, self.rings
-        for (one, run), (other, way) in itertools.combinations(runs.items(), 2):
-            (first, _), (second, _) = rings.states[one], rings.states[other]
-            if not overlap.meet(first.root, second.root):
-                return False
-            if not overlap.started(first.root, first.sites, second.root):
-                return False
-            if not overlap.started(second.root, second.sites, first.root):
-                return False
-            if self.meeting.at_odds(rings.states[one], run, rings.states[other], way):
-                return False
-        return True
+        overlap, states = self.meeting.situation.overlap, self.rings.states
+        there = [states[stand][0] for stand in runs]
+        loading = [one for one in there if self.meeting.roots[one.root].phase == LOAD]
+        return (
+            self._overlapping([one.root for one in there])
+            and all(overlap.started(one.root, one.sites, other.root) for one in loading for other in there)
+            and self.meeting.end_together((states[stand], run) for stand, run in runs.items())
+        )
 
     def decide(self, obligation: int, positions: set[int], direct: bool) -> Finding:
         """What comes of an obligation; the deadlock of a longer ring where no run along a shorter one is found."""
@@ -235,6 +239,11 @@ class Component:
         """A ring with one of these links in it; excluded, with the reasons, where there is none."""
         if not links:
             return Excluded(self.number, (NO_RING,))
+        if not isinstance(self.empty, Excluded):
+            ring = self._short(links, banned)
+            if ring is not None:
+                self.empty = True
+                return ring
         made = self._formulate()
         solver = self.solver
         if self.empty is False:
@@ -251,9 +260,18 @@ class Component:
                 if keys <= numbers.keys():
                     solver.add(z3.Not(z3.And([self._chosen(numbers[k]) for k in keys])))
         try:
-            return self._short(links, made) or self._certain(links, made) or self._any(links, made)
+            return self._certain(links, made) or self._any(links, made)
         finally:
             solver.pop()
+
+    def _short(self, links: list[int], banned: list[frozenset[object]]) -> list[int] | None:
+        """A shortest ring through one of the links whose stands go together, first of those in which everybody waits
+        for certain."""
+        for barred in dict.fromkeys((self.doubtful, frozenset[int]())):
+            ring = self.short.through(links[:MAX_STARTS], barred)
+            if ring is not None and frozenset(map(self._key, ring)) not in banned:
+                return ring
+        return None
 
     def _certain(self, links: list[int], made: Formula) -> list[int] | None:
         """A ring in which everybody waits for certain, where others are possible too."""
@@ -267,14 +285,6 @@ class Component:
         finally:
             self.solver.pop()
         return answer if isinstance(answer, list) else None
-
-    def _short(self, links: list[int], made: Formula) -> list[int] | None:
-        """A shortest ring through one of the links, first of those in which everybody waits for certain."""
-        for barred in dict.fromkeys((self.doubtful, frozenset[int]())):
-            ring = self.short.through(links[:MAX_STARTS], barred)
-            if ring is not None and self.solver.check(*map(z3.Bool, made.reasons), *map(self._chosen, ring)) == z3.sat:
-                return ring
-        return None
 
     def _chosen(self, number: int) -> z3.BoolRef:
         """That a link is chosen, as a term."""

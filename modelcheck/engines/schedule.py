@@ -5,6 +5,7 @@ what another keeps at its end does the order matter, and only rarely must they a
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Sequence
 
 from modelcheck.ir import Root
@@ -141,25 +142,23 @@ class _Search:
     def _one_after_the_other(self) -> list[int] | None:
         """Whole runs, in an order in which nobody needs what is kept already."""
         needs: dict[int, set[int]] = {n: set() for n in range(len(self.members))}
+        keepers: dict[str, list[tuple[int, str]]] = {}
+        for number, effects in enumerate(self.effects):
+            for lock, mode in effects[-1][1].items() if effects else ():
+                keepers.setdefault(lock, []).append((number, mode))
         for one, effects in enumerate(self.effects):
-            on_the_way = {(lock, mode) for taken, _ in effects for lock, mode in taken}
-            for other in range(len(self.members)):
-                if other != one:
-                    kept = dict(self.effects[other][-1][1]) if self.effects[other] else {}
-                    if any(lock in kept and "exclusive" in (mode, kept[lock]) for lock, mode in on_the_way):
+            for lock, mode in dict.fromkeys(taken for acquired, _ in effects for taken in acquired):
+                for other, kept in keepers.get(lock, ()):
+                    if other != one and "exclusive" in (mode, kept):
                         needs[other].add(one)
             if self.members[one].over >= 0:
                 needs[one].add(self.members[one].over)
             if self.first >= 0 and one != self.first:
                 needs[one].add(self.first)
             needs[one].update(other for _, other in self.members[one].gates)
-        order: list[int] = []
-        while len(order) < len(self.members):
-            ready = [n for n in needs if n not in order and needs[n] <= set(order)]
-            if not ready:
-                return None
-            ready.sort(key=lambda n: (_high(self.members[n]), n))
-            order.append(ready[0])
+        order = self._in_order(needs)
+        if order is None:
+            return None
         state = [0] * len(self.members)
         path: list[int] = []
         for member in order:
@@ -169,6 +168,25 @@ class _Search:
                 state[member] += 1
                 path.append(member)
         return path
+
+    def _in_order(self, needs: dict[int, set[int]]) -> list[int] | None:
+        """The members, each behind those it needs, and then low ones first; None if some need one another."""
+        needed_by: dict[int, list[int]] = {}
+        for number, others in needs.items():
+            for other in others:
+                needed_by.setdefault(other, []).append(number)
+        missing = {number: len(others) for number, others in needs.items()}
+        ready = [(_high(self.members[number]), number) for number, count in missing.items() if not count]
+        heapq.heapify(ready)
+        order: list[int] = []
+        while ready:
+            _, number = heapq.heappop(ready)
+            order.append(number)
+            for other in needed_by.get(number, ()):
+                missing[other] -= 1
+                if not missing[other]:
+                    heapq.heappush(ready, (_high(self.members[other]), other))
+        return order if len(order) == len(needs) else None
 
     def _interrupts(self, member: Member) -> bool:
         """Whether it takes the processor as soon as it starts; a thread does when it raises its level."""
@@ -190,6 +208,7 @@ class _Search:
             return False
         if self._interrupts(me) and state[me.over] < self.lengths[me.over]:
             return False
+        taken = self.effects[member][at][0]
         for other, there in enumerate(self.members):
             done = state[other]
             if other == member or done == 0:
@@ -206,16 +225,14 @@ class _Search:
                     return False
                 if interrupts and at == 0 and not me.within and me.root.admitted <= level:
                     return False
-            held = dict(self.effects[other][done - 1][1])
+            if not taken:
+                continue
+            held = self.effects[other][done - 1][1]
             stopped = self._stopped(there) if done == self.lengths[other] else ""
-            for lock, mode in self.effects[member][at][0]:
+            for lock, mode in taken:
                 if lock in held and "exclusive" in (mode, held[lock]):
                     return False
-                if (
-                    lock == stopped
-                    and mode == "shared"
-                    and lock not in dict(self.effects[member][at - 1][1] if at else ())
-                ):
+                if lock == stopped and mode == "shared" and not (at and lock in self.effects[member][at - 1][1]):
                     return False
         return True
 
@@ -225,16 +242,14 @@ class _Search:
         return member.subject if writes else ""
 
 
-def _effects(
-    steps: Sequence[Step],
-) -> list[tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]]:
+def _effects(steps: Sequence[Step]) -> list[tuple[tuple[tuple[str, str], ...], dict[str, str]]]:
     """For each step what it acquires (lock, mode), and what is held after it."""
     found = []
     before: dict[str, str] = {}
     for step in steps:
         after = {lock: mode for lock, mode, _ in step.held}
         taken = tuple((lock, mode) for lock, mode in after.items() if before.get(lock) != mode)
-        found.append(((*taken, *step.passed), tuple(after.items())))
+        found.append(((*taken, *step.passed), after))
         before = after
     return found
 

@@ -1,8 +1,8 @@
 """Short rings of one component: whatever their stands hold, or such that any two of them go together.
 
 The first follow distances from a walk backwards. The second are searched depth first with a bound on the length that
-rises (Korf 1985), which those distances keep short. What comes out is a proposal: the formula of all rings
-(`mutual.cycles`) has the last word.
+rises (Korf 1985), which those distances keep short; what any two links ask for is all that the formula of rings
+(`mutual.cycles`) says of one. That there is none only that formula says.
 """
 
 from __future__ import annotations

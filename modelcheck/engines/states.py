@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from modelcheck.engines.analyse import Analysis, Broken, Held, Limits
@@ -100,6 +100,21 @@ class States:
                     self.split(*one, subject)
                     self.split(*other, subject)
         return self.told > before
+
+    def end_together(self, ends: Iterable[tuple[tuple[Candidates, Tests], Trace]]) -> bool:
+        """Whether no two of some runs are at odds."""
+        held: dict[str, str] = {}
+        values: dict[str, int | None] = {}
+        for state, run in ends:
+            for lock, mode, _ in run.steps[-1].held:
+                if lock in held and "exclusive" in (mode, held[lock]):
+                    return False
+                held[lock] = mode
+            known = self.situation.variables(*state)
+            seen = _last_values(run) if known else {}
+            if any(values.setdefault(name, seen.get(name)) != seen.get(name) for name in known):
+                return False
+        return True
 
     def at_odds(
         self, one: tuple[Candidates, Tests], run: Trace, other: tuple[Candidates, Tests], way: Trace

@@ -39,7 +39,14 @@ class Context:
 
     state: State | None = None
     waiting: bool = False
-    key: Hashable = None
+    _key: list[Hashable] = field(default_factory=list, compare=False, repr=False)
+
+    @property
+    def key(self) -> Hashable:
+        """What it is known by in a search; worked out once it is asked for."""
+        if not self._key:
+            self._key.append((None if self.state is None else self.state.key(), self.waiting))
+        return self._key[0]
 
     @property
     def active(self) -> bool:

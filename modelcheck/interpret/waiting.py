@@ -68,7 +68,7 @@ class Waiting(Processors):
         found = []
         own = self.carrier(index)
         for other, context in enumerate(now.contexts):
-            if self.carrier(other) == own or context.state is None or lock not in context.state.holds:
+            if context.state is None or lock not in context.state.holds or self.carrier(other) == own:
                 continue
             state = now.contexts[self.innermost(now, other)].state
             hold = None if state is None else state.holds.get(lock)

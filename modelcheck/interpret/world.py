@@ -157,8 +157,8 @@ class World(Waiting):
         caller.irql, caller.holds = state.irql, dict(state.holds)
         state.holds = {}
         contexts = list(after.contexts)
-        contexts[index] = Context(state, False, (state.key(), False))
-        contexts[within] = Context(caller, False, (caller.key(), False))
+        contexts[index] = Context(state)
+        contexts[within] = Context(caller)
         return replace(after, contexts=tuple(contexts))
 
     def _come_to_wait(self, now: Configuration, index: int, choose: Choose) -> Moved:
@@ -170,7 +170,7 @@ class World(Waiting):
         wanted = self.wanted(now, index)
         if wanted is not None and wanted.subject in context.state.holds:
             failures = player.refused(self._with_common(now, context.state), choose)
-        waits = Context(context.state, True, (context.state.key(), True))
+        waits = Context(context.state, True)
         contexts = (*now.contexts[:index], waits, *now.contexts[index + 1 :])
         return Moved(replace(now, contexts=contexts), failures)
 
@@ -196,7 +196,7 @@ class World(Waiting):
         stack = after.stacks[processor]
         if state.ended and index in stack:
             after = _restacked(after, processor, tuple(i for i in stack if i != index))
-        context = Context(state, False, (state.key(), False))
+        context = Context(state)
         contexts = (*after.contexts[:index], context, *after.contexts[index + 1 :])
         after = replace(after, contexts=contexts, common=common, lives=lives)
         if state.ended and self.entrants[index].within >= 0:

@@ -107,7 +107,7 @@ def run_of(evidence: Trace | Schedule, quiet_about: frozenset[str] = frozenset()
 
 
 def _of_trace(trace: Trace, quiet_about: frozenset[str]) -> Run:
-    start = tuple(t for c in trace.start if not is_field(c, quiet_about) and (t := start_words(c)))
+    start = tuple(t for c in trace.start if (t := start_words(c)) and not is_field(c, quiet_about))
     level = next((c.value for c in trace.start if c.name == "irql"), None)
     moments = []
     for number, step in enumerate(trace.steps, 1):
@@ -121,7 +121,7 @@ def _of_trace(trace: Trace, quiet_about: frozenset[str]) -> Run:
 def _of_schedule(schedule: Schedule, quiet_about: frozenset[str]) -> Run:
     lanes = []
     for actor in schedule.actors:
-        start = tuple(t for c in actor.start if not is_field(c, quiet_about) and (t := start_words(c)))
+        start = tuple(t for c in actor.start if (t := start_words(c)) and not is_field(c, quiet_about))
         level = next((c.value for c in actor.start if c.name == "irql"), None)
         lanes.append(Lane(clean(actor.name), actor.routine, actor.kind, actor.processor, start, level))
     moments, last = [], dict[int, Turn]()

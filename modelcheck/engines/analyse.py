@@ -381,8 +381,7 @@ class Analysis:
                     agenda[key[0], lanes] = part
                 continue
             for number, needed in group.needs.items():
-                shared = frozenset(c for c in needed if c.is_global)
-                lane = agenda.setdefault((shared, key[1]), _Group({}, guessing=group.guessing))
+                lane = agenda.setdefault((_shared(needed), key[1]), _Group({}, guessing=group.guessing))
                 lane.needs[number] = needed
                 lane.guessed |= group.guessed
                 lane.rounds = max(lane.rounds, group.rounds)
@@ -421,11 +420,11 @@ class Analysis:
             self._alarms(fixpoint, group)
 
     def _alarms(self, fixpoint: Fixpoint, group: _Group) -> None:
-        """Decides alarms, or finds what to follow. An alarm whose path meets a variable that another one has just asked
-        for waits for the next round."""
+        """Decides alarms, or finds what to follow. An alarm whose path meets a variable that has just been asked for,
+        and will be followed for it too, waits for the next round."""
         paths = Paths(fixpoint)
         roots = {root.graph: root for root in fixpoint.roots}
-        found: set[Cell] = set()
+        found: dict[frozenset[Cell], set[Cell]] = {}
         possible: dict[tuple[Activation, Plan, int], Decision] = {}
         for obligation, needed in list(group.needs.items()):
             if obligation in self.lowered.questions:
@@ -435,13 +434,14 @@ class Analysis:
                     del group.needs[obligation]
                     continue
             moves, alarm = paths.shortest(fixpoint.alarms[obligation])
-            if found and any(cell in found for move in moves for cell in move.plan.edge.cells):
+            new = found.get(_shared(needed))
+            if new and any(cell in new for move in moves for cell in move.plan.edge.cells):
                 continue
             root = roots[moves[0].plan.layout.graph]
             more = self._alarm(fixpoint, root, moves, obligation)
             if more and len(needed | more) <= MAX_TRACKED and group.rounds <= MAX_ROUNDS:
                 group.needs[obligation] = needed | more
-                found |= more - fixpoint.tracked
+                found.setdefault(_shared(needed | more), set()).update(more - fixpoint.tracked)
                 continue
             if more:
                 self.decisions[obligation] = Open("too many variables decide here together", hopeful=True)
@@ -466,6 +466,11 @@ class Analysis:
             case _:
                 self.decisions[obligation] = Open(answer.reason)
         return frozenset()
+
+
+def _shared(needed: frozenset[Cell]) -> frozenset[Cell]:
+    """What obligations have in common that are decided together."""
+    return frozenset(cell for cell in needed if cell.is_global)
 
 
 @dataclass(slots=True)

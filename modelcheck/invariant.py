@@ -145,11 +145,8 @@ def held_outside(layout: Layout, edge: Edge, key: int, sets: int) -> tuple[bool,
     """Of the locks an operation does not touch: whether any may be held, whether a spin lock may, and the highest level
     of a spin lock that may be held (-1 if none may)."""
     held, spin, level = False, False, -1
-    for cell in layout.holds:
-        if cell in edge.cells:
-            continue
-        may = sets & layout.held_mask(cell) if cell in layout.sets else key & layout.key_mask(cell)
-        if may:
+    for cell, mask, is_set in layout.held:
+        if mask & (sets if is_set else key) and cell not in edge.cells:
             held = True
             if cell.spins:
                 spin = True

@@ -37,6 +37,8 @@ class Layout:
                 self.sets[cell] = (set_bits, size)
                 set_bits += size
         self.holds = [c for c in cells if c.sort is Sort.HOLD]
+        self.held = [(c, self.held_mask(c) if c in self.sets else self.key_mask(c), c in self.sets) for c in self.holds]
+        """Each lock with the bits of every way to hold it, and whether these are set bits."""
         self.live = _liveness(graph, self)
         self.taint = next((1 << self.keys[c][0] for c in self.keys if c.sort is Sort.TAINT), 0)
 
@@ -62,6 +64,11 @@ class Layout:
     def set_values(self, sets: int, cell: Cell) -> tuple[int, ...]:
         offset, size = self.sets[cell]
         return _members(sets >> offset & (1 << size) - 1, cell.low)
+
+    def carried(self, sets: int, cell: Cell, other: Layout) -> int:
+        """The set bits of a cell as another layout has them."""
+        offset, size = self.sets[cell]
+        return (sets >> offset & (1 << size) - 1) << other.sets[cell][0]
 
     def set_bits(self, cell: Cell, values: Iterable[int]) -> int:
         offset, size = self.sets[cell]

@@ -232,12 +232,12 @@ def _lock_masks(layout: Layout, edge: Edge, spin_only: bool, level: int) -> tupl
     """Set and key bits of "held" of every lock the operation does not itself touch and that is above `level` (-1: of
     any)."""
     set_bits = key_bits = 0
-    for cell in layout.holds:
+    for cell, mask, is_set in layout.held:
         if cell not in edge.cells and (cell.spins or not spin_only) and cell.level > level:
-            if cell in layout.sets:
-                set_bits |= layout.held_mask(cell)
+            if is_set:
+                set_bits |= mask
             else:
-                key_bits |= layout.key_mask(cell)
+                key_bits |= mask
     return set_bits, key_bits
 
 
@@ -254,7 +254,7 @@ def enter(plan: Plan, inner: Layout, key: int, sets: int) -> tuple[int, int]:
             entry_key |= inner.key_bits(cell, outer.key_value(key, source))
     for cell in inner.sets:
         if cell.is_global:
-            entry_sets |= inner.set_bits(cell, outer.set_values(sets, cell))
+            entry_sets |= outer.carried(sets, cell, inner)
     return entry_key, entry_sets
 
 
@@ -279,6 +279,6 @@ def returned(plan: Plan, inner: Layout, exits: dict[int, int], key: int, sets: i
                 new_key |= outer.key_bits(actual, inner.key_value(exit_key, formal))
         for cell in inner.sets:
             if cell.is_global:
-                new_sets |= outer.set_bits(cell, inner.set_values(exit_sets, cell))
+                new_sets |= inner.carried(exit_sets, cell, outer)
         results.append((new_key, new_sets))
     return results

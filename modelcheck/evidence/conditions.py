@@ -246,8 +246,9 @@ def _narrowed(
 ) -> Iterable[Impossible]:
     """Where an invariant starts from fewer lives than there can be."""
     for root in dict.fromkeys(roots):
-        for name, values in starts[root].items():
-            if not set(values) <= set(invariant.lives[root].get(name, values)):
+        possible, given = starts[root], invariant.lives[root]
+        for name, values in possible.items() if possible != given else ():
+            if not set(values) <= set(given.get(name, values)):
                 yield Impossible(f"{name} can have other values when {root.routine} starts")
 
 

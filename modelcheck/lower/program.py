@@ -406,8 +406,8 @@ class _ProgramLowerer:
                     )
                     cell.high = ir.hold(True, ir.MAX_COUNT, len(tags) - 1)
         ghosts = _ghost_writes(self.lowered.roots)
-        for root in self.lowered.roots:
-            for cell in root.environment.cells.values():
+        for environment in dict.fromkeys(root.environment for root in self.lowered.roots):
+            for cell in environment.cells.values():
                 if cell.sort is Sort.GHOST:
                     cell.others = tuple(sorted(ghosts.get(cell.name, ())))
                     cell.start = tuple(sorted({*cell.start, *cell.others}))

@@ -50,6 +50,7 @@ class Pattern:
     changes_irql: bool
     result: Term
     proven: bool = False
+    _said: dict[tuple[str, ...], list[Said]] = field(default_factory=dict)
 
     def cells(self, call: Repeatable, state: State) -> list[Cell | None]:
         found: list[Cell | None] = []
@@ -63,8 +64,13 @@ class Pattern:
                     found.append(register)
         return found
 
-    def says(self, locks: Sequence[str]) -> list[Said]:
-        return [(code, _join(subject, locks), _join(why, locks)) for code, subject, why in self.demands]
+    def says(self, locks: tuple[str, ...]) -> list[Said]:
+        """The obligations of a call that is given these locks."""
+        said = self._said.get(locks)
+        if said is None:
+            said = [(code, _join(subject, locks), _join(why, locks)) for code, subject, why in self.demands]
+            self._said[locks] = said
+        return said
 
     def apply(self, call: Repeatable, builder: Builder, state: State, number: Callable[[Said], int]) -> Term:
         """Begins a step with it. `number` gives an obligation its number."""

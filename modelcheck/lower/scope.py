@@ -201,7 +201,7 @@ class Ledger:
     """The obligations of a program, each once, and the callees no model knows."""
 
     obligations: list[Obligation] = field(default_factory=list)
-    numbers: dict[Obligation, int] = field(default_factory=dict)
+    numbers: dict[tuple[object, ...], int] = field(default_factory=dict)
     unmodelled: dict[str, Span] = field(default_factory=dict)
     strangers: dict[str, dict[str, None]] = field(default_factory=dict)
     """For each routine the callees in it that no model knows."""
@@ -215,11 +215,12 @@ class Ledger:
     """Kernel routines whose cost no model states, taken to be nothing."""
 
     def number(self, code: Property, routine: str, span: Span, subject: str, why: str) -> int:
-        obligation = Obligation(code, routine, span, plain(subject), plain(why))
-        found = self.numbers.get(obligation)
+        subject, why = plain(subject), plain(why)
+        same = (code, routine, span.source, span.start, span.end, subject, why)
+        found = self.numbers.get(same)
         if found is None:
-            found = self.numbers[obligation] = len(self.obligations)
-            self.obligations.append(obligation)
+            found = self.numbers[same] = len(self.obligations)
+            self.obligations.append(Obligation(code, routine, span, subject, why))
         return found
 
 

@@ -124,7 +124,7 @@ def verify(
             lowered, analysis, decided = more, other, again
     results = tuple(
         Result(lowered.obligations[n], decided.verdicts[n])
-        for n in _listed(lowered, options.ordered)
+        for n in decided.listed
         if not options.only or lowered.obligations[n].code in options.only
     )
     results += tuple(r for r in closed.results if not options.only or r.obligation.code in options.only)
@@ -268,9 +268,10 @@ def _listed(lowered: Lowered, strict: bool) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class _Decided:
-    """A verdict for each obligation of the user, each with its evidence checked; the certificate if it is wanted; the
+    """The obligations of the user, with a verdict for each, its evidence checked; the certificate if it is wanted; the
     order of the locks; the invariants that Z3 confirmed."""
 
+    listed: list[int]
     verdicts: dict[int, Verdict]
     certificate: Certificate | None
     order: Hierarchy | None
@@ -327,7 +328,7 @@ def _verdicts(lowered: Lowered, analysis: Analysis, options: Options, path: Path
     )
     few = any(root.devices for root in lowered.roots) and any(isinstance(verdicts[n], Undecided) for n in wanted)
     if not options.certificate:
-        return _Decided(verdicts, None, order, confirmed, few)
+        return _Decided(listed, verdicts, None, order, confirmed, few)
     good = [f for n, f in enumerate(analysis.formulas) if -1 - n not in doubtful]
     pool = _pool(lowered, analysis, good, full=False)
     meetings.add_to(pool, verdicts)
@@ -337,7 +338,7 @@ def _verdicts(lowered: Lowered, analysis: Analysis, options: Options, path: Path
     claims = [(lowered.obligations[n], _WORDS[type(verdict)]) for n, verdict in sorted(verdicts.items())]
     claims += [(result.obligation, _WORDS[type(result.verdict)]) for result in closed.results]
     manifest = write(lowered, analysis.invariants, good, claims, str(path), text, __version__, meetings.written())
-    return _Decided(verdicts, Certificate(text, manifest), order, confirmed, few)
+    return _Decided(listed, verdicts, Certificate(text, manifest), order, confirmed, few)
 
 
 def _pool(

@@ -16,7 +16,7 @@ from modelcheck.blocks import Sets
 from modelcheck.engines import merge, spacer
 from modelcheck.engines.arrive import Cases, meetings
 from modelcheck.engines.correlation import FIRST, suspects
-from modelcheck.engines.fixpoint import Activation, Fixpoint
+from modelcheck.engines.fixpoint import Activation, Fixpoint, Prepared
 from modelcheck.engines.paths import Move, Paths
 from modelcheck.engines.refine import Feasible, Infeasible, Models, decide
 from modelcheck.engines.transfer import GaveUp, Plan, Shape, Ways
@@ -118,6 +118,7 @@ class Analysis:
     _strangers: dict[tuple[Root, ...], str] = field(default_factory=dict)
     """The callees of roots that no model knows, in words."""
     _ends: dict[Root, dict[str, tuple[int, ...]]] = field(default_factory=dict)
+    _prepared: Prepared | None = None
 
     @property
     def held(self) -> frozenset[int]:
@@ -174,6 +175,7 @@ class Analysis:
         """What to follow from the beginning, guessed from how each routine goes by itself."""
         edges = sum(len(graph.edges) for graph in every_graph([root.graph for root in self.lowered.roots]))
         fixpoint = Fixpoint(self.lowered.roots, frozenset(), STEPS_PER_EDGE * edges, self.shapes)
+        self._prepared = fixpoint.prepared
         try:
             for root in self.lowered.roots:
                 fixpoint.sketch(root, self.lives[root])
@@ -397,7 +399,7 @@ class Analysis:
         met = {root for number in numbers for root in self._roots.get(number, ())}
         roots = [root for root in self.lowered.roots if root in met]
         budget = min(self.limits.steps, group.budget(roots)) if group.split() else self.limits.steps
-        fixpoint = Fixpoint(roots, tracked, budget, self.shapes)
+        fixpoint = Fixpoint(roots, tracked, budget, self.shapes, self._prepared)
         for root in roots:
             fixpoint.run(root, self.lives[root])
         number = len(self.invariants)

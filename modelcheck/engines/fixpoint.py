@@ -62,24 +62,42 @@ class Alarm:
     key: int
 
 
+@dataclass(slots=True, eq=False)
+class Prepared:
+    """What does not depend on how the analysis goes: where cells are kept, edges as plans, the order of locations."""
+
+    roots: list[Root]
+    tracked: frozenset[Cell]
+    layouts: dict[Graph, Layout]
+    plans: dict[Graph, list[list[Plan]]] = field(default_factory=dict)
+    orders: dict[Graph, list[int]] = field(default_factory=dict)
+
+
 class Fixpoint:
     """The analysis of some roots with some variables followed. `shapes`: what operations were found to do, by others
-    too."""
+    too; `prepared`: what is used again if it is of the same roots and variables."""
 
     def __init__(
-        self, roots: list[Root], tracked: frozenset[Cell], budget: int, shapes: dict[Shape, Ways] | None = None
+        self,
+        roots: list[Root],
+        tracked: frozenset[Cell],
+        budget: int,
+        shapes: dict[Shape, Ways] | None = None,
+        prepared: Prepared | None = None,
     ) -> None:
         self.roots = roots
         self.tracked = passed_along([root.graph for root in roots], tracked)
         self.budget = budget
-        self.layouts = layouts([root.graph for root in roots], self.tracked)
+        if prepared is None or (prepared.roots, prepared.tracked) != (roots, self.tracked):
+            prepared = Prepared(roots, self.tracked, layouts([root.graph for root in roots], self.tracked))
+        self.prepared = prepared
+        self.layouts = prepared.layouts
+        self._plans, self._orders = prepared.plans, prepared.orders
         self.activations: dict[tuple[Graph, int, int], Activation] = {}
         self.alarms: dict[int, list[Alarm]] = {}
         self.doubts: set[int] = set()
         """Obligations met after a call that no model knows."""
         self.starts: dict[Root, list[Activation]] = {}
-        self._plans: dict[Graph, list[list[Plan]]] = {}
-        self._orders: dict[Graph, list[int]] = {}
         self._shapes = {} if shapes is None else shapes
         self._callees: dict[tuple[Plan, int, int], Activation] = {}
         self._seen_alarms: set[tuple[int, int, int, int]] = set()
@@ -98,7 +116,7 @@ class Fixpoint:
         """
         self._alone = True
         for graph in every_graph([root.graph]):
-            if graph not in self._orders:
+            if graph not in self._orders:  # or it was analysed already
                 for key, sets in start_states(root, self.layouts[graph], lives)[:1]:
                     start = self.activation(graph, key, sets)
                     self._new.discard(start)

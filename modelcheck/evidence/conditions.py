@@ -286,15 +286,17 @@ class _Conditions:
                 keys = [k | layout.key_bits(cell, v) for k in keys for v in start_values(root, cell, lives)]
         live = layout.live[root.graph.entry]
         entries = [table.states[root.graph.entry] for table in self.invariant.starts[root]]
+        given = {c: tuple(sorted(start_values(root, c, lives))) for c in layout.sets if c.is_global}
+        asked: set[int] = set()
         for key in keys:
             found = [entry[key & live] for entry in entries if key & live in entry]
             if not found:
                 self.add(Impossible(f"a start state of {root.routine} is not in the table"))
                 continue
-            for cell in layout.sets:
-                if cell.is_global:
-                    given = tuple(sorted(start_values(root, cell, lives)))
-                    self.add(InclusionQuery(given, layout.set_values(found[0], cell)))
+            if found[0] not in asked or self.pool.full:
+                asked.add(found[0])
+                for cell, values in given.items():
+                    self.add(InclusionQuery(values, layout.set_values(found[0], cell)))
 
     # ---- edges ----
 

@@ -273,9 +273,7 @@ def decide(
     solver.from_string(text)
     assumptions = {name: cell for cell, name in formula.assumptions.items()}
     literals = [z3.Bool(name) for name in assumptions]
-    answer = solver.check(
-        *literals, z3.Bool(certain)
-    )  # resting on nothing only perhaps written, if there is such a run
+    answer = solver.check(*literals, z3.Bool(certain))  # rests on nothing only perhaps written, if some run does not
     if answer != z3.sat:
         answer = solver.check(*literals)
     if answer == z3.sat:

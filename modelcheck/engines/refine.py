@@ -25,7 +25,7 @@ from modelcheck.record import dataclass
 from modelcheck.verdict import Choice, Step, Trace
 
 Values: TypeAlias = Mapping[str, int]
-"""What a model says of the constants of a path formula that a trace tells of."""
+"""What a model says of the constants of a path formula."""
 Models: TypeAlias = dict[bytes, Values]
 """Models of path formulas, by the hash of their text: routines that differ only in their locks have the same ones."""
 
@@ -203,11 +203,6 @@ class PathFormula:
             for term in holds.values():
                 self._named(term, "value", f"(_ BitVec {self.width})")
 
-    def told(self) -> set[str]:
-        """The constants whose values a trace tells."""
-        choices = {choice.constant for _, encoded, *_ in self.executions for choice in encoded.choices}
-        return {*choices, *self.starts.values(), *self.names.values()}
-
     def _execute(self, move: Move, final: bool = False) -> encode.Encoded:
         edge = move.plan.edge
         assert edge.operation is not None
@@ -277,7 +272,7 @@ def decide(
     if answer != z3.sat:
         answer = solver.check(*literals)
     if answer == z3.sat:
-        models[key] = _values(solver.model(), formula.told())
+        models[key] = _values(solver.model())
         return Feasible(_trace(formula, models[key], root))
     if answer == z3.unknown:
         return NoAnswer(f"Z3 gave no answer on the path ({solver.reason_unknown()})")
@@ -285,14 +280,12 @@ def decide(
     return Infeasible(frozenset(assumptions[str(c)] for c in core))
 
 
-def _values(model: z3.ModelRef, wanted: set[str]) -> Values:
-    """What a model says of some constants: numbers with their sign, truth values as 0 or 1."""
+def _values(model: z3.ModelRef) -> Values:
+    """What a model says of its constants: numbers with their sign, truth values as 0 or 1."""
     found = {}
     for declaration in model.decls():
-        name = declaration.name()
-        if name in wanted:
-            value = model[declaration]
-            found[name] = value.as_signed_long() if z3.is_bv_value(value) else int(z3.is_true(value))
+        value = model[declaration]
+        found[declaration.name()] = value.as_signed_long() if z3.is_bv_value(value) else int(z3.is_true(value))
     return found
 
 

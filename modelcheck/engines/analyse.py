@@ -454,9 +454,9 @@ class Analysis:
     def _alarm(self, fixpoint: Fixpoint, root: Root, moves: list[Move], obligation: int) -> frozenset[Cell]:
         """Decides an alarm, or gives what to follow."""
         tracked = fixpoint.tracked
-        settled = self._start(root) if root.early else {}
-        lives, milliseconds = self.lives[root], self.limits.milliseconds
-        answer = decide(self.lowered, root, lives, moves, obligation, tracked, milliseconds, settled, self.models)
+        lives, settled = self.lives[root], self._start(root) if root.early else {}
+        limit = self.limits.milliseconds
+        answer = decide(self.lowered, root, lives, moves, obligation, tracked, limit, settled, self.models)
         match answer:
             case Feasible(trace):
                 self.decisions[obligation] = Broken(trace, root)

@@ -19,7 +19,7 @@ from modelcheck import encode
 from modelcheck.engines.fixpoint import Alarm
 from modelcheck.engines.paths import Move
 from modelcheck.invariant import Lives, start_values
-from modelcheck.ir import CALLED_BACK, FREE, INITIALISED, Cell, Edge, Root, Sort, unhold
+from modelcheck.ir import CALLED_BACK, FREE, Cell, Edge, Root, Sort, unhold
 from modelcheck.lower import Lowered
 from modelcheck.record import dataclass
 from modelcheck.verdict import Choice, Step, Trace
@@ -144,12 +144,6 @@ class PathFormula:
                 bad += [self._outside(demand, edge, last.frame) for demand in encoded.demands if demand.slot == slot]
         self.lines.append(f"(assert {encode.disjunction(bad)})")
 
-    def _named(self, term: str, stem: str, sort: str) -> None:
-        if term not in self.names:
-            name = self.names[term] = self._fresh(stem)
-            self.lines.append(f"(declare-const {name} {sort})")
-            self.lines.append(f"(assert (= {name} {term}))")
-
     def _outside(self, demand: encode.LockDemand, edge: Edge, frame: int) -> str:
         """A lock that the operation does not touch is held against the demand."""
         held = []
@@ -177,7 +171,8 @@ class PathFormula:
 
     def prefer(self, settled: Lives) -> str:
         """The name of an assumption: shared variables only take values that are certainly written, also not by a
-        call-out that comes back, and locks start as they do when earlier phases have ended (`settled`)."""
+        call-out that comes back, and locks start as they do when earlier phases have ended (`settled`). Its meaning is
+        left in `preferences`."""
         wanted = []
         for _, encoded, *_ in self.executions:
             wanted += [(choice.name, choice.constant) for choice in encoded.choices]
@@ -195,33 +190,22 @@ class PathFormula:
             for cell, term in self.starts.items()
             if cell.name in settled
         ]
-        self.lines += ["(declare-const certain Bool)", f"(assert (=> certain {encode.conjunction(tests)}))"]
+        self.preferences = ["(declare-const certain Bool)", f"(assert (=> certain {encode.conjunction(tests)}))"]
         return "certain"
 
-    def calm(self) -> str:
-        """The name of an assumption: locks are initialised at the start, the rest has the lowest value there is, and
-        nobody writes the fields of locks; so that what breaks several obligations on one path is one run."""
-        variables = self.lowered.program.variables
-        lowest = [
-            f"(= {choice.constant} {encode.literal(0, self.width)})"
-            for _, encoded, *_ in self.executions
-            for choice in encoded.choices
-            if choice.name.startswith("var ") and choice.name.removeprefix("var ") not in variables
-        ]
-        for cell, term in self.starts.items():
-            values = start_values(self.root, cell, self.lives)
-            value = INITIALISED if cell.sort is Sort.LIFE and INITIALISED in values else min(values)
-            lowest.append(f"(= {term} {encode.literal(value, self.width)})")
-        self.lines += ["(declare-const calm Bool)", f"(assert (=> calm {encode.conjunction(lowest)}))"]
-        return "calm"
+    preferences: list[str]
 
-    def name(self) -> None:
-        """Gives names to the terms whose values a trace tells."""
+    def definitions(self) -> list[str]:
+        """Constants for the terms whose values a trace tells; which is left in `names`."""
+        lines = []
         for _, encoded, _, _, holds in self.executions:
-            for guard in (*(c.guard for c in encoded.choices), *(taken.guard for taken in encoded.taken)):
-                self._named(guard, "guard", "Bool")
-            for term in holds.values():
-                self._named(term, "value", f"(_ BitVec {self.width})")
+            guards = [*(choice.guard for choice in encoded.choices), *(taken.guard for taken in encoded.taken)]
+            for sort, terms in (("Bool", guards), (f"(_ BitVec {self.width})", holds.values())):
+                for term in terms:
+                    if term not in self.names:
+                        name = self.names[term] = f"shown{len(self.names)}"
+                        lines.append(f"(declare-const {name} {sort})\n(assert (= {name} {term}))")
+        return lines
 
     def _execute(self, move: Move, final: bool = False) -> encode.Encoded:
         edge = move.plan.edge
@@ -271,29 +255,28 @@ def decide(
     settled: Lives = MappingProxyType({}),
     models: Models | None = None,
 ) -> Feasible | Infeasible | NoAnswer:
-    """Whether some run takes the path and breaks the obligation at its end. `known` are cells followed already;
-    `settled`: the lives of locks with which a root starts, unless it is enabled early: a run with these comes first;
+    """Whether some run takes the path and breaks the obligation at its end. `known` are cells followed already,
+    `settled` the lives of locks with which a root starts, unless it is enabled early: a run with these comes first.
     `models`: of path formulas that were asked about before, of this driver."""
     formula = PathFormula(lowered, root, lives, moves)
     formula.build(obligation)
-    certain, calm = formula.prefer(settled), formula.calm()
-    formula.name()
-    text = "\n".join(formula.lines)
-    key = sha256(text.encode()).digest()
+    certain = z3.Bool(formula.prefer(settled))
+    definitions = formula.definitions()
+    key = sha256("\n".join((*formula.lines, *formula.preferences, *definitions)).encode()).digest()
     models = {} if models is None else models
     if key in models:
         return Feasible(_trace(formula, models[key], root))
     solver = z3.SolverFor("QF_FD")
     solver.set("timeout", milliseconds)
-    solver.from_string(text)
+    solver.from_string("\n".join(formula.lines))
     assumptions = {name: cell for cell, name in formula.assumptions.items()}
     literals = [z3.Bool(name) for name in assumptions]
-    for preferred in ((certain, calm), (certain,), ()):
-        answer = solver.check(*literals, *map(z3.Bool, preferred))
-        if answer == z3.sat:
-            break
+    solver.from_string("\n".join(formula.preferences))
+    answer = solver.check(*literals, certain)  # a run that rests on nothing only perhaps written, if there is one
+    if answer != z3.sat:
+        answer = solver.check(*literals)
     if answer == z3.sat:
-        models[key] = _values(solver.model())
+        models[key] = _values(formula, solver, literals, definitions)
         return Feasible(_trace(formula, models[key], root))
     if answer == z3.unknown:
         return NoAnswer(f"Z3 gave no answer on the path ({solver.reason_unknown()})")
@@ -301,13 +284,19 @@ def decide(
     return Infeasible(frozenset(assumptions[str(c)] for c in core))
 
 
-def _values(model: z3.ModelRef) -> Values:
-    """What a model says of its constants: numbers with their sign, truth values as 0 or 1."""
-    found = {}
-    for declaration in model.decls():
-        value = model[declaration]
-        found[declaration.name()] = value.as_signed_long() if z3.is_bv_value(value) else int(z3.is_true(value))
-    return found
+def _values(formula: PathFormula, solver: z3.Solver, literals: list[z3.BoolRef], definitions: list[str]) -> Values:
+    """What the model that a solver has just found says of all constants, also of those that definitions add: asked of
+    the same solver, which is given the others."""
+    found = solver.model()
+    constants = [(declaration.name(), found[declaration]) for declaration in found.decls()]
+    fixed = [
+        f"(assert (= {n} {encode.literal(v.as_long(), formula.width)}))" for n, v in constants if z3.is_bv_value(v)
+    ]
+    solver.from_string("\n".join((*fixed, *definitions)))
+    assert solver.check(*literals) == z3.sat
+    model = solver.model()
+    told = [(declaration.name(), model[declaration]) for declaration in model.decls()]
+    return {n: v.as_signed_long() if z3.is_bv_value(v) else int(z3.is_true(v)) for n, v in told}
 
 
 def _minimal(
@@ -325,6 +314,8 @@ def _minimal(
 
 
 def _trace(formula: PathFormula, values: Values, root: Root) -> Trace:
+    """The run that a model of the formula is."""
+
     def number(term: str) -> int:
         return values.get(formula.names.get(term, term), 0)  # what a model leaves out can be anything
 

@@ -423,10 +423,10 @@ class BodyCheck(CallCheck):
                 self.object(event, (Sort.EVENT,), "an event")
             case s.Enable(_, name):
                 ref = s.Ref(name, (), stmt.span)
-                sorts = (Sort.ROUTINE, Sort.INTERRUPT, Sort.DEFERRED, Sort.LOCK)
-                self.object(
-                    ref, sorts, "a routine, an interrupt, a DPC, a timer, a work item, or a lock that runs hold"
-                )
+                held = {lock.name for roles in self.program.roles.values() for role in roles for lock in role.holds}
+                sorts = (Sort.ROUTINE, Sort.INTERRUPT, Sort.DEFERRED, *((Sort.LOCK,) if name in held else ()))
+                what = "a routine, an interrupt, a DPC, a timer, a work item, or a lock that runs hold"
+                self.object(ref, sorts, what)
             case s.Require():
                 self._require(stmt)
             case s.Callback(name, args):

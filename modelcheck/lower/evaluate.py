@@ -329,7 +329,27 @@ class Evaluator(ABC):
         value = self.program.constant(ref) if wanted is None else self.program.constant_of(wanted, ref)
         return ir.Const(value or 0)
 
+    def _same_lock(self, left: s.Expr, right: s.Expr, frame: Frame) -> Term:
+        """Whether two references, one of them the lock field of a handle, stand for one lock, or both for none."""
+        sides: list[list[tuple[Term, str]]] = []
+        none: Term = TRUE
+        for side in (left, right):
+            ref = side.ref if isinstance(side, s.Address) else side
+            assert isinstance(ref, s.Ref)
+            sides.append(self.locks(ref, frame))
+            variable = self.variable(ref, frame)
+            none = both(none, FALSE if variable is None else negate(_truth(self.term_of(variable))))
+        equal = none
+        for first, name in sides[0]:
+            for second, other in sides[1]:
+                if name == other:
+                    equal = arithmetic(s.BinaryOp.OR, equal, both(first, second))
+        return equal
+
     def _binary(self, op: s.BinaryOp, left: s.Expr, right: s.Expr, frame: Frame, wanted: s.Type | None) -> Term:
+        if op in (s.BinaryOp.EQ, s.BinaryOp.NE) and self.is_lock(left, frame) and self.is_lock(right, frame):
+            equal = self._same_lock(left, right, frame)
+            return equal if op is s.BinaryOp.EQ else negate(equal)
         if op in (s.BinaryOp.EQ, s.BinaryOp.NE, s.BinaryOp.LE, s.BinaryOp.GE, s.BinaryOp.LT, s.BinaryOp.GT):
             wanted = self.type_of(left, frame) or self.type_of(right, frame)
         elif op in (s.BinaryOp.AND, s.BinaryOp.OR):

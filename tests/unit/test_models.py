@@ -727,7 +727,7 @@ WdfRequestSend(Request, Target, NULL); // I07
 WdfSpinLockRelease(&A);
 
 WDF serialised callbacks | wdf | EVT_WDF_TIMER |
-| setting wdf_synchronization_scope = WdfSynchronizationScopeQueue;
+| setting wdf_synchronization_scope = WdfSynchronizationScopeDevice;
 | setting wdf_execution_level = WdfExecutionLevelPassive;
 WdfObjectAcquireLock(Device); // B01
 

@@ -520,6 +520,9 @@ class Builder:
     def kind_writers_first(self) -> tuple[str, Any]:
         return "writers_first", True
 
+    def kind_each_device(self) -> tuple[str, Any]:
+        return "each_device", True
+
     def kind_level(self, level: s.Expr) -> tuple[str, Any]:
         return "level", level
 
@@ -536,6 +539,7 @@ class Builder:
             init_required="init" in flags,
             writers_first="writers_first" in flags,
             doubtful="doubtful" in flags,
+            each_device="each_device" in flags,
             level=next((value for word, value in pairs if word == "level"), None),
             recursion=tuple(value for word, value in pairs if word == "recursive"),
             fields=tuple(a for a in attributes if isinstance(a, s.Field)),

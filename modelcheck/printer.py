@@ -575,6 +575,7 @@ def _attributes(kind: s.LockKind) -> list[str]:
         ("resident", kind.resident),
         ("writers first", kind.writers_first),
         ("doubtful", kind.doubtful),
+        ("each device", kind.each_device),
     )
     return words + [word for word, holds in said if holds]
 

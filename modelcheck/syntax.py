@@ -838,6 +838,7 @@ class LockKind:
     init_required: bool
     writers_first: bool
     doubtful: bool
+    each_device: bool
     level: Expr | None
     recursion: tuple[Recursion, ...]
     fields: tuple[Field, ...]

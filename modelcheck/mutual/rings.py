@@ -179,6 +179,8 @@ class Rings:
         names = {lock for stand in self.stands for lock, _ in stand.holds} | {link.source[0] for link in self.links}
         names |= {name for stand in self.stands for name, _ in stand.values}
         loose = {n for n in names if sharing.device(n.removeprefix("var ")) not in ("", same)}
+        if not same and sharing.devices:
+            loose |= names & sharing.each
         return frozenset(loose), frozenset(r for r in roots if set(sharing.taken[r]) - {same})
 
     def about(self, positions: set[int], direct: bool) -> list[int]:

@@ -21,6 +21,14 @@ class Sharing:
         self.named = bool(self.devices) and named(program)
         self.taken = [[plain(instance) for _, instance in root.devices] for root in roots]
         """For each root the devices that it is given."""
+        self.each = {
+            name
+            for name, lock in program.locks.items()
+            if lock.span.source not in program.own
+            and (kind := program.lock_kinds.get(lock.kind)) is not None
+            and kind.each_device
+        }
+        """Locks that a kernel model declares once and every device has one of."""
 
     def device(self, name: str) -> str:
         """The device that a lock or a variable is a member of, "" if none."""
@@ -36,8 +44,14 @@ class Sharing:
     def excludes(self, name: str, first: int, second: int, shared: str = "") -> bool:
         """Whether what two contexts find of a lock or a variable is found of the same one; `shared`: a lock or data
         that both are about."""
+        if self.devices and name.partition("[")[0] in self.each:
+            return self._on_one(self.device(shared), first, second)
         device = self.device(name)
         return not device or self.told_apart(device, first, second, device == self.device(shared))
+
+    def _on_one(self, device: str, first: int, second: int) -> bool:
+        """Whether contexts of two roots that are about a member of a device are on that one, and on no other."""
+        return bool(device) and not self.named and self.taken[first] == self.taken[second] == [device]
 
     def keeps_off(self, newcomer: str, first: int, second: int, shared: str = "") -> bool:
         """Whether two contexts never come together because one of them adds the device that both are given; `shared`: a

@@ -323,7 +323,7 @@ def _globals(program: Program) -> dict[str, Meaning]:
     """Everything with a name of its own that can stand in a reference; members are qualified."""
     known: dict[str, Meaning] = {}
     for name, value in program.constants.items():
-        known[name] = Meaning(Sort.CONSTANT, type=s.IntType(value, value, LEVEL.span))
+        known[name] = Meaning(Sort.CONSTANT, type=program.renamed.get(name) or s.IntType(value, value, LEVEL.span))
     for setting in program.settings.values():
         known[setting.name] = Meaning(Sort.CONSTANT, setting.span, setting.type)
     for name, lock in program.locks.items():

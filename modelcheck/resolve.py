@@ -73,6 +73,8 @@ class Program:
     own: set[Source] = field(default_factory=set)
     """The user's files; the others are shipped models."""
     constants: dict[str, int] = field(default_factory=dict)
+    renamed: dict[str, s.EnumType] = field(default_factory=dict)
+    """Constants that are values of an enum by another name."""
     enums: dict[str, tuple[str, ...]] = field(default_factory=dict)
     enum_types: list[s.EnumType] = field(default_factory=list)
     """Every enum that is written anywhere, declared ones first."""
@@ -739,6 +741,19 @@ class _Resolver:
             value = 0
         if self.declared.get(item.name) is item.span:
             self.program.constants[item.name] = value
+            of_enum = self._enum_of(item.value)
+            if of_enum is not None:
+                self.program.renamed[item.name] = of_enum
+
+    def _enum_of(self, value: s.Expr) -> s.EnumType | None:
+        """The enum that a constant's value is one of; None for a number, or where it could be of several."""
+        program = self.program
+        if not isinstance(value, s.Ref) or value.selectors or value.name in program.settings:
+            return None
+        if value.name in program.constants:
+            return program.renamed.get(value.name)
+        kinds = {kind.values: kind for kind in reversed(program.enum_types) if value.name in kind.values}
+        return next(iter(kinds.values())) if len(kinds) == 1 else None
 
     def _driver(self) -> None:
         """`driver NAME;` stands once, in the file that is verified."""

@@ -114,7 +114,7 @@ class _Executor:
             case ir.Demand(condition, slot):
                 return [self.demand(s, self.term(condition, s), slot) for s in self._ready(state, condition)]
             case ir.DemandFree(spin_only, slot):
-                return self.demand_free(state, spin_only, slot)
+                return [self.demand_free(state, spin_only, slot)]
             case ir.Choose(condition, then, otherwise):
                 return self.choose(state, condition, then, otherwise)
             case ir.Take():
@@ -174,17 +174,13 @@ class _Executor:
             state.failed |= 1 << slot
         return state
 
-    def _held(self, state: State, spin_only: bool) -> list[State]:
-        return self.split([state], [r for r, spins, _ in self.operation.holds if spins or not spin_only])
-
-    def demand_free(self, state: State, spin_only: bool, slot: int) -> list[State]:
-        states = self._held(state, spin_only)
-        for s in states:
-            for register, spins, _ in self.operation.holds:
-                if (spins or not spin_only) and s.values[register] != FREE:
-                    s.failed |= 1 << slot
-            s.wanted = (*s.wanted, (slot, spin_only, -1))
-        return states
+    def demand_free(self, state: State, spin_only: bool, slot: int, level: int = -1) -> State:
+        """Breaks `slot` where a lock above `level` may be held."""
+        for register, spins, limit in self.operation.holds:
+            if (spins or not spin_only) and limit > level and _may_be_held(state.values[register]):
+                state.failed |= 1 << slot
+        state.wanted = (*state.wanted, (slot, spin_only, level))
+        return state
 
     def choose(
         self, state: State, condition: Term, then: tuple[Instruction, ...], otherwise: tuple[Instruction, ...]
@@ -273,24 +269,18 @@ class _Executor:
             assert isinstance(now, int)
             levels = [level] if level is not None else list(range(NO_LEVEL + 1))
             for new_level in levels:
-                result += self._to_level(s.copy() if len(levels) > 1 else s, change, now, new_level)
+                result.append(self._to_level(s.copy() if len(levels) > 1 else s, change, now, new_level))
         return result
 
-    def _to_level(self, state: State, change: ir.Change, now: int, level: int) -> list[State]:
+    def _to_level(self, state: State, change: ir.Change, now: int, level: int) -> State:
         if (level < now) if change.up else (level > now):
             state.failed |= 1 << change.slot
         if not 0 <= level < NO_LEVEL:
-            return [state]
+            return state
         state.values[change.register] = level
         if level >= now:
-            return [state]
-        states = self._held(state, True)
-        for s in states:
-            for register, spins, limit in self.operation.holds:
-                if spins and limit > level and s.values[register] != FREE:
-                    s.failed |= 1 << change.drop
-            s.wanted = (*s.wanted, (change.drop, True, level))
-        return states
+            return state
+        return self.demand_free(state, True, change.drop, level)
 
     def counter(self, state: State, register: int, up: bool, limit: int) -> list[State]:
         result: list[State] = []
@@ -327,6 +317,10 @@ class _Executor:
                 return int(held != FREE and (shared is None or unhold(held)[0] == shared))
             case ir.Arith(op, left, right):
                 return _apply(op, self.term(left, state), self.term(right, state))
+
+
+def _may_be_held(content: Content) -> bool:
+    return any(value != FREE for value in content.values) if isinstance(content, Pending) else content != FREE
 
 
 def _apply(op: BinaryOp, left: int | None, right: int | None) -> int | None:

@@ -535,10 +535,13 @@ def _inputs(
     prefix: str,
     width: int,
 ) -> tuple[list[str], list[str]]:
-    """Declarations and names of the registers before an operation."""
+    """Declarations and terms of the registers before an operation: literals, where only one value is possible."""
     lines: list[str] = []
     names: list[str] = []
     for index, (register, values) in enumerate(zip(registers, inputs, strict=True)):
+        if values is not None and len(values) == 1:
+            names.append(encode.literal(values[0], width))
+            continue
         name = f"{prefix}x{index}"
         names.append(name)
         lines.append(f"(declare-const {name} (_ BitVec {width}))")

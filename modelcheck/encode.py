@@ -573,9 +573,9 @@ class _Encoder:
         )
         falls = self.test(conjunction((valid, falls)))
         touched = [
-            conjunction((negation(self.is_free(r)), self.compare(BinaryOp.LT, level, self.number(limit))))
+            conjunction((held, self.compare(BinaryOp.LT, level, self.number(limit))))
             for r, spins, limit in self.operation.holds
-            if spins
+            if spins and falls != "false" and (held := negation(self.is_free(r))) != "false"
         ]
         self.broken(change.drop, conjunction((falls, disjunction(touched))))
         self.out.demands.append(LockDemand(change.drop, True, level, self.test(conjunction((self.here(), falls)))))

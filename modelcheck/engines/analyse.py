@@ -524,8 +524,8 @@ def _answered(
 
 
 def _unknown(cells: frozenset[Cell], moves: list[Move]) -> frozenset[Cell]:
-    """Of the cells those of which nothing is known yet, if there are any: what is known of the others may be enough once
-    these are followed."""
+    """Of the cells those of which nothing is known yet, if there are any: what is known of the others may be enough
+    once these are followed."""
     known = {cell for move in moves for cell in (*move.plan.layout.sets, *move.plan.layout.keys)}
     return cells - known or cells
 

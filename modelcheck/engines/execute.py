@@ -112,7 +112,8 @@ class _Executor:
             case ir.Guess(condition):
                 return [s for s in self._ready(state, condition) if self.term(condition, s) != 0]
             case ir.Demand(condition, slot):
-                return [self.demand(s, self.term(condition, s), slot) for s in self._ready(state, condition)]
+                open_registers = sorted(registers_of(condition) - _asked_once(condition))
+                return [self.demand(s, self.term(condition, s), slot) for s in self.split([state], open_registers)]
             case ir.DemandFree(spin_only, slot):
                 return [self.demand_free(state, spin_only, slot)]
             case ir.Choose(condition, then, otherwise):
@@ -313,10 +314,37 @@ class _Executor:
                 return None if value_of is None else int(not value_of)
             case ir.IsHeld(register, shared):
                 held = state.values[register]
-                assert isinstance(held, int)
-                return int(held != FREE and (shared is None or unhold(held)[0] == shared))
+                assert held is not None
+                answers = {
+                    int(value != FREE and (shared is None or unhold(value)[0] == shared))
+                    for value in (held.values if isinstance(held, Pending) else (held,))
+                }
+                return answers.pop() if len(answers) == 1 else None
             case ir.Arith(op, left, right):
                 return _apply(op, self.term(left, state), self.term(right, state))
+
+
+def _asked_once(term: Term) -> set[int]:
+    """The locks of which a term asks once whether they are held: nothing else in it goes with the answer, so that they
+    need not be told apart to know what the term can be."""
+    found: dict[int, int] = {}
+
+    def visit(term: Term) -> None:
+        match term:
+            case ir.IsHeld(register):
+                found[register] = found.get(register, 0) + 1
+            case ir.Reg(register):
+                found[register] = found.get(register, 0) + 2
+            case ir.Not(operand):
+                visit(operand)
+            case ir.Arith(_, left, right):
+                visit(left)
+                visit(right)
+            case _:
+                pass
+
+    visit(term)
+    return {register for register, times in found.items() if times == 1}
 
 
 def _may_be_held(content: Content) -> bool:

@@ -448,8 +448,8 @@ class _Conditions:
 
 
 class _Prepared:
-    """What the conditions of one edge share: the bits it touches, those of the key that it may change, the slots that are
-    to be proved, and what was asked already."""
+    """What the conditions of one edge share: the bits it touches, those of the key that it may change, the slots that
+    are to be proved, and what was asked already."""
 
     def __init__(self, layout: Layout, edge: Edge, obligations: frozenset[int]) -> None:
         assert edge.operation is not None

@@ -14,6 +14,7 @@ from typing import TypeAlias
 from modelcheck import ir
 from modelcheck.ir import FREE, MAX_COUNT, Instruction, Operation, Term, hold, unhold
 from modelcheck.record import dataclass
+from modelcheck.resolve import apply
 from modelcheck.syntax import BinaryOp
 from modelcheck.verdict import HIGH_LEVEL
 
@@ -29,7 +30,7 @@ _BITS = {
     BinaryOp.SUB: "bvsub",
     BinaryOp.MUL: "bvmul",
 }
-_COMPARISONS = (BinaryOp.LE, BinaryOp.GE, BinaryOp.LT, BinaryOp.GT)
+_COMPARISONS = (BinaryOp.EQ, BinaryOp.NE, BinaryOp.LE, BinaryOp.GE, BinaryOp.LT, BinaryOp.GT)
 _ARITHMETIC = (BinaryOp.ADD, BinaryOp.SUB, BinaryOp.MUL)
 
 
@@ -216,6 +217,34 @@ def literal(value: int, width: int) -> str:
     return f"(_ bv{value % (1 << width)} {width})"
 
 
+def number_of(term: str, width: int) -> int | None:
+    """What a literal stands for, None for any other term."""
+    if width == INTEGERS:
+        digits = term[3:-1] if term.startswith("(- ") else term
+        return None if not digits.isdigit() else int(digits) if digits is term else -int(digits)
+    if not term.startswith("(_ bv"):
+        return None
+    value = int(term[5 : term.index(" ", 5)])
+    return value - (1 << width) if value >> width - 1 else value
+
+
+def compared(op: BinaryOp, left: str, right: str, width: int) -> str:
+    """`left op right` of two numbers: known, where both are literals."""
+    first, second = number_of(left, width), number_of(right, width)
+    if first is not None and second is not None:
+        return "true" if apply(op, first, second) else "false"
+    if op is BinaryOp.NE:
+        return f"(not (= {left} {right}))"
+    return f"({'=' if op is BinaryOp.EQ else symbol(op, width)} {left} {right})"
+
+
+def alternative(test: str, then: str, otherwise: str) -> str:
+    """`then` where the test holds, else `otherwise`."""
+    if test in ("true", "false"):
+        return then if test == "true" else otherwise
+    return then if then == otherwise else f"(ite {test} {then} {otherwise})"
+
+
 def conjunction(terms: Iterable[str]) -> str:
     parts = [t for t in terms if t != "true"]
     if "false" in parts:
@@ -236,6 +265,9 @@ def negation(term: str) -> str:
 
 def member(term: str, values: Sequence[int], width: int) -> str:
     """The term is one of the values: as intervals, for runs of neighbours."""
+    known = number_of(term, width)
+    if known is not None:
+        return "true" if known in values else "false"
     runs: list[list[int]] = []
     if isinstance(values, range) and values.step == 1:
         runs = [[values.start, values.stop - 1]] if values else []
@@ -275,8 +307,7 @@ class _Encoder:
         self.guard = "true"
         self.out = Encoded()
         self.count = 0
-        names = (BinaryOp.LT, BinaryOp.GT, BinaryOp.GE, BinaryOp.LE, BinaryOp.ADD, BinaryOp.SUB)
-        self.lt, self.gt, self.ge, self.le, self.add, self.sub = (symbol(op, width) for op in names)
+        self.ge, self.add, self.sub = (symbol(op, width) for op in (BinaryOp.GE, BinaryOp.ADD, BinaryOp.SUB))
 
     def run(self) -> Encoded:
         self.sequence(self.operation.code)
@@ -303,6 +334,9 @@ class _Encoder:
     def number(self, value: int) -> str:
         return literal(value, self.width)
 
+    def compare(self, op: BinaryOp, left: str, right: str) -> str:
+        return compared(op, left, right, self.width)
+
     def constant(self, name: str, values: Sequence[int], guard: str = "true") -> str:
         """A fresh constant among the values: an open choice."""
         constant = self.name()
@@ -323,14 +357,17 @@ class _Encoder:
             case ir.Star(low, high):
                 return self.constant("*", range(low, high + 1))
             case ir.Arith(op, left, right) if op in _ARITHMETIC:
-                first = self.value(left)
-                return self.define(f"({symbol(op, self.width)} {first} {self.value(right)})")
+                first, second = self.value(left), self.value(right)
+                one, other = number_of(first, self.width), number_of(second, self.width)
+                if one is not None and other is not None:
+                    return self.number(apply(op, one, other) or 0)
+                return self.define(f"({symbol(op, self.width)} {first} {second})")
             case ir.Arith(BinaryOp.MOD, left, right):
                 first, second = self.define(self.value(left)), self.define(self.value(right))
                 zero = self.number(0)
                 return self.define(f"(ite (= {second} {zero}) {zero} {self.remainder(first, second)})")
             case _:
-                return self.define(f"(ite {self.condition(term)} {self.number(1)} {self.number(0)})")
+                return self.define(alternative(self.condition(term), self.number(1), self.number(0)))
 
     def remainder(self, left: str, right: str) -> str:
         """The remainder with the sign of `left`."""
@@ -347,25 +384,19 @@ class _Encoder:
                 return negation(self.condition(operand))
             case ir.IsHeld(register, shared):
                 if shared is None:
-                    return f"(not {self.is_free(register)})"
+                    return negation(self.is_free(register))
                 return self.test(self.hold_with(register, lambda s, c, t: s == shared))
             case ir.Arith(BinaryOp.AND, left, right):
                 first = self.condition(left)
-                return self.test(conjunction((first, self.where(first, right))))
+                return first if first == "false" else self.test(conjunction((first, self.where(first, right))))
             case ir.Arith(BinaryOp.OR, left, right):
                 first = self.condition(left)
-                return self.test(disjunction((first, self.where(negation(first), right))))
-            case ir.Arith(BinaryOp.EQ, left, right):
-                first = self.value(left)
-                return self.test(f"(= {first} {self.value(right)})")
-            case ir.Arith(BinaryOp.NE, left, right):
-                first = self.value(left)
-                return self.test(f"(not (= {first} {self.value(right)}))")
+                return first if first == "true" else self.test(disjunction((first, self.where(negation(first), right))))
             case ir.Arith(op, left, right) if op in _COMPARISONS:
                 first = self.value(left)
-                return self.test(f"({symbol(op, self.width)} {first} {self.value(right)})")
+                return self.test(self.compare(op, first, self.value(right)))
             case _:
-                return self.test(f"(not (= {self.value(term)} {self.number(0)}))")
+                return self.test(self.compare(BinaryOp.NE, self.value(term), self.number(0)))
 
     def where(self, condition: str, term: Term) -> str:
         """The condition of a term that is only evaluated, and only makes choices, where another holds."""
@@ -376,7 +407,7 @@ class _Encoder:
         return result
 
     def is_free(self, register: int) -> str:
-        return f"(= {self.values[register]} {self.number(FREE)})"
+        return self.compare(BinaryOp.EQ, self.values[register], self.number(FREE))
 
     def hold_with(self, register: int, wanted: Callable[[bool, int, int], bool]) -> str:
         """The hold is one whose mode, count and tag are as wanted."""
@@ -431,14 +462,10 @@ class _Encoder:
     def set(self, instruction: ir.Set) -> None:
         value = self.define(self.value(instruction.value))
         low, high = self.number(instruction.low), self.number(instruction.high)
+        below, above = self.compare(BinaryOp.LT, value, low), self.compare(BinaryOp.GT, value, high)
         if instruction.slot is not None:
-            self.broken(instruction.slot, f"(or ({self.lt} {value} {low}) ({self.gt} {value} {high}))")
-        if not (
-            isinstance(instruction.value, ir.Const) and instruction.low <= instruction.value.value <= instruction.high
-        ):
-            value = self.define(
-                f"(ite ({self.lt} {value} {low}) {low} (ite ({self.gt} {value} {high}) {high} {value}))"
-            )
+            self.broken(instruction.slot, disjunction((below, above)))
+        value = self.define(alternative(below, low, alternative(above, high, value)))
         self.values[instruction.register] = value
 
     def interfere(self, index: int) -> None:
@@ -455,6 +482,9 @@ class _Encoder:
 
     def choose(self, condition: Term, then: tuple[Instruction, ...], otherwise: tuple[Instruction, ...]) -> None:
         test = self.test(self.condition(condition))
+        if test in ("true", "false"):
+            self.sequence(then if test == "true" else otherwise)
+            return
         values, alive, guard = list(self.values), self.alive, self.guard
         self.guard = self.test(conjunction((guard, test)))
         self.sequence(then)
@@ -464,10 +494,10 @@ class _Encoder:
         self.sequence(otherwise)
         self.guard = guard
         self.values = [
-            a if a == b else self.define(f"(ite {test} {a} {b})") for a, b in zip(then_values, self.values, strict=True)
+            a if a == b else self.define(alternative(test, a, b)) for a, b in zip(then_values, self.values, strict=True)
         ]
         if then_alive != self.alive:
-            self.alive = self.define(f"(ite {test} {then_alive} {self.alive})", "Bool")
+            self.alive = self.define(alternative(test, then_alive, self.alive), "Bool")
 
     def take(self, take: ir.Take) -> None:
         now = self.values[take.register]
@@ -479,8 +509,8 @@ class _Encoder:
             )
         full = self.hold_with(take.register, lambda shared, count, tag: count == MAX_COUNT) if take.allowed else "false"
         first = self.number(hold(take.shared, 1, take.tag))
-        more = now if not take.allowed else f"(ite {full} {now} ({self.add} {now} {self.number(1)}))"
-        after = f"(ite {free} {first} {more})"
+        more = alternative(full, now, f"({self.add} {now} {self.number(1)})") if take.allowed else now
+        after = alternative(free, first, more)
         possible = self.test(disjunction((free, again)))
         if take.result is not None:
             tried = self.constant("try", (0, 1), possible)
@@ -510,7 +540,7 @@ class _Encoder:
         left = self.constant(f"count {self.registers[drop.register].name}", (MAX_COUNT - 1, MAX_COUNT), many)
         stays = f"(ite (= {left} {self.number(MAX_COUNT)}) {now} {less})"
         zero = self.number(FREE)
-        after = f"(ite (or {free} {once}) {zero} (ite {many} {stays} {less}))"
+        after = alternative(disjunction((free, once)), zero, alternative(many, stays, less))
         self.values[drop.register] = self.define(after)
 
     def convert(self, convert: ir.Convert) -> None:
@@ -526,22 +556,30 @@ class _Encoder:
             tried = self.constant("try", (0, 1), other)
             done = self.test(conjunction((other, f"(= {tried} {self.number(1)})")))
             self.values[convert.result] = self.define(f"(ite {done} {self.number(1)} {self.number(0)})")
-        self.values[convert.register] = self.define(f"(ite {done} {changed} {now})")
+        self.values[convert.register] = self.define(alternative(done, changed, now))
 
     def change(self, change: ir.Change) -> None:
         now = self.values[change.register]
         level = self.define(self.value(change.level))
-        self.broken(change.slot, f"({self.lt} {level} {now})" if change.up else f"({self.gt} {level} {now})")
-        valid = self.test(f"(and ({self.le} {self.number(0)} {level}) ({self.le} {level} {self.number(HIGH_LEVEL)}))")
-        falls = self.test(conjunction((valid, f"({self.lt} {level} {now})")))
+        falls, rises = self.compare(BinaryOp.LT, level, now), self.compare(BinaryOp.GT, level, now)
+        self.broken(change.slot, falls if change.up else rises)
+        valid = self.test(
+            conjunction(
+                (
+                    self.compare(BinaryOp.LE, self.number(0), level),
+                    self.compare(BinaryOp.LE, level, self.number(HIGH_LEVEL)),
+                )
+            )
+        )
+        falls = self.test(conjunction((valid, falls)))
         touched = [
-            conjunction((negation(self.is_free(r)), f"({self.lt} {level} {self.number(limit)})"))
+            conjunction((held, self.compare(BinaryOp.LT, level, self.number(limit))))
             for r, spins, limit in self.operation.holds
-            if spins
+            if spins and falls != "false" and (held := negation(self.is_free(r))) != "false"
         ]
         self.broken(change.drop, conjunction((falls, disjunction(touched))))
         self.out.demands.append(LockDemand(change.drop, True, level, self.test(conjunction((self.here(), falls)))))
-        self.values[change.register] = self.define(f"(ite {valid} {level} {now})")
+        self.values[change.register] = self.define(alternative(valid, level, now))
 
     def counter(self, index: int, up: bool, limit: int) -> None:
         now, top = self.values[index], self.number(limit)

@@ -119,7 +119,7 @@ DECLARATIONS = """
 lock A : KSPIN_LOCK;
 lock B : KSPIN_LOCK;
 lock Q : KSPIN_LOCK;
-lock F[2] : KSPIN_LOCK ordered;
+lock F[SIZE] : KSPIN_LOCK ordered;
 lock M : FAST_MUTEX;
 data Items guarded by A;
 data Table guarded by B;
@@ -134,8 +134,6 @@ routine AddDevice() as DRIVER_ADD_DEVICE {
     KeInitializeSpinLock(&A);
     KeInitializeSpinLock(&B);
     KeInitializeSpinLock(&Q);
-    KeInitializeSpinLock(&F[0]);
-    KeInitializeSpinLock(&F[1]);
 }
 """
 
@@ -192,6 +190,8 @@ class _Writer:
     """Writes one routine."""
 
     rng: random.Random
+    size: int
+    """Of the family F."""
     declared: list[str] = field(default_factory=list)
     helpers: set[str] = field(default_factory=set)
     count: int = 0
@@ -268,8 +268,9 @@ class _Writer:
             return self.data(place)
         lock, inner = found
         if lock == "F[i]":
-            index = self.fresh("int 0..1 {} = *;")
-            lock = f"F[{index}]"
+            if self.chance(30):
+                return self.pair(replace(inner, at_dispatch=place.at_dispatch))
+            lock = f"F[{self.index()}]"
         if place.at_dispatch and self.chance(60):
             take, give = f"KeAcquireSpinLockAtDpcLevel(&{lock});", f"KeReleaseSpinLockFromDpcLevel(&{lock});"
         else:
@@ -282,6 +283,24 @@ class _Writer:
                 take = f"lock_b(&{old});"
                 self.helpers.add("lock_b")
         return [take, *self.inside(self._undoing(inner, give)), give]
+
+    def index(self) -> str:
+        """An index that nobody knows, or one made of it."""
+        name = self.fresh(f"int 0..{self.size - 1} {{}} = *;")
+        return self.rng.choice([name, name, name, f"{self.size - 1} - {name}"])
+
+    def pair(self, inner: Place) -> list[Statement]:
+        """Two members of the family, by rising index."""
+        first, second = (self.fresh(f"int 0..{self.size - 1} {{}} = *;") for _ in range(2))
+        old = self.fresh("KIRQL {};")
+        body = [
+            f"KeAcquireSpinLock(&F[{first}], &{old});",
+            f"KeAcquireSpinLockAtDpcLevel(&F[{second}]);",
+            *self.inside(self._undoing(replace(inner, undo=None))),
+            f"KeReleaseSpinLockFromDpcLevel(&F[{second}]);",
+            f"KeReleaseSpinLock(&F[{first}], {old});",
+        ]
+        return [Part([(f"if ({first} {self.rng.choice(['<', '<', '<', '!=', '<='])} {second})", body)])]
 
     def queued(self, place: Place) -> list[Statement]:
         if "Q" not in place.free:
@@ -569,11 +588,12 @@ ROLES = (
 def random_model(seed: int, imported: bool = False) -> str:
     """A driver. `imported`: with the shipped model of the kernel instead of the small one."""
     rng = random.Random(seed)
-    lines = ["driver sample;", "import wdm;" if imported else KERNEL, DECLARATIONS]
+    size = rng.choice((2, 2, 3, 9))
+    lines = ["driver sample;", "import wdm;" if imported else KERNEL, DECLARATIONS.replace("SIZE", str(size))]
     helpers: set[str] = set()
     routines: list[str] = []
     for head, at_dispatch, low in rng.sample(ROLES, rng.randint(1, 2)):
-        writer = _Writer(rng)
+        writer = _Writer(rng, size)
         low = low and "UNLOAD" in head
         locks = ("A", "B", "Q", "F[i]", *(("M",) if low else ()))
         body = writer.body(Place(locks, at_dispatch, low, ()), 3)
@@ -586,6 +606,7 @@ def random_model(seed: int, imported: bool = False) -> str:
         routines.append("routine Isr() as KSERVICE_ROUTINE(Line) {\n    mode = running;\n}")
     lines += [HELPERS[name] for name in HELPERS if name in helpers]
     start = START.splitlines()
+    start[-1:-1] = [f"    KeInitializeSpinLock(&F[{number}]);" for number in range(size)]
     if rng.randrange(8) == 0:
         del start[rng.randrange(2, len(start) - 1)]
     return "\n".join([*lines, *start, *routines, ""])

@@ -461,7 +461,8 @@ class Analysis:
             case Feasible(trace):
                 self.decisions[obligation] = Broken(trace, root)
             case Infeasible(cells):
-                more = cells if cells - tracked else _looked_at(moves, fixpoint)
+                new = _unknown(cells - tracked, moves)
+                more = new | cells & tracked if new else _looked_at(moves, fixpoint)
                 if more:
                     return more
                 self.decisions[obligation] = Open("the abstraction cannot tell the paths apart", hopeful=True)
@@ -529,6 +530,13 @@ def _answered(
                 if here and not check.allowed & set(layout.set_values(sets, check.cell)):
                     return known
     return None
+
+
+def _unknown(cells: frozenset[Cell], moves: list[Move]) -> frozenset[Cell]:
+    """Of the cells those of which nothing is known yet, if there are any: what is known of the others may be enough
+    once these are followed."""
+    known = {cell for move in moves for cell in (*move.plan.layout.sets, *move.plan.layout.keys)}
+    return cells - known or cells
 
 
 def _looked_at(moves: list[Move], fixpoint: Fixpoint) -> frozenset[Cell]:

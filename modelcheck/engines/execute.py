@@ -112,9 +112,10 @@ class _Executor:
             case ir.Guess(condition):
                 return [s for s in self._ready(state, condition) if self.term(condition, s) != 0]
             case ir.Demand(condition, slot):
-                return [self.demand(s, self.term(condition, s), slot) for s in self._ready(state, condition)]
+                open_registers = sorted(registers_of(condition) - _asked_once(condition))
+                return [self.demand(s, self.term(condition, s), slot) for s in self.split([state], open_registers)]
             case ir.DemandFree(spin_only, slot):
-                return self.demand_free(state, spin_only, slot)
+                return [self.demand_free(state, spin_only, slot)]
             case ir.Choose(condition, then, otherwise):
                 return self.choose(state, condition, then, otherwise)
             case ir.Take():
@@ -174,17 +175,13 @@ class _Executor:
             state.failed |= 1 << slot
         return state
 
-    def _held(self, state: State, spin_only: bool) -> list[State]:
-        return self.split([state], [r for r, spins, _ in self.operation.holds if spins or not spin_only])
-
-    def demand_free(self, state: State, spin_only: bool, slot: int) -> list[State]:
-        states = self._held(state, spin_only)
-        for s in states:
-            for register, spins, _ in self.operation.holds:
-                if (spins or not spin_only) and s.values[register] != FREE:
-                    s.failed |= 1 << slot
-            s.wanted = (*s.wanted, (slot, spin_only, -1))
-        return states
+    def demand_free(self, state: State, spin_only: bool, slot: int, level: int = -1) -> State:
+        """Breaks `slot` where a lock above `level` may be held."""
+        for register, spins, limit in self.operation.holds:
+            if (spins or not spin_only) and limit > level and _may_be_held(state.values[register]):
+                state.failed |= 1 << slot
+        state.wanted = (*state.wanted, (slot, spin_only, level))
+        return state
 
     def choose(
         self, state: State, condition: Term, then: tuple[Instruction, ...], otherwise: tuple[Instruction, ...]
@@ -273,24 +270,18 @@ class _Executor:
             assert isinstance(now, int)
             levels = [level] if level is not None else list(range(NO_LEVEL + 1))
             for new_level in levels:
-                result += self._to_level(s.copy() if len(levels) > 1 else s, change, now, new_level)
+                result.append(self._to_level(s.copy() if len(levels) > 1 else s, change, now, new_level))
         return result
 
-    def _to_level(self, state: State, change: ir.Change, now: int, level: int) -> list[State]:
+    def _to_level(self, state: State, change: ir.Change, now: int, level: int) -> State:
         if (level < now) if change.up else (level > now):
             state.failed |= 1 << change.slot
         if not 0 <= level < NO_LEVEL:
-            return [state]
+            return state
         state.values[change.register] = level
         if level >= now:
-            return [state]
-        states = self._held(state, True)
-        for s in states:
-            for register, spins, limit in self.operation.holds:
-                if spins and limit > level and s.values[register] != FREE:
-                    s.failed |= 1 << change.drop
-            s.wanted = (*s.wanted, (change.drop, True, level))
-        return states
+            return state
+        return self.demand_free(state, True, change.drop, level)
 
     def counter(self, state: State, register: int, up: bool, limit: int) -> list[State]:
         result: list[State] = []
@@ -323,10 +314,41 @@ class _Executor:
                 return None if value_of is None else int(not value_of)
             case ir.IsHeld(register, shared):
                 held = state.values[register]
-                assert isinstance(held, int)
-                return int(held != FREE and (shared is None or unhold(held)[0] == shared))
+                assert held is not None
+                answers = {
+                    int(value != FREE and (shared is None or unhold(value)[0] == shared))
+                    for value in (held.values if isinstance(held, Pending) else (held,))
+                }
+                return answers.pop() if len(answers) == 1 else None
             case ir.Arith(op, left, right):
                 return _apply(op, self.term(left, state), self.term(right, state))
+
+
+def _asked_once(term: Term) -> set[int]:
+    """The locks of which a term asks once whether they are held: nothing else in it goes with the answer, so that they
+    need not be told apart to know what the term can be."""
+    found: dict[int, int] = {}
+
+    def visit(term: Term) -> None:
+        match term:
+            case ir.IsHeld(register):
+                found[register] = found.get(register, 0) + 1
+            case ir.Reg(register):
+                found[register] = found.get(register, 0) + 2
+            case ir.Not(operand):
+                visit(operand)
+            case ir.Arith(_, left, right):
+                visit(left)
+                visit(right)
+            case _:
+                pass
+
+    visit(term)
+    return {register for register, times in found.items() if times == 1}
+
+
+def _may_be_held(content: Content) -> bool:
+    return any(value != FREE for value in content.values) if isinstance(content, Pending) else content != FREE
 
 
 def _apply(op: BinaryOp, left: int | None, right: int | None) -> int | None:

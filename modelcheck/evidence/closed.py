@@ -28,7 +28,7 @@ is among the executions that were looked at.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import field, replace
 
 from modelcheck import ir
@@ -48,7 +48,7 @@ from modelcheck.engines.closed.search import Search, State
 from modelcheck.engines.closed.segments import Segment
 from modelcheck.engines.closed.symmetry import Exchange
 from modelcheck.engines.scenario import Broken, Solved
-from modelcheck.evidence.conditions import Pool, StepQuery
+from modelcheck.evidence.conditions import Pool, Ranges, StepQuery
 from modelcheck.ir import FREE, Edge, Instruction, Operation, Sort, unhold
 from modelcheck.lower import every_graph
 from modelcheck.lower.builder import registers_of
@@ -80,9 +80,9 @@ def conditions(solved: Solved, number: int, pool: Pool) -> None:
 
 def _ranges(
     edge: Edge, operation: Operation, values: tuple[int, ...], targets: tuple[tuple[tuple[int, ...], ...], ...]
-) -> tuple[tuple[int, int, object], ...]:
+) -> Ranges:
     """A range for each register that holds all it comes to hold."""
-    found: list[tuple[int, int, object]] = []
+    found: list[tuple[int, int, Sequence[int] | None]] = []
     for register in range(operation.size):
         cell = edge.cells[register] if register < len(edge.cells) else None
         seen = [values[register], *(target[register][0] for target in targets)]

@@ -10,8 +10,10 @@ their register, so that the thousands of places where the same happens ask one q
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
+from functools import lru_cache
 from typing import TypeAlias
 
 from modelcheck import encode
@@ -37,6 +39,8 @@ from modelcheck.system import NotFlat, System
 Values: TypeAlias = tuple[int, ...]
 Constraint: TypeAlias = Values | None
 """The values a register may have; None: all of its range."""
+Ranges: TypeAlias = tuple[tuple[int, int, Sequence[int] | None], ...]
+"""The range of each register, and what others may write to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class StepQuery:
     see `held_outside`."""
 
     operation: Operation
-    ranges: tuple[tuple[int, int, object], ...]
+    ranges: Ranges
     inputs: tuple[Constraint, ...]
     targets: tuple[tuple[Constraint, ...], ...]
     slots: tuple[int, ...]
@@ -329,7 +333,7 @@ class _Conditions:
         by_rest = prepared.by_rest(table.states[edge.target])
         key_mask, set_mask, seen = prepared.key_mask, prepared.set_mask, prepared.seen
         demands_free, full, taint = prepared.operation.demands_free, self.pool.full, layout.taint
-        kept = ~key_mask & layout.live[edge.target]
+        kept = ~prepared.changed & layout.live[edge.target]
         outside = (False, False, -1)
         for key, sets in states.items():
             if edge.checks:
@@ -447,28 +451,30 @@ class _Conditions:
 
 
 class _Prepared:
-    """What the conditions of one edge share: the bits it touches, the slots that are to be proved, and what was asked
-    already."""
+    """What the conditions of one edge share: the bits it touches, those of the key that it may change, the slots that
+    are to be proved, and what was asked already."""
 
     def __init__(self, layout: Layout, edge: Edge, obligations: frozenset[int]) -> None:
-        self.key_mask = self.set_mask = 0
-        for cell in edge.cells:
-            if cell is not None and cell in layout.keys:
-                self.key_mask |= layout.key_mask(cell)
-            elif cell is not None and cell in layout.sets:
-                self.set_mask |= layout.set_mask(cell)
         assert edge.operation is not None
         self.operation = edge.operation
+        self.key_mask = self.set_mask = self.changed = 0
+        for register, cell in enumerate(edge.cells):
+            if cell is not None and cell in layout.keys:
+                self.key_mask |= layout.key_mask(cell)
+                if register in self.operation.writes:
+                    self.changed |= layout.key_mask(cell)
+            elif cell is not None and cell in layout.sets:
+                self.set_mask |= layout.set_mask(cell)
         self.slots = tuple(s for s, number in enumerate(edge.obligations) if number in obligations)
         self.seen: set[object] = set()
 
     def by_rest(self, states: dict[int, int]) -> dict[int, list[tuple[int, int]]]:
-        """States by the part of the key that the edge does not touch."""
+        """States by the part of the key that the edge does not change: no other can follow on a state."""
         if len(states) == 1:
-            return {key & ~self.key_mask: [(key, sets)] for key, sets in states.items()}
+            return {key & ~self.changed: [(key, sets)] for key, sets in states.items()}
         found: dict[int, list[tuple[int, int]]] = {}
         for key, sets in states.items():
-            found.setdefault(key & ~self.key_mask, []).append((key, sets))
+            found.setdefault(key & ~self.changed, []).append((key, sets))
         return found
 
 
@@ -509,13 +515,12 @@ def text(query: Query, prefix: str) -> tuple[list[str], str]:
 
 def _arrival_text(query: ArrivalQuery, prefix: str) -> tuple[list[str], str]:
     case = query.case
-    registers = [
-        encode.Register("", low, high, others) for (low, high), others in zip(case.ranges, case.others, strict=True)
-    ]
-    width = encode.width_of(case.operation, registers)
-    lines, names = _inputs(case.operation, registers, case.inputs, prefix, width)
+    registers, width = _registers(
+        case.operation,
+        tuple((low, high, others) for (low, high), others in zip(case.ranges, case.others, strict=True)),
+    )
+    inputs, names = _inputs(case.operation, registers, case.inputs, prefix, width)
     encoded = encode.encode(case.operation, registers, names, f"{prefix}t", width)
-    lines += encoded.lines
     numbers = {id(instruction): n for n, instruction in enumerate(sites(case.operation))}
     bad = []
     for arrival in encoded.arrivals:
@@ -525,10 +530,26 @@ def _arrival_text(query: ArrivalQuery, prefix: str) -> tuple[list[str], str]:
         ways = []
         for index, values in query.arrivals:
             if index == number:
-                parts = [(arrival.values[r], values[r]) for r in case.matter]
-                ways.append(encode.conjunction(encode.member(term, v, width) for term, v in parts if v is not None))
+                parts = [
+                    encode.member(arrival.values[r], expected, width)
+                    for r in case.matter
+                    if (expected := values[r]) is not None
+                    and not (arrival.values[r] == names[r] and expected == case.inputs[r])
+                ]
+                ways.append(encode.conjunction(parts))
         bad.append(encode.conjunction((arrival.guard, encode.negation(encode.disjunction(ways)))))
-    return lines, encode.disjunction(bad)
+    return _used(inputs, encoded.lines, encode.disjunction(bad))
+
+
+def _registers(operation: Operation, ranges: Ranges) -> tuple[list[encode.Register], int]:
+    """The registers of an operation, and the width for their values."""
+    registers = [encode.Register("", low, high, others or ()) for low, high, others in ranges]
+    return registers, _width(operation, ranges)
+
+
+@lru_cache(1024)
+def _width(operation: Operation, ranges: Ranges) -> int:
+    return encode.width_of(operation, [encode.Register("", low, high, others or ()) for low, high, others in ranges])
 
 
 def _inputs(
@@ -537,32 +558,43 @@ def _inputs(
     inputs: Sequence[Constraint],
     prefix: str,
     width: int,
-) -> tuple[list[str], list[str]]:
-    """Declarations and names of the registers before an operation."""
-    lines: list[str] = []
+) -> tuple[dict[str, list[str]], list[str]]:
+    """The terms of the registers before an operation, literals where only one value is possible, and the lines that
+    say what can be the value of each name."""
+    lines: dict[str, list[str]] = {}
     names: list[str] = []
     for index, (register, values) in enumerate(zip(registers, inputs, strict=True)):
+        if values is not None and len(values) == 1:
+            names.append(encode.literal(values[0], width))
+            continue
         name = f"{prefix}x{index}"
         names.append(name)
-        lines.append(f"(declare-const {name} (_ BitVec {width}))")
+        lines[name] = [f"(declare-const {name} (_ BitVec {width}))"]
         if index in operation.reads or values is not None:
             allowed = range(register.low, register.high + 1) if values is None else values
-            lines.append(f"(assert {encode.member(name, allowed, width)})")
+            lines[name].append(f"(assert {encode.member(name, allowed, width)})")
     return lines, names
 
 
+def _used(inputs: dict[str, list[str]], lines: list[str], final: str) -> tuple[list[str], str]:
+    """A query, without the inputs of which it says nothing: each has some value."""
+    mentioned = {word for text in (*lines, final) for word in _NAME.findall(text)}
+    return [line for name, about in inputs.items() if name in mentioned for line in about] + lines, final
+
+
+_NAME = re.compile(r"\w+")
+
+
 def _step_text(query: StepQuery, prefix: str) -> tuple[list[str], str]:
-    registers = [encode.Register("", low, high, others or ()) for low, high, others in query.ranges]  # type: ignore[arg-type]
-    width = encode.width_of(query.operation, registers)
-    lines, names = _inputs(query.operation, registers, query.inputs, prefix, width)
+    registers, width = _registers(query.operation, query.ranges)
+    inputs, names = _inputs(query.operation, registers, query.inputs, prefix, width)
     encoded = encode.encode(query.operation, registers, names, f"{prefix}t", width)
-    lines += encoded.lines
     arrived = []
     for target in query.targets:
         parts = [
             encode.member(term, values, width)
-            for term, values in zip(encoded.outputs, target, strict=True)
-            if values is not None
+            for term, values, name, given in zip(encoded.outputs, target, names, query.inputs, strict=True)
+            if values is not None and not (term == name and values == given)
         ]
         arrived.append(encode.conjunction(parts))
     bad = [encode.conjunction((encoded.alive, encode.negation(encode.disjunction(arrived))))]
@@ -576,4 +608,4 @@ def _step_text(query: StepQuery, prefix: str) -> tuple[list[str], str]:
                 )
             elif spin if demand.spin_only else held:
                 bad.append(demand.guard)
-    return lines, encode.disjunction(bad)
+    return _used(inputs, encoded.lines, encode.disjunction(bad))

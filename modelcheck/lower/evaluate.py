@@ -7,7 +7,7 @@ replayed by that order.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from modelcheck import ir
 from modelcheck import syntax as s
@@ -53,6 +53,14 @@ MAX_CALLED_BACK = 8
 
 def both(left: Term, right: Term) -> Term:
     return arithmetic(s.BinaryOp.AND, left, right)
+
+
+def either(terms: Sequence[Term]) -> Term:
+    """One of the terms holds: by halves, so that the term is no deeper than the number of them has digits."""
+    if len(terms) < 2:
+        return terms[0] if terms else FALSE
+    half = len(terms) // 2
+    return arithmetic(s.BinaryOp.OR, either(terms[:half]), either(terms[half:]))
 
 
 def arithmetic(op: s.BinaryOp, left: Term, right: Term) -> Term:
@@ -221,23 +229,49 @@ class Evaluator(ABC):
         emit: Callable[[str], None],
         otherwise: Callable[[], None] | None = None,
     ) -> None:
-        if not alternatives:
+        for condition, name in alternatives:
+            match condition:
+                case ir.Arith(s.BinaryOp.EQ, term, ir.Const()):
+                    self._among(term, *self.builder.range(term), _by_value(alternatives), emit, otherwise)
+                    return
+                case ir.Const(1):
+                    emit(name)
+                    return
+                case _:
+                    pass
+        if otherwise is not None:
+            otherwise()
+
+    def _among(
+        self,
+        term: Term,
+        low: int,
+        high: int,
+        names: dict[int, str],
+        emit: Callable[[str], None],
+        otherwise: Callable[[], None] | None,
+    ) -> None:
+        """Emits for the lock of each value of a term within low..high: by halves, so that it is nested no deeper than
+        the number of locks has digits."""
+        values = [value for value in names if low <= value <= high]
+        if not values:
             if otherwise is not None:
                 otherwise()
             return
-        (condition, name), *rest = alternatives
-        if condition == TRUE:
-            emit(name)
+        if low == high:
+            emit(names[low])
             return
-        if condition == FALSE:
-            self._choose(rest, emit, otherwise)
-            return
-        saved = self.builder.branch()
-        emit(name)
-        then = self.builder.resume(saved)
-        saved = self.builder.branch()
-        self._choose(rest, emit, otherwise)
-        self.builder.emit(ir.Choose(condition, then, self.builder.resume(saved)))
+        middle = values[len(values) // 2]
+        if low < middle:
+            condition, parts = ir.Arith(s.BinaryOp.LT, term, ir.Const(middle)), ((low, middle - 1), (middle, high))
+        else:
+            condition, parts = ir.Arith(s.BinaryOp.EQ, term, ir.Const(low)), ((low, low), (low + 1, high))
+        branches = []
+        for least, most in parts:
+            saved = self.builder.branch()
+            self._among(term, least, most, names, emit, otherwise)
+            branches.append(self.builder.resume(saved))
+        self.builder.emit(ir.Choose(condition, *branches))
 
     # ---- expressions ----
 
@@ -377,11 +411,9 @@ class Evaluator(ABC):
         return declared if declared.guards else None
 
     def _any_held(self, alternatives: list[tuple[Term, str]], shared: bool | None) -> Term:
-        result: Term = FALSE
-        for condition, name in alternatives:
-            held = ir.IsHeld(self.builder.register(self.state.hold(name)), shared)
-            result = arithmetic(s.BinaryOp.OR, result, both(condition, held))
-        return result
+        return either(
+            [both(c, ir.IsHeld(self.builder.register(self.state.hold(name)), shared)) for c, name in alternatives]
+        )
 
     def _try(self, ref: s.Ref, frame: Frame, expr: s.Expr, shared: bool, tag: str | None) -> Term:
         result = self.builder.scratch(0, 1)
@@ -544,10 +576,8 @@ class Evaluator(ABC):
         if not declared.ordered or declared.size is None:
             return
         family, _, index = lock.rstrip("]").partition("[")
-        above: Term = FALSE
-        for number in range(int(index) + 1, declared.size):
-            held = ir.IsHeld(self.builder.register(self.state.hold(f"{family}[{number}]")), None)
-            above = arithmetic(s.BinaryOp.OR, above, held)
+        members = (self.state.hold(f"{family}[{number}]") for number in range(int(index) + 1, declared.size))
+        above = either([ir.IsHeld(self.builder.register(cell), None) for cell in members])
         if above != FALSE:
             why = f"the members of {family} are acquired by rising index"
             self.demand(negate(above), Property.C02, frame, span, lock, why)
@@ -877,6 +907,18 @@ def spin_locks(program: Program) -> list[str]:
         if kind is not None and kind.spins:
             names += [name] if lock.size is None else [f"{name}[{i}]" for i in range(lock.size)]
     return names
+
+
+def _by_value(alternatives: Iterable[tuple[Term, str]]) -> dict[int, str]:
+    """The locks by the value of the term that says which one it is."""
+    found: dict[int, str] = {}
+    for condition, name in alternatives:
+        match condition:
+            case ir.Arith(s.BinaryOp.EQ, _, ir.Const(value)):
+                found[value] = name
+            case _:
+                pass
+    return found
 
 
 def is_lock_reference(variable: Variable) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import field, replace
+from functools import lru_cache
 from typing import TypeAlias
 
 from modelcheck import ir
@@ -102,9 +103,10 @@ def observed(instruction: Instruction) -> bool:
     return waits(instruction) or isinstance(instruction, ir.Access | ir.Signal | ir.Enable)
 
 
-def sites(operation: Operation) -> list[Instruction]:
+@lru_cache(1024)
+def sites(operation: Operation) -> tuple[Instruction, ...]:
     """What is observed in an operation; the index of a site counts these."""
-    return [i for i in instructions(operation.code) if observed(i)]
+    return tuple(i for i in instructions(operation.code) if observed(i))
 
 
 Constraint: TypeAlias = tuple[int, ...] | None
@@ -201,7 +203,7 @@ class _Reader:
         self.holds: dict[Layout, Holds] = {}
         self.known: dict[Case, tuple[Arrival, ...]] = {}
         self.watched: dict[tuple[Layout, Edge], _Watch] = {}
-        self.listed: dict[Operation, list[Instruction]] = {}
+        self.listed: dict[Operation, tuple[Instruction, ...]] = {}
         self.read: dict[int, _Seen] = {}
 
     def run(self) -> Facts:
@@ -373,14 +375,14 @@ class _Watch:
     that it touches."""
 
     edge: Edge
-    listed: list[Instruction]
+    listed: tuple[Instruction, ...]
     key_mask: int
     set_mask: int
     case: Case
     met: dict[tuple[int, int], list[tuple[int, int | None, dict[Cell, int]]]] = field(default_factory=dict)
 
     @staticmethod
-    def of(layout: Layout, edge: Edge, listed: list[Instruction]) -> _Watch:
+    def of(layout: Layout, edge: Edge, listed: tuple[Instruction, ...]) -> _Watch:
         assert edge.operation is not None
         key_mask = set_mask = 0
         for cell in edge.cells:

@@ -51,7 +51,7 @@ def executed(operation: Operation, registers: Sequence[Register], inputs: Sequen
     states = run(operation, list(inputs), others, [True] * len(registers))
     found: set[Outcome] = set()
     for state in states:
-        failed = frozenset(slot for slot in range(64) if state.failed >> slot & 1)
+        failed = frozenset(slot for slot in range(state.failed.bit_length()) if state.failed >> slot & 1)
         wanted = frozenset(state.wanted)
         if state.stopped:
             found.add(Outcome(None, failed, wanted))

@@ -295,10 +295,10 @@ def execute_open_values_are_the_lowest(patch: Patch) -> None:
 
 @fault("lowered", CERTIFICATE)
 def execute_forgets_locks_when_the_level_falls(patch: Patch) -> None:
-    def without(states: list[execute.State], _: object, __: object, change: ir.Change, *___: object) -> Any:
-        for state in _without_slots(states, change.drop):
-            state.wanted = tuple(w for w in state.wanted if w[0] != change.drop)
-        return states
+    def without(state: execute.State, _: object, __: object, change: ir.Change, *___: object) -> Any:
+        _without_slots([state], change.drop)
+        state.wanted = tuple(w for w in state.wanted if w[0] != change.drop)
+        return state
 
     afterwards(patch, execute._Executor, "_to_level", without)
 

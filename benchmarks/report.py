@@ -84,10 +84,24 @@ def _record(run: Run) -> dict[str, Any]:
 
 
 def merged(several: list[dict[str, Any]]) -> dict[str, Any]:
-    """What `whole` made of different parts, as one; of one machine."""
+    """What `whole` made of different parts, as one; of one machine. What was measured again counts as it was last."""
     names = [name for name, value in several[0].items() if isinstance(value, list)]
-    lists = {name: [one for found in several for one in found[name]] for name in names}
+    lists = {name: _latest([found[name] for found in several]) for name in names}
     return several[0] | lists
+
+
+def _latest(several: list[list[Any]]) -> list[Any]:
+    """The entries of all lists: of those that are about the same, those of the last list that has any."""
+    groups: dict[object, list[Any]] = {}
+    for entries in several:
+        found: dict[object, list[Any]] = {}
+        for entry in entries:
+            key = (
+                tuple(entry.get(k) for k in ("name", "workload", "size", "tool")) if isinstance(entry, dict) else entry
+            )
+            found.setdefault(key, []).append(entry)
+        groups.update(found)
+    return [entry for group in groups.values() for entry in group]
 
 
 def markdown(found: dict[str, Any]) -> str:

@@ -140,7 +140,18 @@ def test_a_part_as_it_is_called(tmp_path: Path) -> None:
     page = report.fill(README.read_text(), report.markdown(found))
     assert "| examples: models with a wrong verdict | 0 |" in page
     assert report.fill(page, report.markdown(found)) == page
-    assert report.merged([found, found])["parts"] == ["examples", "examples"]
+    assert report.merged([found, found]) == found, "what is measured again counts once"
+    again = {**found, "figures": [{**figure, "value": -1.0} for figure in found["figures"]]}
+    assert {figure["value"] for figure in report.merged([found, again])["figures"]} == {-1.0}
+    other = {
+        **found,
+        "parts": ["tree"],
+        "figures": [{**found["figures"][0], "name": "another"}],
+        "medians": [],
+        "runs": [],
+    }
+    assert report.merged([found, other])["parts"] == ["examples", "tree"]
+    assert len(report.merged([found, other])["figures"]) == len(found["figures"]) + 1
 
 
 @pytest.mark.slow

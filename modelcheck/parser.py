@@ -10,16 +10,15 @@ where there is none, everything up to the end of the statement is skipped.
 
 from __future__ import annotations
 
-import gc
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 from modelcheck import syntax as s
 from modelcheck.build import MAX_DEPTH, Builder, Token, too_deep
 from modelcheck.diagnostics import Code, Diagnostic, Note, Rejected, in_source_order
+from modelcheck.garbage import no_collection
 from modelcheck.record import dataclass
 from modelcheck.source import Source, Span
 from modelcheck.tables import END, Rule, Tables, grammar_text, load_tables
@@ -42,23 +41,11 @@ def parse(source: Source) -> s.Model:
         Rejected: with every syntax error found, at most about `MAX_ERRORS`.
     """
     errors: list[Diagnostic] = []
-    with _no_collection():
+    with no_collection():  # looking for garbage takes a third of the time
         model = _Run(_machine(), source, errors).model()
     if errors or model is None:
         raise Rejected(in_source_order(errors))
     return model
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """A growing tree has no cycles: looking for them again and again takes a third of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -29,7 +30,13 @@ COMMANDS = (verify, draw, order, obligations, explain, recheck, export, baseline
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command. The exit status; never raises, besides `SystemExit` from argparse."""
+    """Runs one command. The exit status; never raises, besides `SystemExit` from argparse.
+
+    Without `arguments` it is the whole process, which ends with its report: nobody looks for garbage in it, but for
+    what one file leaves before the next.
+    """
+    if arguments is None:
+        gc.disable()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

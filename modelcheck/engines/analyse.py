@@ -232,7 +232,7 @@ class Analysis:
     def _last_resort(self) -> None:
         """Path-merged queries and then Spacer, for what the tables could not decide."""
         self._merge()
-        hopeful = [n for n, d in sorted(self.decisions.items()) if isinstance(d, Open) and d.hopeful]
+        hopeful = self._hopeful()
         deadline = monotonic() + self.limits.horn_total
         for number in hopeful:
             left = deadline - monotonic()
@@ -247,12 +247,17 @@ class Analysis:
                 assert isinstance(decision, Open)
                 self.decisions[number] = Open(f"{decision.reason}; {found}")
 
+    def _hopeful(self) -> list[int]:
+        """What another engine may decide. How locks are left is none of it: all that rests on it is decided already."""
+        phases = self.lowered.questions.difference(self.lowered.ledger.timing.values())
+        found = ((n, d) for n, d in sorted(self.decisions.items()) if n not in phases)
+        return [number for number, decision in found if isinstance(decision, Open) and decision.hopeful]
+
     def _merge(self) -> None:
         """Proves what it can of the open obligations by path-merged queries, all with the same roots together."""
         together: dict[tuple[Root, ...], set[int]] = {}
-        for number, decision in sorted(self.decisions.items()):
-            if isinstance(decision, Open) and decision.hopeful:
-                together.setdefault(tuple(self._roots[number]), set()).add(number)
+        for number in self._hopeful():
+            together.setdefault(tuple(self._roots[number]), set()).add(number)
         for roots, numbers in together.items():
             found = self._blocks(roots, frozenset(numbers))
             if found is not None:

@@ -276,24 +276,32 @@ def decide(
     if answer != z3.sat:
         answer = solver.check(*literals)
     if answer == z3.sat:
-        models[key] = _values(formula, solver, literals, definitions)
-        return Feasible(_trace(formula, models[key], root))
+        values = _values(formula, solver, literals, definitions)
+        if values is None:
+            return NoAnswer("Z3 did not say in time how the path is taken")
+        models[key] = values
+        return Feasible(_trace(formula, values, root))
     if answer == z3.unknown:
         return NoAnswer(f"Z3 gave no answer on the path ({solver.reason_unknown()})")
     core = _minimal(solver, [z3.Bool(str(c)) for c in solver.unsat_core()], assumptions, known)
     return Infeasible(frozenset(assumptions[str(c)] for c in core))
 
 
-def _values(formula: PathFormula, solver: z3.Solver, literals: list[z3.BoolRef], definitions: list[str]) -> Values:
+def _values(
+    formula: PathFormula, solver: z3.Solver, literals: list[z3.BoolRef], definitions: list[str]
+) -> Values | None:
     """What the model that a solver has just found says of all constants, also of those that definitions add: asked of
-    the same solver, which is given the others."""
+    the same solver, which is given the others. None where it does not answer."""
     found = solver.model()
     constants = [(declaration.name(), found[declaration]) for declaration in found.decls()]
     fixed = [
         f"(assert (= {n} {encode.literal(v.as_long(), formula.width)}))" for n, v in constants if z3.is_bv_value(v)
     ]
     solver.from_string("\n".join((*fixed, *definitions)))
-    assert solver.check(*literals) == z3.sat
+    answer = solver.check(*literals)
+    if answer != z3.sat:
+        assert answer == z3.unknown, "a model that is none"
+        return None
     model = solver.model()
     told = [(declaration.name(), model[declaration]) for declaration in model.decls()]
     return {n: v.as_signed_long() if z3.is_bv_value(v) else int(z3.is_true(v)) for n, v in told}

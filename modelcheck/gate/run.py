@@ -12,6 +12,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelcheck.garbage import no_collection
 from modelcheck.gate.cache import Cache, Hit, contradiction
 from modelcheck.gate.task import Answer, Limits, Task, perform
 from modelcheck.record import dataclass
@@ -74,10 +75,9 @@ class Run:
 
     def answers(self) -> Iterator[Answer]:
         """One for each file, in order. Ctrl-C ends the work, not the answers: a file without one says so."""
-        gc.disable()  # all of it is kept to the end
-        found = {path: hit for path in self.files if (hit := self._find(path)) is not None}
-        gc.freeze()
-        gc.enable()
+        with no_collection():  # all of it is kept to the end
+            found = {path: hit for path in self.files if (hit := self._find(path)) is not None}
+            gc.freeze()
         doubted = _sample(list(found.values())) if self.work.verify_cache else set()
         asked = [p for p in self.files if p not in found or found[p].key in doubted]
         if not asked:

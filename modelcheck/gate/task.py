@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelcheck.garbage import no_collection
 from modelcheck.gate.cache import Entry, entry_of
 from modelcheck.gate.fault import told
 from modelcheck.record import dataclass
@@ -58,15 +59,15 @@ class Answer:
 
 
 def perform(task: Task) -> Answer:
-    """Decides a file. A fault of ours is an answer too.
+    """Decides a file. A fault of ours is an answer too."""
+    gc.collect(0)  # of the file before, where nobody else looks
+    with no_collection():
+        return _perform(task)
 
-    What is made for a file lives until its report, so nobody looks for garbage meanwhile; what is garbage then is left
-    until another file comes, and to the end of the process if none does.
-    """
+
+def _perform(task: Task) -> Answer:
     from modelcheck.diagnostics import Rejected
 
-    gc.collect(0)
-    gc.disable()
     try:
         _be_in(task.folder)
         from modelcheck import pipeline

@@ -7,6 +7,7 @@ in the middle of a question to a solver.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import queue
 import signal
@@ -20,6 +21,7 @@ from modelcheck.gate.workers import receive, send
 def main() -> NoReturn:
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what anybody prints here is no answer
+    gc.disable()  # each call collects what the one before has left
     calls: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(sys.stdin.buffer, calls), daemon=True).start()
     while True:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import reduce
+from operator import or_
 
 from modelcheck import ir
 from modelcheck.ir import RUN, Cell, Edge, Graph, Root, Sort, every_graph, instructions
@@ -71,8 +73,8 @@ def note_early(roots: list[Root], ledger: Ledger, operations: dict[object, ir.Op
                     numbers = (_ask(root, routine, cell, value, places, ledger, operations),)
                 for other in later:
                     early = other.early.setdefault(cell.name, {})
-                    known = early.get(value, numbers)
-                    early[value] = (*known, *(n for n in numbers if n not in known)) if known and numbers else ()
+                    known = early.get(value, numbers)  # where it was not asked once, it is possible
+                    early[value] = tuple(dict.fromkeys((*known, *numbers))) if known and numbers else ()
 
 
 def _ask(
@@ -169,21 +171,17 @@ class _Lives:
     def while_enabled(self) -> dict[tuple[Cell, int], list[tuple[Graph, int]]]:
         """The lives that locks can have while the routine may begin, each with the places at which that begins to be
         so."""
-        found: dict[tuple[Cell, int], list[tuple[Graph, int]]] = {}
+        ever = reduce(or_, (state for _, begun in self.states.values() for state in begun.values()), 0)
+        found: dict[tuple[Cell, int], dict[tuple[Graph, int], None]] = {
+            (cell, value): {} for cell, at in self.cells.items() for value in self._values(cell, ever >> at)
+        }
         for graph, (_, begun) in self.states.items():
-            for state in begun.values():
-                for cell, at in self.cells.items():
-                    for value in self._values(cell, state >> at):
-                        found.setdefault((cell, value), [])
-            for edge, (kept, _) in zip(graph.edges, self.effects[graph], strict=True):
+            for edge in graph.edges:
                 state = begun.get(edge.target, 0)
-                enables = self.routine in enabled(edge)
-                for cell, at in self.cells.items() if state and (enables or kept != -1) else ():
-                    for value in self._values(cell, state >> at):
-                        places = found[cell, value]
-                        if (graph, edge.target) not in places:
-                            places.append((graph, edge.target))
-        return found
+                for cell in (self.cells if self.routine in enabled(edge) else _written(edge)) if state else ():
+                    for value in self._values(cell, state >> self.cells[cell]):
+                        found[cell, value][graph, edge.target] = None
+        return {so: list(places) for so, places in found.items()}
 
     def _values(self, cell: Cell, bits: int) -> set[int]:
         """As the root finds it a lock is as declared or, from the second phase on, perhaps initialised."""

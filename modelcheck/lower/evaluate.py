@@ -616,6 +616,10 @@ class Evaluator(ABC):
 
     def guarded_by(self, lock: str) -> Iterable[s.VarDecl]:
         """The variables a lock guards."""
+        return self._guarded().get(lock, {}).values()
+
+    def _guarded(self) -> dict[str, dict[str, s.VarDecl]]:
+        """For each lock the variables it guards."""
         if self.state.guarded is None:
             self.state.guarded = {}
             saved, self.builder = self.builder, Builder({})  # what an index needs is of no use here
@@ -624,7 +628,7 @@ class Evaluator(ABC):
                     for _, name in self.locks(guard, Frame({}, "")):
                         self.state.guarded.setdefault(name, {})[declared.name] = declared
             self.builder = saved
-        return self.state.guarded.get(lock, {}).values()
+        return self.state.guarded
 
     def alive(self, lock: str, frame: Frame, span: Span) -> None:
         """B05, B06: initialised, and not freed."""
@@ -794,10 +798,10 @@ class Evaluator(ABC):
         for name, values in self.state.called_back.get(role, {}).items():
             declared = self.program.variables[name]
             cell = self.state.shared(declared)
-            kinds = [self.state.kind(lock) for guard in declared.guards for _, lock in self.locks(guard, Frame({}, ""))]
+            kinds = [self.state.kind(lock) for lock, guarded in self._guarded().items() if name in guarded]
             if kinds and not any(r.mode is s.Mode.EXCLUSIVE for kind in kinds for r in kind.recursion):
                 continue
-            if not kinds and set(values) <= set(cell.others):
+            if not kinds and _covers(cell.others, values):
                 continue
             happens, register = self.builder.scratch(0, 1), self.builder.register(cell)
             self.builder.emit(ir.Pick(happens, f"{ir.CALLED_BACK}{name}", 0, 1))
@@ -907,6 +911,13 @@ def spin_locks(program: Program) -> list[str]:
         if kind is not None and kind.spins:
             names += [name] if lock.size is None else [f"{name}[{i}]" for i in range(lock.size)]
     return names
+
+
+def _covers(whole: Sequence[int], part: Sequence[int]) -> bool:
+    """Whether all of some values are among others; each a few numbers, rising, or a range that may be long."""
+    if isinstance(part, range):
+        return isinstance(whole, range) and part[0] in whole and part[-1] in whole
+    return all(value in whole for value in part)
 
 
 def _by_value(alternatives: Iterable[tuple[Term, str]]) -> dict[int, str]:

@@ -18,7 +18,7 @@ from modelcheck.ir import Root
 from modelcheck.lower import every_graph
 from modelcheck.mutual.overlap import LOAD, UNLOAD, Overlap, takes_over
 from modelcheck.mutual.positions import EXCLUSIVE, MAY_BE_FREE, SHARED, WAITING, Facts, Position
-from modelcheck.mutual.ways import come_to, leading_to, may_signal, sets
+from modelcheck.mutual.ways import come_to, is_cleared, leading_to, may_signal, sets
 from modelcheck.record import dataclass
 
 Node: TypeAlias = tuple[object, ...]
@@ -196,8 +196,7 @@ class _Builder:
     def _stopping(self, root: int, event: str) -> list[int]:
         """The positions at which a root keeps an event from being set, as long as it waits there: what comes before
         that; what comes behind it too, where nobody else can set it again once somebody has cleared it."""
-        edges = (edge for graph in every_graph([r.graph for r in self.roots]) for edge in graph.edges)
-        if self.overlap.meet(root, root) or not any(map(may_signal(event, False), edges)):
+        if self.overlap.meet(root, root) or not is_cleared(event, every_graph([r.graph for r in self.roots])):
             return before_setting(root, event, self.facts, self.roots)
         return [number for number, position in enumerate(self.facts.positions) if position.root == root]
 

@@ -26,7 +26,7 @@ from modelcheck.mutual.positions import (
 )
 from modelcheck.mutual.questions import Place, Question, Test
 from modelcheck.mutual.sharing import Sharing
-from modelcheck.mutual.ways import awaits, come_to, may_signal, stopped_by
+from modelcheck.mutual.ways import awaits, come_to, is_cleared, may_signal, stopped_by
 from modelcheck.mutual.ways import sets as sets_event
 from modelcheck.record import dataclass
 from modelcheck.resolve import qualified
@@ -154,7 +154,7 @@ class Situation:
         """Whether whoever comes to the position has set what it waits for himself, or the driver was loaded by somebody
         who has, and nobody clears it."""
         event = position.wanted
-        if any(may_signal(event, False)(edge) for graph in self.graphs for edge in graph.edges):
+        if is_cleared(event, self.graphs):
             return False
         if any(surely_sets(self.roots[loader], event) for loader in self.loaders(position)):
             return True

@@ -5,7 +5,7 @@ Where a call came from is not kept apart, so a walk finds too much rather than t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from modelcheck import ir
 from modelcheck.ir import Edge, Graph, Instruction, Term, instructions
@@ -102,6 +102,12 @@ def may_signal(event: str, on: bool) -> Callable[[Edge], bool]:
         )
 
     return does
+
+
+def is_cleared(event: str, graphs: Iterable[Graph]) -> bool:
+    """Whether anybody may clear an event."""
+    clears = may_signal(event, False)
+    return any(clears(edge) for graph in graphs for edge in graph.edges)
 
 
 def _is_event(edge: Edge, register: int, event: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -30,6 +31,22 @@ def workers() -> Iterator[Workers]:
 
 def task(tree: Tree, name: str, timeout: float | None = None) -> Task:
     return Task(name, Limits(timeout=timeout), False, "", str(tree.folder))
+
+
+@pytest.mark.parametrize("looking", [True, False])
+def test_garbage_is_looked_for_as_before_when_a_file_is_done(
+    looking: bool, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose process it is decides that: an executor's goes on with other work."""
+    tree.write("a.drvm", SOUND)
+    monkeypatch.chdir(tree.folder)
+    before = gc.isenabled()
+    (gc.enable if looking else gc.disable)()
+    try:
+        assert perform(task(tree, "a.drvm")).outcome.report is not None
+        assert gc.isenabled() is looking
+    finally:
+        (gc.enable if before else gc.disable)()
 
 
 # ---- worker processes ----

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
+import z3
 
 from modelcheck.engines.paths import Paths
 from modelcheck.engines.refine import Feasible, Infeasible, NoAnswer, decide
@@ -59,6 +61,19 @@ def test_a_possible_way_gives_the_choices_it_makes() -> None:
     assert isinstance(found, Feasible)
     choices = [choice for step in found.trace.steps for choice in step.choices]
     assert [(choice.name, choice.value) for choice in choices] == [("*", 7)]
+
+
+@pytest.mark.parametrize("silent", [1, 2, 3])
+def test_no_answer_is_neither_a_run_nor_a_proof(silent: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever question Z3 leaves open: whether there is a run, or what it is; from there on it says nothing."""
+    right, asked = z3.Solver.check, itertools.count(1)
+
+    def check(self: z3.Solver, *assumptions: z3.BoolRef) -> z3.CheckSatResult:
+        return z3.unknown if next(asked) >= silent else right(self, *assumptions)
+
+    monkeypatch.setattr(z3.Solver, "check", check)
+    found = answer("routine R() as DPC { int 0..9 n = *; if (n == 7) { Give(&A); } }", "B02")
+    assert isinstance(found, NoAnswer if silent < 3 else Feasible)
 
 
 def test_a_trace_names_the_branches_it_takes() -> None:

@@ -556,10 +556,19 @@ class Builder:
         return "kind", s.ContextKind(word)
 
     def role_any(self) -> tuple[str, Any]:
-        return "single", False
+        return "single", None
 
-    def role_single(self) -> tuple[str, Any]:
-        return "single", True
+    def role_single(self, among: Token | None) -> tuple[str, Any]:
+        return "single", str(among or "")
+
+    def role_apart(self, *roles: Token) -> tuple[str, Any]:
+        return "apart", [self._role_name(role) for role in roles]
+
+    def role_follows(self, *roles: Token) -> tuple[str, Any]:
+        return "follows", [self._role_name(role) for role in roles]
+
+    def _role_name(self, role: Token) -> s.RoleName:
+        return s.RoleName(str(role), self._span(role))
 
     def role_phase(self, name: Token) -> tuple[str, Any]:
         return "phase", str(name)
@@ -585,10 +594,13 @@ class Builder:
             params,
             irql=said.get("irql"),
             kind=said.get("kind", s.ContextKind.THREAD),
-            single=said.get("single", False),
+            single=said.get("single") is not None,
+            among=said.get("single") or "",
             phase=said.get("phase"),
             continues=said.get("continues"),
             holds=tuple(lock for word, locks in pairs if word == "holds" for lock in locks),
+            apart=tuple(role for word, roles in pairs if word == "apart" for role in roles),
+            follows=tuple(role for word, roles in pairs if word == "follows" for role in roles),
             entry=said.get("entry"),
             exit=said.get("exit"),
             span=self._span(name),

@@ -15,7 +15,7 @@ from modelcheck.diagnostics import Code, Diagnostic, Note, in_source_order
 from modelcheck.kinds import Kinds
 from modelcheck.names import Meaning, Sort
 from modelcheck.printer import expression, parameter, signature
-from modelcheck.resolve import INTERRUPT_LOCK_KIND, Program, find_role, qualified, run_arguments
+from modelcheck.resolve import INTERRUPT_LOCK_KIND, Program, find_role, following, qualified, run_arguments
 from modelcheck.source import Span
 from modelcheck.verdict import DISPATCH_LEVEL
 
@@ -185,6 +185,7 @@ class _Check:
         if item.phase is not None and item.phase not in PHASES:
             help_ = f"the phases are {', '.join(PHASES)}"
             self.error(Code.ROLE, f"there is no phase `{item.phase}`", item.span, help=help_)
+        self._other_roles(item)
         for other in self.program.roles[item.name]:
             if other is item:
                 break
@@ -192,6 +193,21 @@ class _Check:
                 note = Note("the first one", other.span)
                 self.error(Code.DECLARED_TWICE, f"the role `{item.name}` is declared twice", item.span, note)
                 break
+
+    def _other_roles(self, item: s.Role) -> None:
+        """The roles that one speaks of are there; those that it follows are of its phase, and do not follow it."""
+        roles = self.program.roles
+        for name in (*item.apart, *item.follows):
+            if name.name not in roles:
+                self.error(Code.ROLE, f"there is no role `{name.name}`", name.span, help=self.help(name.name, roles))
+        for name in item.follows:
+            if item.phase in (None, "run"):
+                self.error(Code.ROLE, "routines of the phase `run` come in any order", name.span)
+            elif any(other.phase != item.phase for other in roles.get(name.name, ())):
+                message = f"`{name.name}` is of another phase, which decides who comes first"
+                self.error(Code.ROLE, message, name.span)
+            elif item.name in following(roles, name.name):
+                self.error(Code.ROLE, f"`{item.name}` and `{name.name}` follow each other", name.span)
 
     def _role_levels(self, irql: tuple[s.Expr, s.Expr]) -> None:
         low, high = map(self.program.constant, irql)

@@ -81,18 +81,19 @@ def needed(program: Program) -> int:
     for routine in program.routines.values():
         taken = list(parameters(program, routine).values())
         most = max([most, *(taken.count(device) for device in taken)])
-        alone = alone or (bool(taken) and _is_single(program, routine))
+        alone = alone or (bool(taken) and _excludes(program, routine))
     if most > 1 or (most and named(program)):
         return max(MANY, most + named(program))
     return 2 if alone else 1
 
 
-def _is_single(program: Program, routine: s.Routine) -> bool:
-    """Whether the system runs one context of a routine at a time for each device, while others are at work."""
+def _excludes(program: Program, routine: s.Routine) -> bool:
+    """Whether the system runs one context of a routine at a time for each device, or nobody beside it, while others are
+    at work on other ones."""
     if routine.role is None:
         return False
     role, _ = find_role(program, routine.role)
-    return role.single and role.phase not in ("load", "add", "unload")
+    return (role.single or bool(role.apart)) and role.phase not in ("load", "add", "unload")
 
 
 def named(program: Program) -> bool:

@@ -101,16 +101,19 @@ def lives_from(root: Root, ends: Iterable[tuple[Root, Mapping[str, tuple[int, ..
     with, for the cells it changes.
 
     Before `run` a phase that changes a lock leaves it as one of its routines does, since all of them have run; from
-    `run` on a routine may or may not have run. Where there are several devices, another one can be in any phase of its
-    own, and leave a lock that is not of a device as that does."""
+    `run` on a routine may or may not have run. Those of its own phase whose roles it follows have run too. Where there
+    are several devices, another one can be in any phase of its own, and leave a lock that is not of a device as that
+    does."""
     ends = list(ends)
     lives: dict[str, tuple[int, ...]] = {}
     environments = dict.fromkeys(r.environment for r, _ in ends)
     declared = {c.name: c.start for e in environments for c in e.cells.values() if c.sort is Sort.LIFE}
-    leaves: dict[tuple[int, str], set[int]] = {}
+    leaves: dict[tuple[int | str, str], set[int]] = {}
     for other, end in ends:
         for name, left_so in end.items():
             leaves.setdefault((other.phase, name), set()).update(left_so)
+            if other.phase == root.phase and other.role in root.follows:
+                leaves.setdefault((other.role, name), set()).update(left_so)
     devices = {plain(device) for other, _ in ends for _, device in other.devices}
     for name, start in declared.items():
         values = set(start)
@@ -118,6 +121,10 @@ def lives_from(root: Root, ends: Iterable[tuple[Root, Mapping[str, tuple[int, ..
             left = leaves.get((phase, name))
             if left:
                 values = left if phase < RUN else values | left
+        for role in root.follows:
+            left = leaves.get((role, name))
+            if left:
+                values = left if root.phase < RUN else values | left
         shared = plain(device_of(name.removeprefix("life "))) not in devices
         if devices and shared and root.phase in OF_A_DEVICE:
             values = values.union(*(leaves.get((phase, name), ()) for phase in OF_A_DEVICE))

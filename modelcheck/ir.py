@@ -414,6 +414,12 @@ class Root:
     kind: str = "thread"
     role: str = ""
     single: bool = False
+    among: str = ""
+    """Of all single roots that say the same, one is there at a time; "": it says nothing."""
+    apart: frozenset[str] = frozenset()
+    """The roles whose roots are not there while it is."""
+    follows: tuple[str, ...] = ()
+    """The roles of its phase whose roots have run before it, those first that others of them follow."""
     devices: tuple[tuple[str, str], ...] = ()
     """For each parameter that is a device which instance."""
     admitted: int = 0

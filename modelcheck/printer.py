@@ -317,13 +317,17 @@ class _Printer:
         if item.irql is not None:
             low, high = map(expression, item.irql)
             self.emit(f"irql {low};" if low == high else f"irql {low} .. {high};", item.irql[0].span.start)
-        said = [str(item.kind), "single" if item.single else "any number"]
+        single = f"single {item.among}" if item.among else "single"
+        said = [str(item.kind), single if item.single else "any number"]
         said += [] if item.phase is None else [f"phase {item.phase}"]
         said += [] if item.continues is None else [f"continues if {condition(item.continues)}"]
         for text in said:
             self.emit(f"{text};", self.layout.word(text, item.span.start, close))
         if item.holds:
             self.emit(f"holds {', '.join(map(reference, item.holds))};", item.holds[0].span.start)
+        for word, roles in (("apart", item.apart), ("follows", item.follows)):
+            if roles:
+                self.emit(f"{word} {', '.join(role.name for role in roles)};", roles[0].span.start)
         for word, block in (("entry", item.entry), ("exit", item.exit)):
             if block is not None:
                 self._block(word, block, block.span.start)

@@ -8,7 +8,7 @@ constant that is none) is kept in `Program.findings` and reported by `check` tog
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from difflib import get_close_matches
 from functools import cache
@@ -294,6 +294,24 @@ def find_role(program: Program, use: s.RoleUse) -> tuple[s.Role, RoleArguments]:
         if arguments is not None:
             return role, arguments
     raise KeyError(use.name)
+
+
+def following(roles: Mapping[str, Sequence[s.Role]], name: str) -> tuple[str, ...]:
+    """The roles that one follows, and those that these follow, the first first."""
+    found: dict[str, None] = {}
+    pending = [(name, False)]
+    entered: set[str] = set()
+    while pending:
+        here, done = pending.pop()
+        if done:
+            found[here] = None
+        elif here not in entered:
+            entered.add(here)
+            pending.append((here, True))
+            pending += [(other.name, False) for role in roles.get(here, ()) for other in reversed(role.follows)]
+    if not any(other.name == name for here in found for role in roles.get(here, ()) for other in role.follows):
+        del found[name]  # it follows itself only if the model is wrong
+    return tuple(found)
 
 
 def _match_role(program: Program, role: s.Role, use: s.RoleUse) -> RoleArguments | None:

@@ -853,15 +853,29 @@ class HandleKind:
 
 
 @dataclass(frozen=True, slots=True)
+class RoleName:
+    """A role that another one speaks of."""
+
+    name: str
+    span: Span = place()
+
+
+@dataclass(frozen=True, slots=True)
 class Role:
+    """`among`: of all roles that say the same word one routine runs at a time; `apart`: none of those runs meanwhile;
+    `follows`: those of the same phase that have run before."""
+
     name: str
     params: tuple[Param, ...]
     irql: tuple[Expr, Expr] | None
     kind: ContextKind
     single: bool
+    among: str
     phase: str | None
     continues: Expr | None
     holds: tuple[Ref, ...]
+    apart: tuple[RoleName, ...]
+    follows: tuple[RoleName, ...]
     entry: Block | None
     exit: Block | None
     span: Span = place()

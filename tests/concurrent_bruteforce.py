@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations_with_replacement, product
 
 from modelcheck import syntax as s
+from modelcheck.devices import bindings, parameters
 from modelcheck.interpret import Environment, Failure, Machine
 from modelcheck.interpret.configuration import Configuration, Entrant, Moved
 from modelcheck.interpret.entrants import closed_world, entrant, players
@@ -363,18 +364,26 @@ def worlds(program: Program, environments: dict[str, Environment], most: int, pr
     """The worlds with exactly `most` contexts: one that does not start is one less."""
     machines = players(program, environments)
     variants = [
-        (root, level, binding)
+        (root, level, {**binding, **taken})
         for root, machine in machines.items()
         for level in machine.levels(root)
         for binding in machine.bindings(root)
+        for taken in bindings(program, program.routines[root])
     ]
     for chosen in combinations_with_replacement(range(len(variants)), most):
         for places in _places(most, processors):
             entrants: Sequence[Entrant] = [
-                entrant(machines[variants[v][0]], variants[v][0], place, variants[v][1], variants[v][2])
-                for v, place in zip(chosen, places, strict=True)
+                _on_devices(entrant(machines[root], root, place, level, binding))
+                for (root, level, binding), place in zip((variants[v] for v in chosen), places, strict=True)
             ]
             yield World(program, entrants, processors, closed=False)
+
+
+def _on_devices(context: Entrant) -> Entrant:
+    """The context with the numbers of the devices that it is bound to."""
+    taken = parameters(context.player.program, context.player.program.routines[context.routine])
+    numbers = {name: int(context.binding[name].partition("#")[2] or 1) for name in taken}
+    return replace(context, arguments=numbers)
 
 
 def _places(contexts: int, processors: int) -> list[tuple[int, ...]]:

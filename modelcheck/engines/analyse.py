@@ -320,8 +320,9 @@ class Analysis:
         roots = self.lowered.roots
         while True:
             known = dict(self.lives)
-            for phase in range(6):
-                self._phase([root for root in roots if root.phase == phase])
+            turns = sorted({(root.phase, len(root.follows), root.follows) for root in roots})
+            for phase, _, follows in turns:
+                self._phase([root for root in roots if root.phase == phase and root.follows == follows])
             if known == self.lives or not any(root.devices for root in roots):
                 break
 
@@ -336,7 +337,7 @@ class Analysis:
                 break
 
     def _start(self, root: Root) -> Lives:
-        """The same for all roots of a phase."""
+        """The same for all roots of a phase that follow the same roles."""
         return lives_from(root, [(other, self._ends.get(other, {})) for other in self.lowered.roots])
 
     def _end(self, root: Root) -> None:

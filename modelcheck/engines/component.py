@@ -16,7 +16,6 @@ from modelcheck.engines.meeting import Meeting
 from modelcheck.engines.short import ShortRings
 from modelcheck.engines.shown import Shown
 from modelcheck.mutual.cycles import Formula, formula, link_name
-from modelcheck.mutual.overlap import LOAD
 from modelcheck.mutual.positions import EXCLUSIVE, MAY_BE_FREE, SHARED
 from modelcheck.mutual.questions import Question
 from modelcheck.mutual.rings import Rings
@@ -158,10 +157,9 @@ class Component:
         """Whether contexts that ran like that can be at their places at once."""
         overlap, states = self.meeting.situation.overlap, self.rings.states
         there = [states[stand][0] for stand in runs]
-        loading = [one for one in there if self.meeting.roots[one.root].phase == LOAD]
         return (
             self._overlapping([one.root for one in there])
-            and all(overlap.started(one.root, one.sites, other.root) for one in loading for other in there)
+            and all(overlap.started(one.root, one.sites, other.root) for one in there for other in there)
             and self.meeting.end_together((states[stand], run) for stand, run in runs.items())
         )
 
@@ -325,7 +323,7 @@ class Component:
         roots = self.meeting.roots
         if kind == "apart":
             return f"{roots[int(numbers[0])].routine} and {roots[int(numbers[1])].routine} never overlap"
-        if kind == "newcomer":
+        if kind == "kept_off":
             return f"{roots[int(numbers[0])].routine} and {roots[int(numbers[1])].routine} are never on one device"
         if kind == "single":
             return f"{roots[int(numbers[0])].routine} runs once at a time"

@@ -45,7 +45,7 @@ class Meeting(States):
                     members[number] = replace(members[number], gates=(*members[number].gates, (at, len(members))))
                     members.append(setter)
         numbers = [self.roots.index(member.root) for member in members]
-        if any(self.situation.overlap.newcomer(*pair) for pair in itertools.combinations(numbers, 2)):
+        if any(self.situation.overlap.kept_off(*pair) for pair in itertools.combinations(numbers, 2)):
             return Open(MORE_DEVICES)
         loads = loading(members)
         if loads >= 0:

@@ -162,4 +162,4 @@ class ShortRings:
         if one == other:
             return one in self.ring.single
         pair = (min(one, other), max(one, other))
-        return pair in self.ring.apart or pair in self.ring.newcomers
+        return pair in self.ring.apart or pair in self.ring.kept_off

@@ -241,8 +241,9 @@ def _starts(invariants: Sequence[Invariant], roots: list[Root]) -> dict[Root, Li
         for (name, value), number in sorted(root.outcomes.items()):
             end[name] = end.get(name, ()) + (() if number in proved else (value,))
         ends.append((root, end))
-    by_phase = {root.phase: lives_from(root, ends) for root in {root.phase: root for root in roots}.values()}
-    return {root: starts_of(root, by_phase[root.phase], proved) for root in roots}
+    alike = {(root.phase, root.follows): root for root in roots}
+    lives = {key: lives_from(root, ends) for key, root in alike.items()}
+    return {root: starts_of(root, lives[root.phase, root.follows], proved) for root in roots}
 
 
 def _narrowed(

@@ -206,6 +206,9 @@ class Processors:
             return f"`{routine}` runs once"
         if any(c.active and self._is_newcomer(entrant, e) for e, c in beside):
             return f"a device is added on which `{routine}` is, or another one"
+        outside = [e for e, c in beside if c.active and self._are_apart(entrant, e)]
+        if outside:
+            return f"`{routine}` does not run beside `{outside[0].routine}`"
         enabled = routine in now.enabled
         if phase == "load" and any(self.phases[name] != "load" and name not in now.enabled for name in begun):
             return f"`{routine}` comes before all others"
@@ -228,6 +231,17 @@ class Processors:
             for adding, there in ((one, other), (other, one))
         )
 
+    def _are_apart(self, one: Entrant, other: Entrant) -> bool:
+        """Whether the roles of two contexts say that they are never on one device at once."""
+        first, second = self.player.role(one.routine)[0], self.player.role(other.routine)[0]
+        if first is None or second is None:
+            return False
+        said = second.name in {role.name for role in first.apart} or first.name in {role.name for role in second.apart}
+        if not said and not (first.among and first.among == second.among):
+            return False
+        mine, others = self._devices(one), self._devices(other)
+        return bool({*mine[:1]} & {*others} or {*others[:1]} & {*mine})
+
     def _devices(self, entrant: Entrant) -> list[str]:
         """The devices that a context is given."""
         taken = parameters(self.program, self.program.routines[entrant.routine])
@@ -245,14 +259,15 @@ def _entered(state: State) -> bool:
 
 
 def _mentioned(program: Program) -> frozenset[str]:
-    """Routines that some statement hands over by name, itself or the object that runs it: these can be enabled."""
+    """Routines that some statement hands over by name, itself or the object that runs it, or enables: these can be
+    enabled."""
     names = set()
     bodies = [r.body for r in program.routines.values()]
     bodies += [e.body for table in program.externs.values() for e in table if e.body is not None]
     for body in bodies:
         for stmt in statements(body):
             if isinstance(stmt, s.Enable):
-                names.add(stmt.name)
+                names |= {stmt.name, *program.run_by(stmt.name)}
             for expr in expressions(stmt):
                 refs = (part.ref if isinstance(part, s.Address) else part for part in within(expr))
                 names |= {ref.name for ref in refs if isinstance(ref, s.Ref)}

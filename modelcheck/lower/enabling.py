@@ -95,7 +95,8 @@ def _left_to_others(root: Root, later: Iterable[Root], roots: Iterable[Root]) ->
     """The lives of locks that `later` roots know and that others change before they are meant to run, in the phase of
     `root` or behind it. As the root does not change them they may be none of its cells so far."""
     known = {cell.name: cell for other in later for edge in _edges(other) for cell in edge.cells if _is_life(cell)}
-    before = [other for other in roots if root.phase <= other.phase < RUN and other is not root]
+    others = [other for other in roots if root.phase <= other.phase < RUN and other is not root]
+    before = [other for other in others if other.phase > root.phase or other.role not in root.follows]
     changed = {cell.name for other in before for edge in _edges(other) for cell in _written(edge)}
     own = {device for _, device in root.devices}
     cells = root.environment.cells

@@ -26,7 +26,7 @@ from modelcheck.lower.routine import all_locks
 from modelcheck.lower.scope import Binding, Frame, Handle, Ledger, Lock, Object, Opaque, State, Variable
 from modelcheck.lower.steps import Unit
 from modelcheck.record import dataclass
-from modelcheck.resolve import Program, around_run, find_role, type_range
+from modelcheck.resolve import Program, around_run, find_role, following, type_range
 from modelcheck.source import Span
 from modelcheck.verdict import APC_LEVEL, DISPATCH_LEVEL, HIGH_LEVEL, PASSIVE_LEVEL, Obligation, Property
 from modelcheck.walk import every_call, every_expression, every_statement, lock_tests, references, substatements
@@ -420,6 +420,9 @@ class _ProgramLowerer:
         environment = unit.state.environment
         root = Root(plan.routine.name, graph, plan.phase, levels, environment, kind, role, plan.single)
         root.devices = plan.devices
+        if plan.role is not None:
+            root.among, root.apart = plan.role.among, frozenset(other.name for other in plan.role.apart)
+            root.follows = following(self.program.roles, role)
         root.admitted = harness.admitted(levels)
         root.continues = harness.goes_on
         root.given = [*harness.given_cells, *(unit.state.hold(lock) for lock in sorted(harness.claims))]

@@ -54,8 +54,8 @@ class Ring:
     """Locks and variables of devices: with more instances than are told apart, contexts need not find the same one."""
     loose_roots: frozenset[int] = frozenset()
     """Roots of which there can be one context for each device."""
-    newcomers: frozenset[tuple[int, int]] = frozenset()
-    """Pairs of roots that are never there together on one device, as one of them adds it."""
+    kept_off: frozenset[tuple[int, int]] = frozenset()
+    """Pairs of roots that are never there together on one device."""
 
 
 @dataclass(slots=True)
@@ -198,9 +198,9 @@ class _Writer:
                 why = self.reason(f"apart {first} {second}")
                 one, other = disjunction(members[first]), disjunction(members[second])
                 self.assertion(f"(or (not {why}) (not {one}) (not {other}))")
-        for first, second in sorted(self.ring.newcomers):
+        for first, second in sorted(self.ring.kept_off):
             if first in members and second in members:
-                why = self.reason(f"newcomer {first} {second}", bool({first, second} & self.ring.loose_roots))
+                why = self.reason(f"kept_off {first} {second}", bool({first, second} & self.ring.loose_roots))
                 one, other = disjunction(members[first]), disjunction(members[second])
                 self.assertion(f"(or (not {why}) (not {one}) (not {other}))")
         for stand, root in sorted(self.ring.barred):

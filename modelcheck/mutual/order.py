@@ -245,7 +245,7 @@ def signaller(event: str, facts: Facts, roots: list[Root], overlap: Overlap) -> 
         for root, signals in enumerate(facts.signals)
         if event in signals
         and roots[root].phase != LOAD
-        and all(overlap.meet(root, other) and not overlap.newcomer(root, other) for other in waiting)
+        and all(overlap.meet(root, other) and not overlap.kept_off(root, other) for other in waiting)
         and all(overlap.meet(root, other) for other in beside if other != root)
         and (roots[root].phase != UNLOAD or surely_sets(roots[root], event))
     ]

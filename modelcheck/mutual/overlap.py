@@ -12,7 +12,7 @@ from modelcheck.mutual.positions import Site
 from modelcheck.source import Span
 from modelcheck.verdict import DISPATCH_LEVEL
 
-LOAD, ADD, UNLOAD = 0, 1, 5
+LOAD, ADD, START, UNLOAD = 0, 1, 2, 5
 
 
 class Overlap:
@@ -32,6 +32,8 @@ class Overlap:
         self.with_add = [root.routine in by_add for root in roots]
         self.with_unload = [root.routine in by_any for root in roots]
         self._places: dict[tuple[int, str], set[tuple[int, int]]] = {}
+        self._begun_by: dict[int, frozenset[str]] = {}
+        self._partners = [frozenset(o for o in range(len(roots)) if self._keeps_out(r, o)) for r in range(len(roots))]
 
     def meet(self, first: int, second: int) -> bool:
         """Whether a context of one root can be there while one of the other is."""
@@ -45,14 +47,25 @@ class Overlap:
                 return False
         return True
 
-    def newcomer(self, first: int, second: int) -> str:
-        """The device that one of two roots adds to the driver, the first it is given, where the other is given it too:
-        nobody is on it yet, but for those whom adding one enables. "" if there is none."""
-        for one, other in ((first, second), (second, first)):
+    def _keeps_out(self, one: int, other: int) -> bool:
+        """Whether their roles say that two roots are never there at once, on one device."""
+        a, b = self.roots[one], self.roots[other]
+        together = bool(a.among) and a.among == b.among and one != other
+        return together or b.role in a.apart or a.role in b.apart
+
+    def kept_off(self, first: int, second: int, sites: tuple[Iterable[Site], Iterable[Site]] | None = None) -> str:
+        """A device on which contexts of two roots are never at once, the first that one of them is given: nobody is on
+        it while it is added, but for those whom adding one enables; and their roles may say so. `sites`: where the two
+        are; whom one of them alone enables is there after that only. "" if there is no such device."""
+        for one, other, at in ((first, second, 0), (second, first, 1)):
             a, b = self.roots[one], self.roots[other]
-            added = a.devices[0][1] if a.phase == ADD and a.devices else ""
-            if added and not self.with_add[other] and added in (device for _, device in b.devices):
-                return added
+            device = a.devices[0][1] if a.devices else ""
+            if not device or device not in (taken for _, taken in b.devices):
+                continue
+            if (a.phase == ADD and not self.with_add[other]) or other in self._partners[one]:
+                return device
+            if sites is not None and a.phase in (ADD, START) and not self._has_begun(one, sites[at], other):
+                return device
         return ""
 
     def follows(self, first: int, second: int) -> bool:
@@ -80,12 +93,29 @@ class Overlap:
     def started(self, root: int, sites: Iterable[Site], other: int) -> bool:
         """Whether, when a context of `root` is at one of the sites, the other root may have been started: while a
         driver loads, only what it has enabled by then."""
-        if self.roots[root].phase != LOAD or root == other:
+        return self.roots[root].phase != LOAD or root == other or self._has_begun(root, sites, other)
+
+    def _has_begun(self, root: int, sites: Iterable[Site], other: int) -> bool:
+        """Whether the other root may have been started, on one device, when a context of `root`, of an early phase, is
+        at one of the sites."""
+        if self.roots[root].phase != LOAD and self.roots[other].routine not in self._waits_for(root):
             return True
         name = self.roots[other].routine
         begins = [r.routine for r in self.roots if name in self._in_turn({r.routine})]
         places = set[tuple[int, int]]().union(*(self._after_enabling(root, first) for first in begins))
         return any((site.graph, site.edge) in places for site in sites)
+
+    def _waits_for(self, root: int) -> frozenset[str]:
+        """The routines that do not begin before a root, which runs once, has enabled them."""
+        known = self._begun_by.get(root)
+        if known is None:
+            by_any = set[str]().union(*self.enabled)
+            routine = self.roots[root].routine
+            free = {r.routine for r in self.roots if r.routine not in by_any and r.routine != routine}
+            once = self.roots[root].single or self.roots[root].phase == ADD
+            begun = self._in_turn({routine}) - self._in_turn(free) - {routine}
+            known = self._begun_by[root] = frozenset(begun if once else ())
+        return known
 
     def enabling(self, root: int, other: int) -> set[Span]:
         """The statements of a root that enable the other one themselves."""
@@ -111,7 +141,7 @@ class Overlap:
         r = self.roots[root]
         if r.single or r.phase in (LOAD, UNLOAD):
             return ("root", root)
-        return ("any", self.with_load[root], self.with_unload[root])
+        return ("any", self.with_load[root], self.with_unload[root], self._partners[root])
 
 
 def takes_over(level: int, below: Root, above: Root, at: int) -> bool:

@@ -34,8 +34,8 @@ class Rings:
         self._link()
         loose, loose_roots = self._loose()
         apart = self._apart()
-        newcomers = self._newcomers() - apart
-        self.ring = Ring(self.stands, self.links, apart, self._single(), self._barred(), loose, loose_roots, newcomers)
+        kept_off = self._kept_off() - apart
+        self.ring = Ring(self.stands, self.links, apart, self._single(), self._barred(), loose, loose_roots, kept_off)
 
     def _find(self) -> None:
         """The stands that have a part in the component."""
@@ -147,15 +147,19 @@ class Rings:
             if not self.situation.overlap.meet(*pair) and pair not in together
         )
 
-    def _newcomers(self) -> frozenset[tuple[int, int]]:
-        """Pairs of roots one of which adds the device that the other is on."""
-        used = sorted({s.root for s in self.stands})
-        return frozenset(pair for pair in itertools.combinations(used, 2) if self.situation.overlap.newcomer(*pair))
+    def _kept_off(self) -> frozenset[tuple[int, int]]:
+        """Pairs of roots that are never on one device at once."""
+        used, together = sorted({s.root for s in self.stands}), self._together()
+        return frozenset(
+            pair
+            for pair in itertools.combinations(used, 2)
+            if self.situation.overlap.kept_off(*pair) and pair not in together
+        )
 
     def _single(self) -> frozenset[int]:
         overlap = self.situation.overlap
         return frozenset(
-            s.root for s in self.stands if not overlap.meet(s.root, s.root) or overlap.newcomer(s.root, s.root)
+            s.root for s in self.stands if not overlap.meet(s.root, s.root) or overlap.kept_off(s.root, s.root)
         )
 
     def _barred(self) -> frozenset[tuple[int, int]]:

@@ -53,10 +53,10 @@ class Sharing:
         """Whether contexts of two roots that are about a member of a device are on that one, and on no other."""
         return bool(device) and not self.named and self.taken[first] == self.taken[second] == [device]
 
-    def keeps_off(self, newcomer: str, first: int, second: int, shared: str = "") -> bool:
-        """Whether two contexts never come together because one of them adds the device that both are given; `shared`: a
+    def keeps_off(self, kept_off: str, first: int, second: int, shared: str = "") -> bool:
+        """Whether two contexts never come together because they are kept off a device that both are given; `shared`: a
         lock or data that both are about."""
-        device = plain(newcomer)
+        device = plain(kept_off)
         return bool(device) and self.told_apart(device, first, second, device == self.device(shared))
 
     def only(self, names: list[str], roots: list[int]) -> str:

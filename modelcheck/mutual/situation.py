@@ -388,7 +388,8 @@ def go_together(
     """Whether two contexts can be in these states at once, by what they surely hold and what cannot change. `shared`:
     the data or lock that both are about."""
     first, second, excludes = one[0].root, other[0].root, situation.sharing.excludes
-    if situation.sharing.keeps_off(situation.overlap.newcomer(first, second), first, second, shared):
+    kept_off = situation.overlap.kept_off(first, second, (one[0].sites, other[0].sites))
+    if situation.sharing.keeps_off(kept_off, first, second, shared):
         return False
     mine = dict(known_holds(*one))
     for lock, mask in known_holds(*other):
@@ -412,7 +413,8 @@ def clash(situation: Situation, a: Access, b: Access) -> bool:
         return False
     if not (a.write or b.write) or (a.atomic and b.atomic) or not overlap.meet(a.root, b.root):
         return False
-    if situation.sharing.keeps_off(overlap.newcomer(a.root, b.root), a.root, b.root, a.data):
+    kept_off = overlap.kept_off(a.root, b.root, ((a.site,), (b.site,)))
+    if situation.sharing.keeps_off(kept_off, a.root, b.root, a.data):
         return False
     mine = dict(a.held)
     for lock, mask in b.held:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TypeAlias
+
 import z3
 
 from modelcheck.evidence.conditions import FormulaQuery, Pool, Query, text
 from modelcheck.record import dataclass
 
-BATCH = 150
-"""Queries asked at once: that one of them can be satisfied is one question."""
+Text: TypeAlias = tuple[list[str], str]
+"""A query: declarations and definitions, and what must not be satisfied."""
+
+BATCH, BATCH_TEXT = 150, 60_000
+"""Queries asked at once, and characters of their text: that one of them can be satisfied is one question. Few small ones
+cost more than one for each; many large ones do too, as the solver has them all in view."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +33,11 @@ def certify(pool: Pool, milliseconds: int) -> Checked:
     queries = [q for q in zip(pool.queries, pool.invariants, strict=True) if not isinstance(q[0], FormulaQuery)]
     rejected: dict[int, str] = {}
     unanswered: dict[int, str] = {}
-    for start in range(0, len(queries), BATCH):
-        batch = queries[start : start + BATCH]
-        if _ask([query for query, _ in batch], milliseconds) == z3.unsat:
+    for start, texts in _batches([query for query, _ in queries]):
+        if _ask(texts, milliseconds) == z3.unsat:
             continue
-        for query, invariants in batch:
-            answer = _ask([query], milliseconds)
+        for (query, invariants), one in zip(queries[start:], texts, strict=False):
+            answer = _ask([one], milliseconds)
             if answer != z3.unsat:
                 target = rejected if answer == z3.sat else unanswered
                 target.update(dict.fromkeys(sorted(invariants), "\n".join(smt(query, "q"))))
@@ -51,12 +57,27 @@ def _ask_alone(query: FormulaQuery, milliseconds: int) -> z3.CheckSatResult:
     return solver.check()
 
 
-def _ask(queries: list[Query], milliseconds: int) -> z3.CheckSatResult:
+def _batches(queries: list[Query]) -> Iterator[tuple[int, list[Text]]]:
+    """The texts of queries that are asked at once, with the number of the first."""
+    batch: list[Text] = []
+    size = 0
+    for number, query in enumerate(queries):
+        body, final = text(query, f"q{number}_")
+        length = sum(map(len, body))
+        if batch and (len(batch) == BATCH or size + length > BATCH_TEXT):
+            yield number - len(batch), batch
+            batch, size = [], 0
+        batch.append((body, final))
+        size += length
+    if batch:
+        yield len(queries) - len(batch), batch
+
+
+def _ask(texts: list[Text], milliseconds: int) -> z3.CheckSatResult:
     """unsat when no query can be satisfied."""
     lines: list[str] = []
     finals: list[str] = []
-    for number, query in enumerate(queries):
-        body, final = text(query, f"q{number}_")
+    for body, final in texts:
         lines += body
         if final == "true":
             return z3.sat

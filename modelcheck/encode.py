@@ -55,11 +55,13 @@ class Register:
 
 @dataclass(frozen=True, slots=True)
 class OpenChoice:
-    """The constant that says how a choice went, where `guard` holds."""
+    """The constant that says how a choice went, where `guard` holds. `own`: the value that the context itself knows, if
+    the choice is what others have written; "" if it is not."""
 
     guard: str
     name: str
     constant: str
+    own: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -477,7 +479,7 @@ class _Encoder:
         self.out.items.append(Declared(constant, sort_of(self.width)))
         others = member(constant, register.others, self.width)
         self.out.items.append(Asserted(f"(or (= {constant} {own}) {others})"))
-        self.out.choices.append(OpenChoice(self.test(self.here()), register.name, constant))
+        self.out.choices.append(OpenChoice(self.test(self.here()), register.name, constant, own))
         self.values[index] = constant
 
     def choose(self, condition: Term, then: tuple[Instruction, ...], otherwise: tuple[Instruction, ...]) -> None:

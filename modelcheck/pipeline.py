@@ -579,8 +579,11 @@ class _Replays:
     """Replays counterexamples on the interpreter. Its machine is made once: roots differ in their environment only."""
 
     def __init__(self, lowered: Lowered, analysis: Analysis) -> None:
+        from modelcheck.engines.written import Written
+
         self.lowered = lowered
         self.analysis = analysis
+        self.written = Written(lowered, analysis)
         self.machine: Machine | None = None
         self.by_routine: dict[str, list[Root]] = {}
         """The roots of each routine: on other devices or locks."""
@@ -603,7 +606,7 @@ class _Replays:
         uncounted = _uncounted(_choices(trace))
         if uncounted is not None:
             return uncounted
-        guessed = _guessed(self.lowered, trace)
+        guessed = self.written.guessed(trace, root)
         if guessed:
             return Undecided(f"it depends on which values others write to `{guessed}`, which is not known exactly")
         environment = self._environment(root)
@@ -632,7 +635,7 @@ class _Replays:
             uncounted = _uncounted(_choices(trace))
             if uncounted is not None:
                 return uncounted
-            guessed = _guessed(self.lowered, trace)
+            guessed = self.written.guessed(trace, root)
             if guessed:
                 return Undecided(f"it depends on which values others write to `{guessed}`, which is not known exactly")
             environment = environments[actor.routine] = self._environment(root)
@@ -778,15 +781,6 @@ def _whole_start(
     for name, device in devices.items():
         known.setdefault(name, number_of(device))
     return tuple(Choice(name, known[name], devices.get(name, "")) for name in sorted(known))
-
-
-def _guessed(lowered: Lowered, trace: Trace) -> str:
-    """A shared variable whose value in the trace nobody is known to write."""
-    for choice in _choices(trace):
-        name = choice.name.removeprefix("var ")
-        if name in lowered.certain and choice.value not in lowered.certain[name]:
-            return name
-    return ""
 
 
 def _warnings(lowered: Lowered, analysis: Analysis) -> list[Diagnostic]:

@@ -85,12 +85,13 @@ class Choice:
     `shown` is the value as the model writes it (`true`, `busy`), "" where that is the number.
 
     Names: `*`, `try`, `uninit x`, `var x`, `result`, `out x`, `counter x`, `count L`. docs/language.md says where each
-    arises.
+    arises. `own`: of `var x`, nobody else has written it since the context itself saw or wrote that value.
     """
 
     name: str
     value: int
     shown: str = ""
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)

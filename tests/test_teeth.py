@@ -555,7 +555,7 @@ def lower_bounds_are_off_by_one(patch: Patch) -> None:
     patch.setattr(evaluate.Evaluator, "_value_range", wider)
 
 
-@fault("shared", SEARCH)
+@fault("shared", REPLAY)
 def lower_ignores_interference(patch: Patch) -> None:
     patch.setattr(evaluate.Evaluator, "_interfere", lambda *_: None)
 

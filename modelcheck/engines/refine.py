@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from hashlib import sha256
+from itertools import chain
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -169,29 +170,40 @@ class PathFormula:
                 for formal, actual in move.plan.edge.copies_out:
                     self.now[actual, -1 if actual.is_global else move.other] = self._read(formal, move.frame)
 
-    def prefer(self, settled: Lives) -> str:
-        """The name of an assumption: shared variables only take values that are certainly written, also not by a
-        call-out that comes back, and locks start as they do when earlier phases have ended (`settled`). Its meaning is
-        left in `preferences`."""
-        wanted = []
-        for _, encoded, *_ in self.executions:
-            wanted += [(choice.name, choice.constant) for choice in encoded.choices]
-        wanted += [(cell.name, term) for cell, term in self.starts.items()]
-        tests = [
-            encode.member(term, sorted(self.lowered.certain[name.removeprefix("var ")]), self.width)
-            for name, term in wanted
-            if name.removeprefix("var ") in self.lowered.certain
-        ]
-        tests += [
-            f"(= {term} {encode.literal(0, self.width)})" for name, term in wanted if name.startswith(CALLED_BACK)
-        ]
-        tests += [
+    def prefer(self, settled: Lives) -> list[list[str]]:
+        """The names of assumptions about what others do, those first that are given up first: nobody has written a
+        shared variable since the context saw it; or only its declared value; or only what the text says, no call-out
+        that comes back writes any, and locks start as they do when earlier phases have ended (`settled`). Their meaning
+        is left in `preferences`."""
+        wanted = [(c.name, c.constant, c.own) for _, encoded, *_ in self.executions for c in encoded.choices]
+        wanted += [(cell.name, term, "") for cell, term in self.starts.items()]
+        tests: list[list[str]] = [[], [], []]
+        for name, term, own in wanted:
+            said = self.lowered.said.get(name.removeprefix("var "))
+            if said is not None:
+                same = f"(= {term} {own})" if own else "false"
+                declared = encode.disjunction((same, encode.member(term, said.declared, self.width)))
+                written = encode.disjunction((same, encode.member(term, said.written, self.width)))
+                for level, test in zip(tests, (same if own else declared, declared, written), strict=True):
+                    level.append(test)
+            elif name.startswith(CALLED_BACK):
+                tests[-1].append(f"(= {term} {encode.literal(0, self.width)})")
+        tests[-1] += [
             encode.member(term, settled[cell.name], self.width)
             for cell, term in self.starts.items()
             if cell.name in settled
         ]
-        self.preferences = ["(declare-const certain Bool)", f"(assert (=> certain {encode.conjunction(tests)}))"]
-        return "certain"
+        self.preferences = []
+        names: list[list[str]] = []
+        for level in tests:
+            names.append([])
+            for test in dict.fromkeys(level):
+                if test != "true":
+                    names[-1].append(f"preferred{len(self.preferences)}")
+                    self.preferences.append(
+                        f"(declare-const {names[-1][-1]} Bool)\n(assert (=> {names[-1][-1]} {test}))"
+                    )
+        return names
 
     preferences: list[str]
 
@@ -200,7 +212,8 @@ class PathFormula:
         lines = []
         for _, encoded, _, _, holds in self.executions:
             guards = [*(choice.guard for choice in encoded.choices), *(taken.guard for taken in encoded.taken)]
-            for sort, terms in (("Bool", guards), (f"(_ BitVec {self.width})", holds.values())):
+            numbers = [*holds.values(), *(choice.own for choice in encoded.choices if choice.own)]
+            for sort, terms in (("Bool", guards), (f"(_ BitVec {self.width})", numbers)):
                 for term in terms:
                     if term not in self.names:
                         name = self.names[term] = f"shown{len(self.names)}"
@@ -260,7 +273,7 @@ def decide(
     `models`: of path formulas that were asked about before, of this driver."""
     formula = PathFormula(lowered, root, lives, moves)
     formula.build(obligation)
-    certain = z3.Bool(formula.prefer(settled))
+    preferred = [[z3.Bool(name) for name in names] for names in formula.prefer(settled)]
     definitions = formula.definitions()
     key = sha256("\n".join((*formula.lines, *formula.preferences, *definitions)).encode()).digest()
     models = {} if models is None else models
@@ -272,8 +285,15 @@ def decide(
     assumptions = {name: cell for cell, name in formula.assumptions.items()}
     literals = [z3.Bool(name) for name in assumptions]
     solver.from_string("\n".join(formula.preferences))
-    answer = solver.check(*literals, certain)  # a run that rests on nothing only perhaps written, if there is one
-    if answer != z3.sat:
+    answer = solver.check(*literals, *chain(*preferred))
+    while answer == z3.unsat:  # a run that rests on as little as can be of what others do
+        core = {str(c) for c in solver.unsat_core()}
+        level = next((level for level in preferred if any(str(c) in core for c in level)), None)
+        if level is None:
+            break
+        level[:] = [c for c in level if str(c) not in core]
+        answer = solver.check(*literals, *chain(*preferred))
+    if answer == z3.unknown:
         answer = solver.check(*literals)
     if answer == z3.sat:
         values = _values(formula, solver, literals, definitions)
@@ -283,8 +303,8 @@ def decide(
         return Feasible(_trace(formula, values, root))
     if answer == z3.unknown:
         return NoAnswer(f"Z3 gave no answer on the path ({solver.reason_unknown()})")
-    core = _minimal(solver, [z3.Bool(str(c)) for c in solver.unsat_core()], assumptions, known)
-    return Infeasible(frozenset(assumptions[str(c)] for c in core))
+    least = _minimal(solver, [z3.Bool(str(c)) for c in solver.unsat_core()], assumptions, known)
+    return Infeasible(frozenset(assumptions[str(c)] for c in least))
 
 
 def _values(
@@ -338,7 +358,7 @@ def _trace(formula: PathFormula, values: Values, root: Root) -> Trace:
     passed: tuple[tuple[str, str], ...] = ()
     for move, encoded, _, _, holds in formula.executions:
         choices = tuple(
-            Choice(choice.name, value)
+            Choice(choice.name, value, own=bool(choice.own) and value == number(choice.own))
             for choice in encoded.choices
             if choice.name
             and number(choice.guard)

@@ -14,8 +14,8 @@ Text: TypeAlias = tuple[list[str], str]
 """A query: declarations and definitions, and what must not be satisfied."""
 
 BATCH, BATCH_TEXT = 150, 60_000
-"""Queries asked at once, and characters of their text: that one of them can be satisfied is one question. Few small ones
-cost more than one for each; many large ones do too, as the solver has them all in view."""
+"""Queries asked at once, and characters of their text: that one of them can be satisfied is one question. Small ones
+cost less together, large ones more, as the solver has them all in view."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from modelcheck.record import dataclass
 from modelcheck.resolve import Program, around_run, find_role, following, type_range
 from modelcheck.source import Span
 from modelcheck.verdict import APC_LEVEL, DISPATCH_LEVEL, HIGH_LEVEL, PASSIVE_LEVEL, Obligation, Property
-from modelcheck.walk import every_call, every_expression, every_statement, lock_tests, references, substatements
+from modelcheck.walk import every_call, every_expression, every_statement, lock_tests, references
 
 _T = TypeVar("_T")
 
@@ -42,6 +42,15 @@ _DEFERRED_ROLES = {
     s.DeferredKind.TIMER: "KDEFERRED_ROUTINE",
     s.DeferredKind.WORKITEM: "IO_WORKITEM_ROUTINE",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the text says of the values of a shared variable: as which it is `declared`, and with which it is `written`
+    then or somewhere. It may be written with others, and not every statement is come to."""
+
+    declared: Sequence[int]
+    written: Sequence[int]
 
 
 @dataclass(slots=True)
@@ -62,8 +71,8 @@ class Lowered:
     levels: tuple[int, ...] = ()
     writers: dict[tuple[str, int], list[str]] = field(default_factory=dict)
     """Which routines write a value to a shared variable, as far as the values are known."""
-    certain: dict[str, frozenset[int]] = field(default_factory=dict)
-    """For each shared variable the values that are certainly written by somebody, and its declared one."""
+    said: dict[str, Said] = field(default_factory=dict)
+    """Of each shared variable what the text says about its values."""
     own: int = 0
     """How many obligations come from the model; those behind are questions asked about its states."""
 
@@ -133,6 +142,7 @@ class _ProgramLowerer:
             for name, what in sorted(written.items()):
                 for value in sorted(what.values):
                     self.lowered.writers.setdefault((name, value), []).append(routine)
+        self.lowered.said = self._said(writes)
         units: dict[object, Unit] = {}
         fixed = self._fixed(writes)
         called_back = self._called_back(plans, writes)
@@ -308,6 +318,20 @@ class _ProgramLowerer:
         alone = not any(self._hands_over(self.program.routines[name]) for name in sorted(plan.routines))
         return devices[0] if alone else ""
 
+    def _said(self, writes: dict[str, dict[str, _Written]]) -> dict[str, Said]:
+        found: dict[str, Said] = {}
+        told: dict[str, set[int]] = {}
+        for by_routine in writes.values():
+            for name, written in by_routine.items():
+                told.setdefault(name, set()).update(written.said)
+        for name, variable in self.program.variables.items():
+            low, high = type_range(self.program, variable.type)
+            value = None if variable.value is None else self.program.constant_of(variable.type, variable.value)
+            declared = range(low, high + 1) if variable.value is None else (low if value is None else value,)
+            more = told.get(plain(name), set()) - set(declared[:1])
+            found[name] = Said(declared, tuple(sorted({*declared, *more})) if variable.value is not None else declared)
+        return found
+
     def _fixed(self, writes: Mapping[str, Mapping[str, _Written]]) -> dict[str, int]:
         """The value of each shared variable that is declared with one and that no routine writes."""
         written = {name for by_routine in writes.values() for name in by_routine}
@@ -393,19 +417,15 @@ class _ProgramLowerer:
             start = starts[name] = _Written()
             if declared.value is None:
                 start.anything(low, high)
-                start.certain.update(start.all() if start.wide is None else ())
             else:
                 value = self.program.constant_of(declared.type, declared.value)
                 start.values.add(low if value is None else value)
-                start.certain.update(start.values)
         for other in plans:
             if other.phase <= plan.phase or (other.phase > RUN and plan.phase >= RUN):
                 told = self._written(other, writes)
                 for name, start in starts.items():
                     if plain(name) in told:
                         start.add(told[plain(name)])
-        for name, start in starts.items():
-            self.lowered.certain[name] = self.lowered.certain.get(name, frozenset()) | frozenset(start.certain)
         found = self.starts[plan.phase] = {name: start.all() for name, start in starts.items()}
         return dict(found)
 
@@ -499,16 +519,16 @@ def _once(table: Mapping[str, _T]) -> list[tuple[str, _T]]:
 
 @dataclass(slots=True)
 class _Written:
-    """Values a routine may write to a variable, and those it certainly writes somewhere."""
+    """Values a routine may write to a variable, and those that its text says."""
 
     values: set[int] = field(default_factory=set)
-    certain: set[int] = field(default_factory=set)
+    said: set[int] = field(default_factory=set)
     wide: range | None = None
     """All of a range too wide to list, where anything may be written."""
 
     def add(self, other: _Written) -> None:
         self.values |= other.values
-        self.certain |= other.certain
+        self.said |= other.said
         self.wide = self.wide or other.wide
 
     def anything(self, low: int, high: int) -> None:
@@ -835,26 +855,17 @@ def _routine_writes(program: Program, routine: s.Routine) -> dict[str, _Written]
 
 
 def _writes(program: Program, body: s.Block, devices: Mapping[str, str]) -> dict[str, _Written]:
-    """What a body's own statements, and the driver's own kernel routines that it calls, write to shared variables.
-
-    That a value is written for certain is only said where it cannot depend on what others write: in a routine that
-    reads no shared variable, or in a statement that every run of the routine comes to.
-    """
+    """What a body's own statements, and the driver's own kernel routines that it calls, write to shared variables."""
     found: dict[str, _Written] = {}
     bodies = [body, *_own_externs(program, body)]
-    exprs = [expr for part in bodies for expr in every_expression(part)]
-    free = not any(_meant(ref, devices) in program.variables for expr in exprs for ref in references(expr))
-    always = {id(stmt) for stmt in _always_run(body)}
-    for number, part in enumerate(bodies):
+    for part in bodies:
         for stmt in every_statement(part):
             if isinstance(stmt, s.Assign):
-                certain = number == 0 and (free or id(stmt) in always)
-                _assigned(program, _meant(stmt.target, devices), stmt.value, found, certain)
-    for expr in exprs:
-        for call in every_call(expr):
+                _assigned(program, _meant(stmt.target, devices), stmt.value, found)
+        for call in (call for expr in every_expression(part) for call in every_call(expr)):
             for arg in call.args:
                 if isinstance(arg, s.Address):
-                    _assigned(program, _meant(arg.ref, devices), None, found, False)
+                    _assigned(program, _meant(arg.ref, devices), None, found)
     return found
 
 
@@ -894,15 +905,7 @@ def _meant(ref: s.Ref, devices: Mapping[str, str]) -> str:
     return ".".join((devices.get(ref.name, ref.name), *members))
 
 
-def _always_run(body: s.Block) -> Iterable[s.Stmt]:
-    """The statements at the start of a body that nothing can keep a run from."""
-    for stmt in body.body:
-        if isinstance(stmt, s.Assume | s.Label | s.Goto | s.Return) or substatements(stmt):
-            return
-        yield stmt
-
-
-def _assigned(program: Program, name: str, value: s.Expr | None, found: dict[str, _Written], certain: bool) -> None:
+def _assigned(program: Program, name: str, value: s.Expr | None, found: dict[str, _Written]) -> None:
     declared = program.variables.get(name)
     if declared is None:
         return
@@ -911,11 +914,9 @@ def _assigned(program: Program, name: str, value: s.Expr | None, found: dict[str
     low, high = type_range(program, declared.type)
     if constant is not None:
         written.values.add(constant)
-        written.certain.update([constant] if certain else [])
+        written.said.add(constant)
     else:
         written.anything(low, high)
-        if certain and isinstance(value, s.Unknown) and written.wide is None:
-            written.certain.update(written.values)
 
 
 __all__ = ["Handle", "Lowered", "every_graph", "frame_of", "frames", "lower"]

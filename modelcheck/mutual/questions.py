@@ -27,9 +27,12 @@ class Test:
     value: int
 
 
+BEHIND = -2
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Before the `index`-th observed instruction of an edge, or, with index -1, before the edge itself."""
+    """Before the `index`-th observed instruction of an edge, with index -1 before the edge itself, or `BEHIND` it."""
 
     graph: Graph
     edge: int
@@ -105,14 +108,15 @@ class Questions:
         edge = place.graph.edges[place.edge]
         builder = Builder(operations)
         code: tuple[Instruction, ...] = ()
-        if place.index >= 0:
+        if place.index != -1:
             assert edge.operation is not None
             for cell in edge.cells:
                 builder.cells.append(cell)
                 builder.ranges.append((0, 0) if cell is None else (cell.low, cell.high))
                 if cell is not None:
                     builder.registers.setdefault(cell, len(builder.cells) - 1)
-            before = prefix(edge.operation.code, sites(edge.operation)[place.index])
+            whole = edge.operation.code
+            before = whole if place.index == BEHIND else prefix(whole, sites(edge.operation)[place.index])
             assert before is not None
             code, builder.slots = before, list(edge.obligations)
         builder.code = list(code)
@@ -129,7 +133,7 @@ class Questions:
                 operation,
                 tuple(builder.cells),
                 tuple(builder.slots),
-                step=edge.step and place.index >= 0,
+                step=edge.step and place.index != -1,
             )
         )
         self.added.append(place.graph)

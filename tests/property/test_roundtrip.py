@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from types import UnionType
@@ -27,9 +27,12 @@ DEPTH = 2
 
 
 def made(kind: type[Any], depth: int) -> st.SearchStrategy[Any]:
+    """Trees of one node type."""
+    return SPECIAL[kind](depth) if kind in SPECIAL else by_annotations(kind, depth)
+
+
+def by_annotations(kind: type[Any], depth: int) -> st.SearchStrategy[Any]:
     """Trees of one node type, its parts by their annotations."""
-    if kind in SPECIAL:
-        return SPECIAL[kind](depth)
     hints = get_type_hints(kind, vars(s))
     parts = {
         f.name: of(hints[f.name], depth - 1, f.name) for f in fields(kind) if f.name != "span" and f.default is MISSING
@@ -109,6 +112,11 @@ def runs(depth: int) -> st.SearchStrategy[Any]:
     return parts.map(lambda p: s.Run(p[0], p[1], p[2][0], p[2][1], p[3], NOWHERE))
 
 
+def roles(depth: int) -> st.SearchStrategy[Any]:
+    """The word of a role stands only behind `single`."""
+    return by_annotations(s.Role, depth).map(lambda role: role if role.single else replace(role, among=""))
+
+
 SHARED_OR_EXCLUSIVE = st.sampled_from([s.Mode.SHARED, s.Mode.EXCLUSIVE])
 DEVICE_MEMBER = s.LockDecl | s.DataDecl | s.VarDecl | s.EventDecl
 SPECIAL: dict[type[Any], Any] = {
@@ -124,6 +132,7 @@ SPECIAL: dict[type[Any], Any] = {
         s.Require, condition=of(s.Expr, d - 1), code=NAMES, why=st.text("ab \u00e9/*{};", max_size=8)
     ),
     s.LockKind: lock_kinds,
+    s.Role: roles,
     s.Run: runs,
     s.DataDecl: lambda d: build(s.DataDecl, name=NAMES, paged=st.booleans(), guards=refs(d)),
     s.VarDecl: lambda d: build(

@@ -10,7 +10,7 @@ import z3
 
 from modelcheck.engines.analyse import Analysis, Limits
 from modelcheck.evidence import certify
-from modelcheck.evidence.conditions import Impossible, InclusionQuery, Pool, conditions
+from modelcheck.evidence.conditions import Impossible, InclusionQuery, Pool, conditions, text
 from modelcheck.invariant import Invariant
 from modelcheck.lower import Lowered, lower
 from modelcheck.resolve import resolve_text
@@ -95,7 +95,8 @@ def test_a_root_cannot_be_left_out() -> None:
 
 
 def answer(*queries: object) -> z3.CheckSatResult:
-    return certify._ask(list(queries), 10_000)  # type: ignore[arg-type]
+    texts = [text(query, f"q{number}_") for number, query in enumerate(queries)]  # type: ignore[arg-type]
+    return certify._ask(texts, 10_000)
 
 
 def test_inclusion_is_inclusion() -> None:

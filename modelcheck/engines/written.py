@@ -26,8 +26,8 @@ MOST_PLACES = 200
 """Places at which one root is asked whether it leaves a variable so."""
 LOAD, UNLOAD = 0, 5
 
-MOST_ASKED = 40
-"""Combinations of values that are asked about for one."""
+MOST_ASKED = 60
+"""Questions that are asked about one combination of values."""
 
 Values: TypeAlias = tuple[tuple[str, int], ...]
 """Shared variables with the values that somebody sees of them at once."""
@@ -43,6 +43,8 @@ class Written:
         self.analysis = analysis
         self.rests: dict[Seen, list[frozenset[Seen]]] = {}
         """Of what was asked about: for each run that leaves it so what that rests on itself."""
+        self.open: dict[Seen, list[Question]] = {}
+        """What can still be asked about it."""
         self.shown: set[Seen] = set()
 
     @cached_property
@@ -105,13 +107,28 @@ class Written:
             if not pending or seen in self.shown:
                 break
             here = pending.pop(0)
-            if here not in self.rests:
-                self.rests[here] = self._runs(*here)
-                self._spread()
+            if here not in self.open:
+                self.open[here] = self._questions(*here)
+            if here in self.shown or not self.open[here]:
+                continue
+            self._ask(here, self.open[here].pop(0))
             following = {other for rests in self.rests[here] for other in rests} - reached
             reached |= following
-            pending += sorted(following, key=lambda other: other[0])
+            pending += [*sorted(following, key=lambda other: other[0]), here]
         return seen in self.shown
+
+    def _ask(self, seen: Seen, question: Question) -> None:
+        """One more root: whether a run of it leaves the variables so, and what that rests on."""
+        probes = Questions(self.lowered)
+        numbers = probes.insert([question])
+        try:
+            decision = self.analysis.answers([question], numbers).decisions[numbers[0]]
+        finally:
+            probes.remove()
+        runs = self.rests.setdefault(seen, [])
+        if isinstance(decision, Broken):
+            runs.append(frozenset(self._rests_on(decision.trace, question.root)))
+            self._spread()
 
     def _spread(self) -> None:
         """What rests on what is shown is shown."""
@@ -129,24 +146,14 @@ class Written:
                 return False
         return True
 
-    def _runs(self, values: Values, without: frozenset[Root]) -> list[frozenset[Seen]]:
-        """Runs that leave the variables so, one of each root at most: what each of them rests on."""
-        questions = [
+    def _questions(self, values: Values, without: frozenset[Root]) -> list[Question]:
+        """What to ask the roots that can leave the variables so."""
+        return [
             Question(root, places, tests)
             for root in self.lowered.roots
             if root not in without and (found := self._writing(root, values)) is not None
             for places, tests in [found]
         ]
-        if not questions:
-            return []
-        probes = Questions(self.lowered)
-        numbers = probes.insert(questions)
-        try:
-            decisions = self.analysis.answers(questions, numbers).decisions
-        finally:
-            probes.remove()
-        runs = [(decisions[number], question.root) for question, number in zip(questions, numbers, strict=True)]
-        return [frozenset(self._rests_on(run.trace, root)) for run, root in runs if isinstance(run, Broken)]
 
     def _writing(self, root: Root, values: Values) -> tuple[tuple[Place, ...], tuple[Test, ...]] | None:
         """Behind which edges of a root the variables can have these values because it has just written one of them,

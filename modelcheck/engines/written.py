@@ -73,9 +73,10 @@ class Written:
         late = root.phase == UNLOAD or root.routine in self._late
         gone = frozenset(r for r in self.lowered.roots if r.phase == UNLOAD and not late)
         itself = frozenset({root}) if root.single or root.phase in (LOAD, UNLOAD) else frozenset()
-        found: list[Seen] = [(values, gone) for values in self._at_once(trace.start)]
+        start = [values for values in self._at_once(trace.start) if not self._are_declared(values)]
+        found: list[Seen] = [(values, gone) for values in start]
         found += [(values, gone | itself) for step in trace.steps for values in self._at_once(step.choices)]
-        return [seen for seen in dict.fromkeys(found) if not self._are_declared(seen[0])]
+        return list(dict.fromkeys(found))
 
     def _shared(self, choices: Iterable[Choice]) -> Iterator[Choice]:
         """The choices of what others have written."""

@@ -216,7 +216,7 @@ class Steps(Locks):
             case Unpend():
                 frame.pending.pop()
             case EnterAtomic():
-                frame.fresh = True
+                frame.opening = None if self._called_in_atomic() else instruction
             case Store(place, name, down):
                 self._assign(place, name, down)
             case Fresh(slot, name, local):
@@ -290,18 +290,32 @@ class Steps(Locks):
         if frame.code.is_routine:
             frame.span = begin.span
         frame.atomic = begin.atomic
-        if begin.atomic:
-            first, frame.fresh = frame.fresh, False
-            if not first:
-                return
+        opening, frame.opening = frame.opening, None
+        if opening is not None and begin.atomic:
+            for name in self._named(opening):
+                self._interfere(("var", name), unless_guarded=True)
+        alone = begin.atomic or self._called_in_atomic()
         asked = set()
         for place in begin.reads:
             if place.indexed:
                 continue
             target = self._resolve(place, len(self.state.frames) - 1, None)
-            if target not in asked:
+            if target not in asked and not (alone and target[0] == "var"):
                 asked.add(target)
                 self._interfere(target, unless_guarded=True)
+
+    def _called_in_atomic(self) -> bool:
+        """Whether the frame on top is of something that was called in `atomic`."""
+        return any(below.atomic for below in self.state.frames[:-1])
+
+    def _named(self, opening: EnterAtomic) -> list[str]:
+        """The shared variables that an `atomic` block names, itself or through parameters, in order of declaration."""
+        named = set(opening.variables)
+        for place in opening.parameters:
+            target = self._resolve(place, len(self.state.frames) - 1, None)
+            if target[0] == "var":
+                named.add(str(target[1]))
+        return [name for name in self.program.variables if name in named]
 
     def _everywhere(self, frame: Frame) -> None:
         """What must hold after every statement of a routine: I06 for pageable code, `always`."""

@@ -23,7 +23,7 @@ from modelcheck.lower.steps import Steps, name_of
 from modelcheck.resolve import Program
 from modelcheck.source import Span
 from modelcheck.verdict import Property
-from modelcheck.walk import conditions, every_call, expressions, substatements
+from modelcheck.walk import conditions, every_call, expressions, substatements, texts
 
 
 class Calls(Steps, ABC):
@@ -128,7 +128,7 @@ class Calls(Steps, ABC):
             self._callers_clauses(evaluator, routine, names, frame, span)
 
         middle = self.edge(at, span, build, results)
-        graph = self.unit.graph(routine, names)
+        graph = self.unit.graph(routine, names, frame.quiet)
         formals = {cell.name: cell for cell in graph.inputs}
         copies_out: list[tuple[Cell, Cell]] = []
         for param in routine.params:
@@ -268,6 +268,25 @@ class Calls(Steps, ABC):
         return at
 
 
+def named(program: Program, body: s.Block) -> set[str]:
+    """Every name that stands in a block, in a routine that it names, or in a kernel routine of the driver's own."""
+    found: set[str] = set()
+    pending: list[str] = list(texts(body))
+    while pending:
+        name = pending.pop()
+        if name in found:
+            continue
+        found.add(name)
+        if name in program.deferred:
+            pending.append(program.deferred[name].routine)
+        if name in program.routines:
+            pending += texts(program.routines[name].body)
+        for extern in program.externs.get(name, ()):
+            if extern.span.source in program.own:
+                pending += texts(extern.body)
+    return found
+
+
 def calls_back(program: Program, name: str, seen: frozenset[str] = frozenset()) -> bool:
     """Whether a kernel routine runs a routine that is handed to it, itself or in another one that it calls."""
     if name in seen:
@@ -281,4 +300,4 @@ def calls_back(program: Program, name: str, seen: frozenset[str] = frozenset()) 
     return any(extern.body is not None and found(extern.body) for extern in program.externs.get(name, ()))
 
 
-__all__ = ["Calls", "calls_back"]
+__all__ = ["Calls", "calls_back", "named"]

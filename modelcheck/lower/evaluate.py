@@ -91,8 +91,6 @@ class Evaluator(ABC):
         self.ledger = ledger
         self.builder = builder
         self.timed = state.timed
-        self.interlocked = False
-        """Whether the step stands in `atomic`."""
         self.reached: list[Term] = []
         """Under which conditions the operand that is being evaluated is evaluated at all (`&&`, `||`)."""
         self.results: dict[int, Variable] = {}
@@ -453,9 +451,10 @@ class Evaluator(ABC):
                     self.builder.emit(ir.Interfere(self.builder.register(cell)))
                 elif cell.sort is Sort.SHARED:
                     seen.add(cell)
-                    self._interfere(cell, frame, ref.span)
+                    self.interfere(cell, frame)
 
-    def _interfere(self, cell: Cell, frame: Frame, span: Span) -> None:
+    def interfere(self, cell: Cell, frame: Frame) -> None:
+        """Others may write to a shared variable, unless its guard is held."""
         declared = self.program.variables[cell.name.removeprefix("var ")]
         if frame.quiet or not cell.others:
             return
@@ -866,7 +865,7 @@ class Evaluator(ABC):
             return
         self.guarded(declared.guards, name, stmt.write, frame, stmt.span)
         if not declared.guards:
-            self.builder.emit(ir.Access(self.builder.register(self.state.data(name)), stmt.write, self.interlocked))
+            self.builder.emit(ir.Access(self.builder.register(self.state.data(name)), stmt.write, frame.quiet))
         if declared.paged:
             below = arithmetic(s.BinaryOp.LT, self.term(s.Irql(stmt.span), frame), ir.Const(DISPATCH_LEVEL))
             why = f"pageable {name} is touched below DISPATCH_LEVEL"

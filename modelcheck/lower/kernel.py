@@ -108,7 +108,7 @@ class KernelCalls(Evaluator):
             return None
         if call.name not in self.program.externs:
             return None
-        shape: list[object] = [call.name, wanted, frame.quiet, self.interlocked]
+        shape: list[object] = [call.name, wanted, frame.quiet]
         locks: list[str] = []
         cells: list[Cell] = []
         for arg in call.args:

@@ -130,6 +130,7 @@ class Questions:
                 tuple(builder.cells),
                 tuple(builder.slots),
                 step=edge.step and place.index >= 0,
+                joined=edge.joined,
             )
         )
         self.added.append(place.graph)

@@ -437,9 +437,9 @@ class Compiler:
                     or (ref is not None and self.program.constant_of(kind, ref) is not None)
                 )
             case s.ObjectParam(s.ObjectKind.INTERRUPT | s.ObjectKind.EVENT | s.ObjectKind.DATA as kind):
-                return place is not None and place.sort in (str(kind), "opaque")
+                return place is not None and place.sort == str(kind)
             case s.ObjectParam(s.ObjectKind.ROUTINE):
-                return place is not None and place.sort in ("routine", "deferred", "opaque")
+                return place is not None and place.sort in ("routine", "deferred")
             case _:
                 return True
 

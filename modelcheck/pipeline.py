@@ -725,13 +725,14 @@ def _shown_in(program: Program, step: Step) -> tuple[Choice, ...]:
 
 
 def _local_type(program: Program, step: Step, choice: Choice) -> s.Type | None:
-    """The type of the variable that a step declares, if the choice is about its value: `bool b;`, `bool b = *;`."""
+    """The type of the variable that a step declares, if the choice is about its value: `bool b;`, `bool b = *;`; or of
+    the result that a routine has not given."""
     routine = program.routines.get(step.routine)
     if routine is None or choice.name.partition(" ")[0] not in ("uninit", "*"):
         return None
     declared = next((d for d in declarations(routine.body) if d.span == step.span), None)
     if declared is None:
-        return None
+        return routine.result if choice.name == "uninit result" else None
     about = choice.name == "*" if isinstance(declared.value, s.Unknown) else choice.name == f"uninit {declared.name}"
     return declared.type if about else None
 

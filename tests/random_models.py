@@ -483,7 +483,10 @@ class _Writer:
         body: list[Statement] = [f"{copy} = busy;", "busy = true;"]
         if self.chance(30):
             word = self.rng.choice(["if", "while"])
-            body = [Part([(f"{word} (!busy)", [f"{copy} = true;", "busy = true;"])]), f"{copy} = {copy} && mode == idle;"]
+            body = [
+                Part([(f"{word} (!busy)", [f"{copy} = true;", "busy = true;"])]),
+                f"{copy} = {copy} && mode == idle;",
+            ]
         if self.chance(40):
             body.append("assert busy;")
         return [Part([("atomic", body)])]

@@ -62,6 +62,7 @@ from modelcheck.interpret.values import (
     MAX_FRAMES,
     RETURNED,
     Choose,
+    Domain,
     Failure,
     Hold,
     Stepped,
@@ -71,7 +72,7 @@ from modelcheck.interpret.values import (
 from modelcheck.interpret.walk import held_anywhere, mentions_irql
 from modelcheck.resolve import apply, find_role
 from modelcheck.source import Span
-from modelcheck.verdict import DISPATCH_LEVEL, Property
+from modelcheck.verdict import DISPATCH_LEVEL, NO_LEVEL, Property
 
 
 class Steps(Locks):
@@ -438,14 +439,20 @@ class Steps(Locks):
         frames = self.state.frames
         frame = frames[-1]
         code = frame.code
+        if code.result is not None and frame.result is None:
+            frame.result = self._not_given(code, code.result)
         if code.is_routine and code.clauses:
             self._on_exit(frame)
-        result = frame.result
-        if result is None and code.result is not None:
-            result = code.result.initial
         frames.pop()
         if "$callback" not in frame.slots:
-            frames[-1].stack.append(result)
+            frames[-1].stack.append(frame.result)
+
+    def _not_given(self, code: Code, domain: Domain) -> int:
+        """The result of a body that ends without `return`: what a variable without a value holds; anything where it is
+        a kernel routine's."""
+        if not code.is_routine:
+            return self.choose("result", domain.open)
+        return NO_LEVEL if domain.level else self.choose("uninit result", domain.open)
 
     def _on_exit(self, frame: Frame) -> None:
         code, name = frame.code, frame.code.name

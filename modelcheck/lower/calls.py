@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from modelcheck import ir
 from modelcheck import syntax as s
@@ -263,9 +264,17 @@ class Calls(Steps, ABC):
         saved, self.return_to = self.return_to, self.places.new()
         saved_result, self.result = self.result, result
         at = self.block(extern.body, at, inside)
-        self.places.merge(at, self.return_to)
+        self.places.merge(self.without_return(at, call.span, KernelCalls.give_back), self.return_to)
         at, self.return_to, self.result = self.return_to, saved, saved_result
         return at
+
+    def without_return(self, at: int, span: Span, give: Callable[[KernelCalls, Variable], None]) -> int:
+        """The end of a body, if control comes there without `return`: gives its result a value."""
+        places, result = self.places, self.result
+        ends = [self.graph.entry, *(edge.target for edge in self.graph.edges)]
+        if result is None or all(places.find(end) != places.find(at) for end in ends):
+            return at
+        return self.edge(at, span, lambda evaluator: give(evaluator, result), step=False)
 
 
 def named(program: Program, body: s.Block) -> set[str]:

@@ -20,7 +20,6 @@ from modelcheck.lower.steps import Unit
 from modelcheck.record import dataclass
 from modelcheck.resolve import type_range
 from modelcheck.source import Span
-from modelcheck.verdict import NO_LEVEL
 from modelcheck.walk import expressions, substatements
 
 
@@ -132,18 +131,13 @@ class GraphLowerer(Calls):
             return self.edge(at, stmt.span, reset)
         at, results = self.prepare(expressions(stmt), at, frame)
         variable = self.local(stmt.name, kind)
-        assert isinstance(variable.place, Cell)
-        cell = variable.place
 
         def build(evaluator: KernelCalls) -> None:
             if stmt.value is not None:
                 evaluator.settle((stmt.value,), frame)
                 evaluator.store(variable, evaluator.term(stmt.value, frame, kind), frame, stmt.span, stmt.name)
-            elif cell.sort is Sort.LEVEL:
-                evaluator.builder.assign(evaluator.builder.register(cell), ir.Const(NO_LEVEL), 0, NO_LEVEL, None)
             else:
-                register = evaluator.builder.register(cell)
-                evaluator.builder.emit(ir.Pick(register, f"uninit {stmt.name}", cell.low, cell.high))
+                evaluator.leave_open(variable)
 
         at = self.edge(at, stmt.span, build, results, step=frame.call is None)
         frame.names[stmt.name] = variable

@@ -494,6 +494,16 @@ class Evaluator(ABC):
             declared = self.program.variables[variable.place.name.removeprefix("var ")]
             self.guarded(declared.guards, declared.name, True, frame, span)
 
+    def leave_open(self, variable: Variable) -> None:
+        """A local variable that nobody has given a value: NO_LEVEL for a KIRQL, else any."""
+        cell = variable.place
+        assert isinstance(cell, Cell)
+        register = self.builder.register(cell)
+        if cell.sort is Sort.LEVEL:
+            self.builder.assign(register, ir.Const(NO_LEVEL), 0, NO_LEVEL, None)
+        else:
+            self.builder.emit(ir.Pick(register, f"uninit {cell.name}", cell.low, cell.high))
+
     def _value_range(self, variable: Variable) -> tuple[int, int]:
         if is_lock_reference(variable):
             place = variable.place

@@ -83,7 +83,7 @@ class RoutineLowerer(GraphLowerer):
         at = self._entry(graph.entry)
         self.return_to = self.places.new()
         at = self.block(routine.body, at, self.base)
-        self.places.merge(at, self.return_to)
+        self.places.merge(self.without_return(at, routine.span, KernelCalls.leave_open), self.return_to)
         self._exit(self.return_to)
         for edge in graph.edges if self.base.quiet else ():
             edge.joined = True

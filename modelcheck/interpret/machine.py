@@ -88,7 +88,7 @@ class Machine(Steps):
         self.state, self.choose, self.failures = state, choose, []
         self._bind_root(routine, binding or next(iter(self.bindings(root)), {}))
         if self.role(root)[0] is None:
-            self._given(routine, binding or {})
+            self._given(routine, self._bound(bottom))
         bottom.level, bottom.holds = irql, dict(state.holds)
         if self.role(root)[0] is None and not self._may_start(routine):
             state.ended = "its requirements do not allow this start"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from modelcheck import syntax as s
 from modelcheck.interpret.code import Code
@@ -180,7 +181,9 @@ class Memory:
         return self.tables.guards_of((ref,))[0]
 
     def _clause_lock(self, ref: s.Ref, binding: Mapping[str, str]) -> str:
-        return binding[ref.name] if ref.name in binding else self._family(ref)
+        """The lock that a clause of a root speaks of; `binding`: what its parameters are, locks and devices."""
+        given = binding.get(ref.name, ref.name)
+        return given if given in self.tables.instances else self._family(replace(ref, name=given))
 
     def _interfere(self, target: Target, unless_guarded: bool) -> None:
         match target:

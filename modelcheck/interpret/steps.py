@@ -475,13 +475,18 @@ class Steps(Locks):
                     if not as_claimed(frame.holds.get(lock), self.state.holds.get(lock), acquires, mode, tag):
                         self._fail(Property.C02, name, "", clause.span)
 
+    def _bound(self, bottom: Frame) -> dict[str, str]:
+        """The locks and the devices that the parameters of a root stand for."""
+        slots = bottom.slots.items()
+        return {k[1:]: str(v[1]) for k, v in slots if isinstance(v, tuple) and v[0] in ("lock", "device")}
+
     def _finish(self) -> None:
         """The end of a root: nothing else is held, and the level is as it was, or as the clauses say."""
         state = self.state
         bottom = state.frames[0]
         routine = self.program.routines[state.root]
         claimed, level_claimed = set(), False
-        bound = {k[1:]: str(v[1]) for k, v in bottom.slots.items() if isinstance(v, tuple) and v[0] == "lock"}
+        bound = self._bound(bottom)
         for clause in routine.clauses:
             match clause:
                 case s.LockClause(_, ref):

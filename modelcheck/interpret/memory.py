@@ -9,7 +9,7 @@ from modelcheck import syntax as s
 from modelcheck.interpret.code import Code
 from modelcheck.interpret.state import Frame, State
 from modelcheck.interpret.tables import NO_KIND, Tables
-from modelcheck.interpret.values import Choose, Domain, Environment, Failure, Local, Place, Target, Value
+from modelcheck.interpret.values import Choose, Domain, Environment, Failure, Local, Place, Target, Value, in_order
 from modelcheck.kinds import Kinds
 from modelcheck.resolve import Program
 from modelcheck.source import Span
@@ -197,7 +197,8 @@ class Memory:
         others = self.environment.others.get(name)
         if others:
             own = number_of(self.state.store[target])
-            self.state.store[target] = self.choose(f"var {name}", tuple(sorted(others | {own})))
+            allowed = others if own in others else {*others, own}
+            self.state.store[target] = self.choose(f"var {name}", in_order(allowed))
 
     # assignments
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -590,7 +590,7 @@ class _Replays:
         for root in lowered.roots:
             self.by_routine.setdefault(root.routine, []).append(root)
         self.environments: dict[str, Environment] = {}
-        self.surroundings: dict[tuple[int, int], tuple[dict[str, frozenset[int]], dict[str, frozenset[int]]]] = {}
+        self.surroundings: dict[tuple[int, int], tuple[dict[str, Sequence[int]], dict[str, frozenset[int]]]] = {}
         self.played: dict[int, tuple[Schedule, tuple[Failure, ...], Violated]] = {}
         """By identity, deadlocks that were replayed: all that they break, and how that is told."""
 
@@ -655,17 +655,17 @@ class _Replays:
         """What a routine finds when it runs, on whatever devices or locks."""
         found = self.environments.get(root.routine)
         if found is None:
-            others: dict[str, frozenset[int]] = {}
+            others: dict[str, Sequence[int]] = {}
             lives: dict[str, frozenset[int]] = {}
             for same in self.by_routine[root.routine]:
                 written, left = self._surroundings(same)
                 others |= written
                 lives |= left
-            found = Environment({n: frozenset(v) for n, v in root.starts.items()}, others, lives)
+            found = Environment(root.starts, others, lives)
             self.environments[root.routine] = found
         return found
 
-    def _surroundings(self, root: Root) -> tuple[dict[str, frozenset[int]], dict[str, frozenset[int]]]:
+    def _surroundings(self, root: Root) -> tuple[dict[str, Sequence[int]], dict[str, frozenset[int]]]:
         """What others may write while a root runs, and how its locks can start: made once for all roots that see the
         same."""
         key = (id(root.environment), id(self.analysis.lives[root]))
@@ -677,7 +677,7 @@ class _Replays:
                 if cell.sort is Sort.LIFE:
                     found[1][cell.name.removeprefix("life ")] = frozenset(starts.get(cell.name, cell.start))
                 elif cell.others:
-                    found[0][cell.name.removeprefix("var ")] = frozenset(cell.others)
+                    found[0][cell.name.removeprefix("var ")] = cell.others
         return found
 
 
@@ -728,13 +728,14 @@ def _shown_in(program: Program, step: Step) -> tuple[Choice, ...]:
 
 
 def _local_type(program: Program, step: Step, choice: Choice) -> s.Type | None:
-    """The type of the variable that a step declares, if the choice is about its value: `bool b;`, `bool b = *;`."""
+    """The type of the variable that a step declares, if the choice is about its value: `bool b;`, `bool b = *;`; or of
+    the result that a routine has not given."""
     routine = program.routines.get(step.routine)
     if routine is None or choice.name.partition(" ")[0] not in ("uninit", "*"):
         return None
     declared = next((d for d in declarations(routine.body) if d.span == step.span), None)
     if declared is None:
-        return None
+        return routine.result if choice.name == "uninit result" else None
     about = choice.name == "*" if isinstance(declared.value, s.Unknown) else choice.name == f"uninit {declared.name}"
     return declared.type if about else None
 
@@ -764,7 +765,7 @@ def _choices(trace: Trace) -> list[Choice]:
 def _whole_start(
     root: Root,
     start: tuple[Choice, ...],
-    lives: Mapping[str, frozenset[int]],
+    lives: Mapping[str, Collection[int]],
     seen: Mapping[str, int] = MappingProxyType({}),
 ) -> tuple[Choice, ...]:
     """The start of a trace with a value for everything that is open there, also where the path does not look at it:
@@ -773,7 +774,7 @@ def _whole_start(
     for name, values in root.starts.items():
         if plain(name) == name or len(values) > 1:
             other = seen.get(f"var {name}")
-            known.setdefault(f"var {name}", other if other is not None and other in values else min(values))
+            known.setdefault(f"var {name}", other if other is not None and other in values else values[0])
     for name, values_of in lives.items():
         known.setdefault(f"life {name}", INITIALISED if INITIALISED in values_of else min(values_of))
     known.setdefault("irql", root.levels[0])

@@ -100,7 +100,8 @@ class Step:
 
     `depth` counts calls from the root (0). `held` lists locks as (name, mode, how often). `choices` are the open
     choices it made, in order of evaluation. `taken` tells how a condition went, None where there is none. `passed`
-    lists locks, as (name, mode), that a run of one context acquired and gave back again within the step.
+    lists locks, as (name, mode), that a run of one context acquired and gave back again within the step. `joined`:
+    nothing comes between the step before and this one (`atomic`).
     """
 
     routine: str
@@ -112,6 +113,7 @@ class Step:
     taken: bool | None = None
     note: str = ""
     passed: tuple[tuple[str, str], ...] = ()
+    joined: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from modelcheck import syntax as s
+from modelcheck.source import Span
 
 
 def substatements(stmt: s.Stmt) -> tuple[s.Stmt, ...]:
@@ -127,3 +128,16 @@ def every_call(expr: s.Expr) -> list[s.Call]:
             return every_call(left) + every_call(right)
         case _:
             return []
+
+
+def texts(node: object) -> Iterator[str]:
+    """Every name that stands in a part of the tree, with all other text in it, in no certain order."""
+    pending = [node]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, str):
+            yield part
+        elif isinstance(part, tuple):
+            pending += part
+        elif not isinstance(part, Span):
+            pending += [getattr(part, name) for name in getattr(part, "__dataclass_fields__", ())]

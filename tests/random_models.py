@@ -481,6 +481,12 @@ class _Writer:
     def atomic(self, place: Place) -> list[Statement]:
         copy = self.fresh("bool {} = false;")
         body: list[Statement] = [f"{copy} = busy;", "busy = true;"]
+        if self.chance(30):
+            word = self.rng.choice(["if", "while"])
+            body = [
+                Part([(f"{word} (!busy)", [f"{copy} = true;", "busy = true;"])]),
+                f"{copy} = {copy} && mode == idle;",
+            ]
         if self.chance(40):
             body.append("assert busy;")
         return [Part([("atomic", body)])]

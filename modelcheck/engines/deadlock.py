@@ -7,6 +7,7 @@ is put together to a schedule (`shown`, `meeting`, `schedule`), to be replayed.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import compress
 
 from modelcheck.devices import plain
@@ -371,7 +372,7 @@ class Deadlock(Meeting):
             runs = [self._run_beside(*pair[0], b.root), self._run_beside(*pair[1], a.root)]
             if all(runs):
                 members = [
-                    Member(self.roots[access.root], run, "stands", a.data, "")
+                    Member(self.roots[access.root], _up_to_block(run), "stands", a.data, "")
                     for access, run in zip((a, b), runs, strict=True)
                     if run is not None
                 ]
@@ -399,6 +400,12 @@ class Deadlock(Meeting):
             excluded.append(finding)
         by = tuple(dict.fromkeys(word for finding in excluded for word in finding.by))
         return Excluded(excluded[0].component, by)
+
+
+def _up_to_block(run: Trace) -> Trace:
+    """A run to a place in an `atomic` block, only up to where the block begins: there others find it."""
+    last = next(n for n in range(len(run.steps), 0, -1) if n == 1 or not run.steps[n - 1].joined)
+    return replace(run, steps=run.steps[:last])
 
 
 class _Strict:

@@ -380,7 +380,8 @@ def _trace(formula: PathFormula, values: Values, root: Root) -> Trace:
             depth = max(depths[move.frame] - 1, 0)
             routine = move.plan.layout.graph.routine
             passed = acquired
-            steps.append(Step(routine, depth, edge.span, choices, irql, tuple(held), edge.taken))
+            here = Step(routine, depth, edge.span, choices, irql, tuple(held), edge.taken, joined=edge.joined)
+            steps.append(here)
         else:
             passed += acquired
             steps[-1] = replace(steps[-1], choices=steps[-1].choices + choices, irql=irql, held=tuple(held))

@@ -16,6 +16,8 @@ from modelcheck.verdict import Trace
 
 MAX_TOLD = 400
 """How often states are told apart for one driver."""
+MAX_WAYS = 1_000
+"""States are not told apart by a variable with more values."""
 NEVER, PERHAPS = "never", "perhaps"
 
 Confirm: TypeAlias = Callable[[Analysis], frozenset[int]]
@@ -68,7 +70,7 @@ class States:
         if self.told >= MAX_TOLD or subject in dict(tests) or tests not in self.live(candidates):
             return False
         ways = self.situation.ways(candidates, subject)
-        if len(ways) < 2:
+        if not 2 <= len(ways) <= MAX_WAYS:
             return False
         self.splits.setdefault(candidates, []).append((tests, subject))
         self.told += 1

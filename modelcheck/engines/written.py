@@ -17,10 +17,8 @@ from modelcheck.lower.builder import really_written
 from modelcheck.lower.enabling import enabled_by, in_turn
 from modelcheck.mutual.questions import BEHIND, Place, Question, Questions, Test
 from modelcheck.resolve import qualified
-from modelcheck.source import Span
-from modelcheck.syntax import Atomic, VarDecl
+from modelcheck.syntax import VarDecl
 from modelcheck.verdict import Choice, Trace
-from modelcheck.walk import every_statement
 
 MOST_PLACES = 200
 """Places at which one root is asked whether it leaves a variable so."""
@@ -46,12 +44,6 @@ class Written:
         self.open: dict[Seen, list[Question]] = {}
         """What can still be asked about it."""
         self.shown: set[Seen] = set()
-
-    @cached_property
-    def _atomic(self) -> list[Span]:
-        """What is done at once."""
-        routines = self.lowered.program.routines.values()
-        return [stmt.body.span for r in routines for stmt in every_statement(r.body) if isinstance(stmt, Atomic)]
 
     @cached_property
     def _late(self) -> set[str]:
@@ -168,9 +160,8 @@ class Written:
         graphs = every_graph([root.graph])
 
         def is_seen(graph: Graph, edge: Edge) -> bool:
-            span = next((span for span in self._atomic if _within(edge.span, span)), None)
-            if span is not None and not _stay(graphs, graph, edge, wanted, lambda other: not _within(other.span, span)):
-                return False
+            if not _stay(graphs, graph, edge, wanted, lambda other: other.step and not other.joined):
+                return False  # it is one step with what comes next
             return not guard or _stay(graphs, graph, edge, wanted, lambda other: _releases(other, f"hold {guard}"))
 
         places = tuple(
@@ -225,10 +216,6 @@ def _stay(
             else:
                 pending.append((here, following.target))
     return True
-
-
-def _within(span: Span, outer: Span) -> bool:
-    return span.source == outer.source and outer.start <= span.start and span.end <= outer.end
 
 
 def _releases(edge: Edge, lock: str) -> bool:

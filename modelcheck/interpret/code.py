@@ -117,7 +117,10 @@ class Unpend:
 
 @dataclass(frozen=True, slots=True)
 class EnterAtomic:
-    pass
+    """Others may write before the block begins, to these shared variables and to what these parameters refer to."""
+
+    variables: frozenset[str]
+    parameters: tuple[Place, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,7 @@ from modelcheck.interpret.code import (
 )
 from modelcheck.interpret.tables import Tables
 from modelcheck.interpret.values import BOOL, LEVELS, TIMEOUTS, Domain, Local, Place, Target
+from modelcheck.interpret.walk import named
 from modelcheck.resolve import qualified
 from modelcheck.source import Span
 from modelcheck.verdict import Property
@@ -436,9 +437,9 @@ class Compiler:
                     or (ref is not None and self.program.constant_of(kind, ref) is not None)
                 )
             case s.ObjectParam(s.ObjectKind.INTERRUPT | s.ObjectKind.EVENT | s.ObjectKind.DATA as kind):
-                return place is not None and place.sort in (str(kind), "opaque")
+                return place is not None and place.sort == str(kind)
             case s.ObjectParam(s.ObjectKind.ROUTINE):
-                return place is not None and place.sort in ("routine", "deferred", "opaque")
+                return place is not None and place.sort in ("routine", "deferred")
             case _:
                 return True
 
@@ -495,7 +496,7 @@ class Compiler:
             case s.Atomic(body):
                 outer, self.atomic = self.atomic, True
                 if not outer:
-                    self.emit(EnterAtomic())
+                    self.emit(self.opening(body))
                 self.block(body)
                 self.atomic = outer
             case s.Return(value):
@@ -505,6 +506,13 @@ class Compiler:
                 self.declare(stmt)
             case _:
                 self.statement(stmt.span, lambda: self.simple(stmt))
+
+    def opening(self, body: s.Block) -> EnterAtomic:
+        """The start of an `atomic` block: what it names, and what is named in what it calls."""
+        names = named(self.program, body)
+        variables = frozenset(name for name in self.program.variables if name.rpartition(".")[2] in names)
+        given = sorted(name for name in names if (local := self.find(name)) and local.bound and local.sort == "value")
+        return EnterAtomic(variables, tuple(self._detached_place(s.Ref(name, (), body.span)) for name in given))
 
     def jump(self, kind: s.JumpKind) -> None:
         """`break` and `continue`; a switch takes no `continue`."""

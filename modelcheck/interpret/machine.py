@@ -12,7 +12,18 @@ from modelcheck.interpret.compile import Compiler
 from modelcheck.interpret.memory import indexed_ref
 from modelcheck.interpret.state import Frame, State
 from modelcheck.interpret.steps import Steps
-from modelcheck.interpret.values import ANY_TAG, BOOL, INITIALISED, Choose, Environment, Local, Place, Target, Value
+from modelcheck.interpret.values import (
+    ANY_TAG,
+    BOOL,
+    INITIALISED,
+    Choose,
+    Environment,
+    Local,
+    Place,
+    Target,
+    Value,
+    in_order,
+)
 from modelcheck.interpret.walk import called_routines, held_anywhere
 from modelcheck.resolve import around_run
 from modelcheck.verdict import HIGH_LEVEL
@@ -78,17 +89,17 @@ class Machine(Steps):
         for name in self.program.variables:
             allowed = self.environment.starts.get(name)
             if allowed:
-                store["var", name] = choose(f"var {name}", tuple(sorted(allowed)))
+                store["var", name] = choose(f"var {name}", in_order(allowed))
         lives = {}
         for name in self.tables.instances:
             allowed = self.environment.lives.get(name)
-            lives[name] = choose(f"life {name}", tuple(sorted(allowed))) if allowed else INITIALISED
+            lives[name] = choose(f"life {name}", in_order(allowed)) if allowed else INITIALISED
         bottom = Frame(self._harness(root), 0, [], {}, routine.span, routine.span, root, -1)
         state = State(root, [bottom], irql, store, {}, lives)
         self.state, self.choose, self.failures = state, choose, []
         self._bind_root(routine, binding or next(iter(self.bindings(root)), {}))
         if self.role(root)[0] is None:
-            self._given(routine, binding or {})
+            self._given(routine, self._bound(bottom))
         bottom.level, bottom.holds = irql, dict(state.holds)
         if self.role(root)[0] is None and not self._may_start(routine):
             state.ended = "its requirements do not allow this start"

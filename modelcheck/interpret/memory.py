@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from modelcheck import syntax as s
 from modelcheck.interpret.code import Code
 from modelcheck.interpret.state import Frame, State
 from modelcheck.interpret.tables import NO_KIND, Tables
-from modelcheck.interpret.values import Choose, Domain, Environment, Failure, Local, Place, Target, Value
+from modelcheck.interpret.values import Choose, Domain, Environment, Failure, Local, Place, Target, Value, in_order
 from modelcheck.kinds import Kinds
 from modelcheck.resolve import Program
 from modelcheck.source import Span
@@ -180,7 +181,9 @@ class Memory:
         return self.tables.guards_of((ref,))[0]
 
     def _clause_lock(self, ref: s.Ref, binding: Mapping[str, str]) -> str:
-        return binding[ref.name] if ref.name in binding else self._family(ref)
+        """The lock that a clause of a root speaks of; `binding`: what its parameters are, locks and devices."""
+        given = binding.get(ref.name, ref.name)
+        return given if given in self.tables.instances else self._family(replace(ref, name=given))
 
     def _interfere(self, target: Target, unless_guarded: bool) -> None:
         match target:
@@ -194,7 +197,8 @@ class Memory:
         others = self.environment.others.get(name)
         if others:
             own = number_of(self.state.store[target])
-            self.state.store[target] = self.choose(f"var {name}", tuple(sorted(others | {own})))
+            allowed = others if own in others else {*others, own}
+            self.state.store[target] = self.choose(f"var {name}", in_order(allowed))
 
     # assignments
 

@@ -116,7 +116,7 @@ class Player(Machine):
         self.accesses: list[Access] = []
         self.spans: list[Span] = []
         self.others: list[Span] = []
-        self.touching: dict[int, bool] = {}
+        self.touching: dict[tuple[int, bool], bool] = {}
         self.calling_back: dict[str, bool] = {}
 
     def part(self, state: State, choose: Choose, fine: bool = False) -> Part:
@@ -333,7 +333,7 @@ class Player(Machine):
         begin = _next(frame)
         if any(below.atomic for below in state.frames[:-1]):
             return True
-        return begin.atomic and not frame.fresh if isinstance(begin, Begin) else frame.atomic
+        return begin.atomic and frame.opening is None if isinstance(begin, Begin) else frame.atomic
 
     def next_place(self, state: State) -> tuple[str, Span, bool]:
         """Where the next step stands: its routine, its place, and whether a statement of a routine begins there."""
@@ -346,22 +346,33 @@ class Player(Machine):
         return routine, frame.site or frame.span, False
 
     def may_touch(self, state: State) -> bool:
-        """Whether the next step may access data, as far as its code alone tells."""
+        """Whether the next step may access data, as far as its code alone tells; of an `atomic` block that step is all
+        of it, with what it calls."""
         frame = state.frames[-1]
         begin = _next(frame)
-        return isinstance(begin, Begin) and self._touches(frame.code)
+        return isinstance(begin, Begin) and self._touches(frame.code, begin.atomic)
 
-    def _touches(self, code: Code) -> bool:
-        """Whether a body, or an extern that it calls, has a `read` or `write`."""
-        known = self.touching.get(id(code))
+    def _touches(self, code: Code, atomic: bool) -> bool:
+        """Whether a body, or an extern that it calls, in `atomic` also a routine, has a `read` or `write`."""
+        known = self.touching.get((id(code), atomic))
         if known is None:
-            self.touching[id(code)] = False
-            known = self.touching[id(code)] = any(
-                isinstance(i, Touch)
-                or (isinstance(i, Invoke) and isinstance(i.callee, s.Extern) and self._touches(self._code(i.callee)))
-                for i in code.instructions
+            self.touching[id(code), atomic] = False
+            known = self.touching[id(code), atomic] = any(
+                self._may_touch(instruction, atomic) for instruction in code.instructions
             )
         return known
+
+    def _may_touch(self, instruction: Instruction, atomic: bool) -> bool:
+        match instruction:
+            case Touch():
+                return True
+            case Invoke(callee):
+                inside = atomic or isinstance(callee, s.Extern)
+                return inside and self._touches(self._code(callee), atomic)
+            case CallBack():
+                return atomic
+            case _:
+                return False
 
     # what the others see of it
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import field
 
-from modelcheck.interpret.code import Code
+from modelcheck.interpret.code import Code, EnterAtomic
 from modelcheck.interpret.values import Hold, Target, Value
 from modelcheck.record import dataclass
 from modelcheck.source import Span
@@ -25,7 +25,8 @@ class Frame:
     depth: int
     pending: list[int] = field(default_factory=list)
     result: Value = None
-    fresh: bool = False
+    opening: EnterAtomic | None = None
+    """The `atomic` block that the next statement begins."""
     level: int = 0
     holds: dict[str, Hold] = field(default_factory=dict)
     atomic: bool = False
@@ -43,7 +44,7 @@ class Frame:
             self.depth,
             list(self.pending),
             self.result,
-            self.fresh,
+            self.opening,
             self.level,
             self.holds,
             self.atomic,
@@ -59,7 +60,7 @@ class Frame:
             None if self.site is None else self.site.start,
             tuple(self.pending),
             self.result,
-            self.fresh,
+            self.opening is None,
             self.level,
             frozenset(self.holds.items()),
         )

@@ -62,6 +62,7 @@ from modelcheck.interpret.values import (
     MAX_FRAMES,
     RETURNED,
     Choose,
+    Domain,
     Failure,
     Hold,
     Stepped,
@@ -71,7 +72,7 @@ from modelcheck.interpret.values import (
 from modelcheck.interpret.walk import held_anywhere, mentions_irql
 from modelcheck.resolve import apply, find_role
 from modelcheck.source import Span
-from modelcheck.verdict import DISPATCH_LEVEL, Property
+from modelcheck.verdict import DISPATCH_LEVEL, NO_LEVEL, Property
 
 
 class Steps(Locks):
@@ -216,7 +217,7 @@ class Steps(Locks):
             case Unpend():
                 frame.pending.pop()
             case EnterAtomic():
-                frame.fresh = True
+                frame.opening = None if self._called_in_atomic() else instruction
             case Store(place, name, down):
                 self._assign(place, name, down)
             case Fresh(slot, name, local):
@@ -290,18 +291,32 @@ class Steps(Locks):
         if frame.code.is_routine:
             frame.span = begin.span
         frame.atomic = begin.atomic
-        if begin.atomic:
-            first, frame.fresh = frame.fresh, False
-            if not first:
-                return
+        opening, frame.opening = frame.opening, None
+        if opening is not None and begin.atomic:
+            for name in self._named(opening):
+                self._interfere(("var", name), unless_guarded=True)
+        alone = begin.atomic or self._called_in_atomic()
         asked = set()
         for place in begin.reads:
             if place.indexed:
                 continue
             target = self._resolve(place, len(self.state.frames) - 1, None)
-            if target not in asked:
+            if target not in asked and not (alone and target[0] == "var"):
                 asked.add(target)
                 self._interfere(target, unless_guarded=True)
+
+    def _called_in_atomic(self) -> bool:
+        """Whether the frame on top is of something that was called in `atomic`."""
+        return any(below.atomic for below in self.state.frames[:-1])
+
+    def _named(self, opening: EnterAtomic) -> list[str]:
+        """The shared variables that an `atomic` block names, itself or through parameters, in order of declaration."""
+        named = set(opening.variables)
+        for place in opening.parameters:
+            target = self._resolve(place, len(self.state.frames) - 1, None)
+            if target[0] == "var":
+                named.add(str(target[1]))
+        return [name for name in self.program.variables if name in named]
 
     def _everywhere(self, frame: Frame) -> None:
         """What must hold after every statement of a routine: I06 for pageable code, `always`."""
@@ -424,14 +439,20 @@ class Steps(Locks):
         frames = self.state.frames
         frame = frames[-1]
         code = frame.code
+        if code.result is not None and frame.result is None:
+            frame.result = self._not_given(code, code.result)
         if code.is_routine and code.clauses:
             self._on_exit(frame)
-        result = frame.result
-        if result is None and code.result is not None:
-            result = code.result.initial
         frames.pop()
         if "$callback" not in frame.slots:
-            frames[-1].stack.append(result)
+            frames[-1].stack.append(frame.result)
+
+    def _not_given(self, code: Code, domain: Domain) -> int:
+        """The result of a body that ends without `return`: what a variable without a value holds; anything where it is
+        a kernel routine's."""
+        if not code.is_routine:
+            return self.choose("result", domain.open)
+        return NO_LEVEL if domain.level else self.choose("uninit result", domain.open)
 
     def _on_exit(self, frame: Frame) -> None:
         code, name = frame.code, frame.code.name
@@ -454,13 +475,18 @@ class Steps(Locks):
                     if not as_claimed(frame.holds.get(lock), self.state.holds.get(lock), acquires, mode, tag):
                         self._fail(Property.C02, name, "", clause.span)
 
+    def _bound(self, bottom: Frame) -> dict[str, str]:
+        """The locks and the devices that the parameters of a root stand for."""
+        slots = bottom.slots.items()
+        return {k[1:]: str(v[1]) for k, v in slots if isinstance(v, tuple) and v[0] in ("lock", "device")}
+
     def _finish(self) -> None:
         """The end of a root: nothing else is held, and the level is as it was, or as the clauses say."""
         state = self.state
         bottom = state.frames[0]
         routine = self.program.routines[state.root]
         claimed, level_claimed = set(), False
-        bound = {k[1:]: str(v[1]) for k, v in bottom.slots.items() if isinstance(v, tuple) and v[0] == "lock"}
+        bound = self._bound(bottom)
         for clause in routine.clauses:
             match clause:
                 case s.LockClause(_, ref):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import field
 from typing import TypeAlias
 
@@ -36,12 +36,17 @@ class Environment:
 
     `starts`: values a shared variable may have at the start (missing: as declared). `others`: values written meanwhile
     to a shared variable or a ghost field `L.use` (missing: none). `lives`: states a lock's life may be in at the start
-    (0 uninitialised, 1 initialised, 2 freed; missing: initialised).
+    (0 uninitialised, 1 initialised, 2 freed; missing: initialised). Of a wide type all values are a range.
     """
 
-    starts: Mapping[str, frozenset[int]] = field(default_factory=dict)
-    others: Mapping[str, frozenset[int]] = field(default_factory=dict)
-    lives: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    starts: Mapping[str, Collection[int]] = field(default_factory=dict)
+    others: Mapping[str, Collection[int]] = field(default_factory=dict)
+    lives: Mapping[str, Collection[int]] = field(default_factory=dict)
+
+
+def in_order(values: Collection[int]) -> Sequence[int]:
+    """Values as what a choice may be: rising."""
+    return values if isinstance(values, range) else tuple(sorted(values))
 
 
 @dataclass(frozen=True, slots=True)

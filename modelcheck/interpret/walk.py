@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from modelcheck import syntax as s
 from modelcheck.resolve import Program
+from modelcheck.walk import texts
 
 
 def operands(expr: s.Expr) -> tuple[s.Expr, ...]:
@@ -111,3 +112,17 @@ def called_routines(program: Program) -> frozenset[str]:
                     if isinstance(ref, s.Ref) and not ref.selectors and ref.name in program.routines:
                         found.add(ref.name)
     return frozenset(found)
+
+
+def named(program: Program, body: s.Block) -> frozenset[str]:
+    """The names in a body, in the routines that are named in it, and in the driver's own kernel routines."""
+    bodies: list[s.Block | None] = [body]
+    names: set[str] = set()
+    for part in bodies:  # which grows meanwhile
+        new = set(texts(part)) - names
+        names |= new
+        new |= {program.deferred[name].routine for name in new if name in program.deferred}
+        bodies += [program.routines[name].body for name in sorted(new) if name in program.routines]
+        for name in sorted(new):
+            bodies += [e.body for e in program.externs.get(name, ()) if e.span.source in program.own]
+    return frozenset(names)

@@ -48,6 +48,13 @@ class Builder:
         self.ranges.append((low, high))
         return len(self.cells) - 1
 
+    def adopt(self, cell: Cell | None) -> None:
+        """The next register, as an operation has it that is there already."""
+        if cell is None:
+            self.scratch(0, 0)
+        else:
+            self.register(cell)
+
     def slot(self, obligation: int) -> int:
         self.slots.append(obligation)
         return len(self.slots) - 1

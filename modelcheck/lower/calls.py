@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from modelcheck import ir
 from modelcheck import syntax as s
@@ -23,7 +24,7 @@ from modelcheck.lower.steps import Steps, name_of
 from modelcheck.resolve import Program
 from modelcheck.source import Span
 from modelcheck.verdict import Property
-from modelcheck.walk import conditions, every_call, expressions, substatements
+from modelcheck.walk import conditions, every_call, expressions, substatements, texts
 
 
 class Calls(Steps, ABC):
@@ -128,7 +129,7 @@ class Calls(Steps, ABC):
             self._callers_clauses(evaluator, routine, names, frame, span)
 
         middle = self.edge(at, span, build, results)
-        graph = self.unit.graph(routine, names)
+        graph = self.unit.graph(routine, names, frame.quiet)
         formals = {cell.name: cell for cell in graph.inputs}
         copies_out: list[tuple[Cell, Cell]] = []
         for param in routine.params:
@@ -263,9 +264,36 @@ class Calls(Steps, ABC):
         saved, self.return_to = self.return_to, self.places.new()
         saved_result, self.result = self.result, result
         at = self.block(extern.body, at, inside)
-        self.places.merge(at, self.return_to)
+        self.places.merge(self.without_return(at, call.span, KernelCalls.give_back), self.return_to)
         at, self.return_to, self.result = self.return_to, saved, saved_result
         return at
+
+    def without_return(self, at: int, span: Span, give: Callable[[KernelCalls, Variable], None]) -> int:
+        """The end of a body, if control comes there without `return`: gives its result a value."""
+        places, result = self.places, self.result
+        ends = [self.graph.entry, *(edge.target for edge in self.graph.edges)]
+        if result is None or all(places.find(end) != places.find(at) for end in ends):
+            return at
+        return self.edge(at, span, lambda evaluator: give(evaluator, result), step=False)
+
+
+def named(program: Program, body: s.Block) -> set[str]:
+    """Every name that stands in a block, in a routine that it names, or in a kernel routine of the driver's own."""
+    found: set[str] = set()
+    pending: list[str] = list(texts(body))
+    while pending:
+        name = pending.pop()
+        if name in found:
+            continue
+        found.add(name)
+        if name in program.deferred:
+            pending.append(program.deferred[name].routine)
+        if name in program.routines:
+            pending += texts(program.routines[name].body)
+        for extern in program.externs.get(name, ()):
+            if extern.span.source in program.own:
+                pending += texts(extern.body)
+    return found
 
 
 def calls_back(program: Program, name: str, seen: frozenset[str] = frozenset()) -> bool:
@@ -281,4 +309,4 @@ def calls_back(program: Program, name: str, seen: frozenset[str] = frozenset()) 
     return any(extern.body is not None and found(extern.body) for extern in program.externs.get(name, ()))
 
 
-__all__ = ["Calls", "calls_back"]
+__all__ = ["Calls", "calls_back", "named"]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from modelcheck import ir
 from modelcheck import syntax as s
 from modelcheck.ir import Cell, Graph, Sort
-from modelcheck.lower.calls import Calls
+from modelcheck.lower.calls import Calls, named
 from modelcheck.lower.evaluate import TRUE, arithmetic, both, negate
 from modelcheck.lower.kernel import KernelCalls
 from modelcheck.lower.scope import (
@@ -19,7 +20,6 @@ from modelcheck.lower.steps import Unit
 from modelcheck.record import dataclass
 from modelcheck.resolve import type_range
 from modelcheck.source import Span
-from modelcheck.verdict import NO_LEVEL
 from modelcheck.walk import expressions, substatements
 
 
@@ -131,18 +131,13 @@ class GraphLowerer(Calls):
             return self.edge(at, stmt.span, reset)
         at, results = self.prepare(expressions(stmt), at, frame)
         variable = self.local(stmt.name, kind)
-        assert isinstance(variable.place, Cell)
-        cell = variable.place
 
         def build(evaluator: KernelCalls) -> None:
             if stmt.value is not None:
                 evaluator.settle((stmt.value,), frame)
                 evaluator.store(variable, evaluator.term(stmt.value, frame, kind), frame, stmt.span, stmt.name)
-            elif cell.sort is Sort.LEVEL:
-                evaluator.builder.assign(evaluator.builder.register(cell), ir.Const(NO_LEVEL), 0, NO_LEVEL, None)
             else:
-                register = evaluator.builder.register(cell)
-                evaluator.builder.emit(ir.Pick(register, f"uninit {stmt.name}", cell.low, cell.high))
+                evaluator.leave_open(variable)
 
         at = self.edge(at, stmt.span, build, results, step=frame.call is None)
         frame.names[stmt.name] = variable
@@ -319,18 +314,51 @@ class GraphLowerer(Calls):
         return self.block(stmt.final, leave, frame)
 
     def atomic(self, body: s.Block, at: int, frame: Frame) -> int:
-        names = dict(frame.names)
-        start, made = at, len(self.graph.edges)
-        self.interlocked += 1
-        first = True
-        for stmt in body.body:
-            quiet = frame.quiet or not first
-            at = self.statement(stmt, at, Frame(names, frame.routine, frame.call, frame.callee, quiet))
-            first = False
-        self.interlocked -= 1
-        for edge in self.graph.edges[made:]:
-            edge.joined = self.places.find(edge.source) != self.places.find(start)
-        return at
+        """Others write before its first step, to whatever is named in it, and not again, also where a loop comes back
+        to that step: there are two edges then, one that begins the block and one that does not."""
+        if frame.quiet:
+            return self.block(body, at, frame)
+        inside, made = self.places.new(), len(self.graph.edges)
+        end = self.sequence(body.body, inside, Frame(dict(frame.names), frame.routine, frame.call, frame.callee, True))
+        block, self.graph.edges[made:] = self.graph.edges[made:], []
+        variables = self._named(body, frame)
+        is_repeated = any(self.places.find(edge.target) == self.places.find(inside) for edge in block)
+        for edge in block:
+            is_first = self.places.find(edge.source) == self.places.find(inside)
+            if is_first:
+                self.graph.edges.append(self._opening(edge, at, variables, frame))
+            if is_repeated or not is_first:
+                edge.joined = True
+                self.graph.edges.append(edge)
+        if self.places.find(end) == self.places.find(inside):
+            self.places.merge(at, inside)
+        return end
+
+    def _named(self, body: s.Block, frame: Frame) -> list[s.VarDecl]:
+        """The shared variables that a block names, itself or through a parameter, or that a routine, or a kernel
+        routine of the driver's own, names that it calls."""
+        names = named(self.program, body)
+        given = {
+            binding.place.name.removeprefix("var ")
+            for name in names
+            if isinstance(binding := frame.names.get(name), Variable) and isinstance(binding.place, Cell)
+            if binding.place.sort is Sort.SHARED
+        }
+        variables = self.program.variables.items()
+        return [declared for name, declared in variables if name in given or name.rpartition(".")[2] in names]
+
+    def _opening(self, edge: ir.Edge, at: int, variables: list[s.VarDecl], frame: Frame) -> ir.Edge:
+        """A first step of a block, from `at`, once others have written to the variables."""
+        assert edge.operation is not None
+        evaluator = self.evaluator()
+        builder = evaluator.builder
+        for cell in edge.cells:
+            builder.adopt(cell)
+        for declared in variables:
+            evaluator.interfere(self.unit.state.shared(declared), frame)
+        builder.code += edge.operation.code
+        builder.slots += edge.obligations
+        return replace(edge, source=at, operation=builder.finish(), cells=tuple(builder.cells))
 
     def callback(self, stmt: s.Callback, name: str, args: tuple[s.Expr, ...], at: int, frame: Frame) -> int:
         binding = frame.names.get(name)

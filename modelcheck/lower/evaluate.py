@@ -91,8 +91,6 @@ class Evaluator(ABC):
         self.ledger = ledger
         self.builder = builder
         self.timed = state.timed
-        self.interlocked = False
-        """Whether the step stands in `atomic`."""
         self.reached: list[Term] = []
         """Under which conditions the operand that is being evaluated is evaluated at all (`&&`, `||`)."""
         self.results: dict[int, Variable] = {}
@@ -453,9 +451,10 @@ class Evaluator(ABC):
                     self.builder.emit(ir.Interfere(self.builder.register(cell)))
                 elif cell.sort is Sort.SHARED:
                     seen.add(cell)
-                    self._interfere(cell, frame, ref.span)
+                    self.interfere(cell, frame)
 
-    def _interfere(self, cell: Cell, frame: Frame, span: Span) -> None:
+    def interfere(self, cell: Cell, frame: Frame) -> None:
+        """Others may write to a shared variable, unless its guard is held."""
         declared = self.program.variables[cell.name.removeprefix("var ")]
         if frame.quiet or not cell.others:
             return
@@ -494,6 +493,16 @@ class Evaluator(ABC):
         if isinstance(variable.place, Cell) and variable.place.sort is Sort.SHARED:
             declared = self.program.variables[variable.place.name.removeprefix("var ")]
             self.guarded(declared.guards, declared.name, True, frame, span)
+
+    def leave_open(self, variable: Variable) -> None:
+        """A local variable that nobody has given a value: NO_LEVEL for a KIRQL, else any."""
+        cell = variable.place
+        assert isinstance(cell, Cell)
+        register = self.builder.register(cell)
+        if cell.sort is Sort.LEVEL:
+            self.builder.assign(register, ir.Const(NO_LEVEL), 0, NO_LEVEL, None)
+        else:
+            self.builder.emit(ir.Pick(register, f"uninit {cell.name}", cell.low, cell.high))
 
     def _value_range(self, variable: Variable) -> tuple[int, int]:
         if is_lock_reference(variable):
@@ -866,7 +875,7 @@ class Evaluator(ABC):
             return
         self.guarded(declared.guards, name, stmt.write, frame, stmt.span)
         if not declared.guards:
-            self.builder.emit(ir.Access(self.builder.register(self.state.data(name)), stmt.write, self.interlocked))
+            self.builder.emit(ir.Access(self.builder.register(self.state.data(name)), stmt.write, frame.quiet))
         if declared.paged:
             below = arithmetic(s.BinaryOp.LT, self.term(s.Irql(stmt.span), frame), ir.Const(DISPATCH_LEVEL))
             why = f"pageable {name} is touched below DISPATCH_LEVEL"

@@ -108,7 +108,7 @@ class KernelCalls(Evaluator):
             return None
         if call.name not in self.program.externs:
             return None
-        shape: list[object] = [call.name, wanted, frame.quiet, self.interlocked]
+        shape: list[object] = [call.name, wanted, frame.quiet]
         locks: list[str] = []
         cells: list[Cell] = []
         for arg in call.args:
@@ -161,12 +161,11 @@ class KernelCalls(Evaluator):
         result = None
         kind = extern.result or wanted
         if kind is not None:
-            low, high = type_range(self.program, kind)
-            result = self.builder.scratch(low, high)
+            result = Variable(self.builder.scratch(*type_range(self.program, kind)), kind)
         site = frame.place(call.span)
         inside = Frame({}, frame.routine, site, frame.callee or call.name, frame.quiet)
         self._expand(extern, call, frame, inside, {}, result)
-        return TRUE if result is None else ir.Reg(result)
+        return TRUE if result is None else self.term_of(result)
 
     def _expand(
         self,
@@ -175,7 +174,7 @@ class KernelCalls(Evaluator):
         frame: Frame,
         inside: Frame,
         chosen: dict[str, str],
-        result: int | None,
+        result: Variable | None,
     ) -> None:
         """Once for each combination of locks that the lock arguments can stand for."""
         for param, arg in zip(extern.params, call.args, strict=False):
@@ -274,7 +273,7 @@ class KernelCalls(Evaluator):
         zero = negate(self.term(arg, frame))
         return arithmetic(s.BinaryOp.SUB, ir.Const(SOME_WAIT), zero)
 
-    def _body(self, extern: s.Extern, frame: Frame, span: Span, result: int | None) -> None:
+    def _body(self, extern: s.Extern, frame: Frame, span: Span, result: Variable | None) -> None:
         self.required(extern.clauses, frame, span)
         if self.timed and not (extern.body and any(isinstance(stmt, s.Cost) for stmt in extern.body.body)):
             if extern.span.source in self.program.own:
@@ -284,7 +283,8 @@ class KernelCalls(Evaluator):
         if extern.body is None:
             self._effects(extern, frame, span, result)
         else:
-            self._sequence(extern.body.body, frame, result)
+            without_return = s.Return(s.Unknown(span), span)
+            self._sequence((*extern.body.body, without_return), frame, result)
 
     def required(self, clauses: tuple[s.Clause, ...], frame: Frame, span: Span) -> None:
         """The `requires` clauses: I01 where they speak of the IRQL, C03 otherwise."""
@@ -300,7 +300,7 @@ class KernelCalls(Evaluator):
         self.ledger.untimed.setdefault(callee, span)
         self.spend(None)
 
-    def _effects(self, extern: s.Extern, frame: Frame, span: Span, result: int | None) -> None:
+    def _effects(self, extern: s.Extern, frame: Frame, span: Span, result: Variable | None) -> None:
         """A kernel routine without a body does what its clauses say."""
         for clause in extern.clauses:
             match clause:
@@ -333,9 +333,15 @@ class KernelCalls(Evaluator):
                     register = self.builder.register(place) if isinstance(place, Cell) else place
                     self.builder.emit(ir.Pick(register, f"out {param.name}", *self._range(param.type)))
         if result is not None:
-            self.builder.emit(ir.Pick(result, "result", *self.builder.ranges[result]))
+            self.give_back(result)
 
-    def _sequence(self, body: tuple[s.Stmt, ...], frame: Frame, result: int | None) -> None:
+    def give_back(self, result: Variable) -> None:
+        """What a kernel routine gives back of which nothing is said."""
+        place = result.place
+        register = self.builder.register(place) if isinstance(place, Cell) else place
+        self.builder.emit(ir.Pick(register, "result", *self._range(result.type)))
+
+    def _sequence(self, body: tuple[s.Stmt, ...], frame: Frame, result: Variable | None) -> None:
         """Statements of a kernel routine; what follows an `if` that may return is done where it does not."""
         for index, stmt in enumerate(body):
             match stmt:
@@ -344,25 +350,24 @@ class KernelCalls(Evaluator):
                     self._branches(arms, otherwise, rest, frame, result)
                     if rest or returns(stmt):
                         return
+                case s.Block(inner) if returns(stmt):
+                    self._sequence((*inner, *body[index + 1 :]), frame, result)
+                    return
                 case s.Block(inner):
                     self._sequence(inner, frame, result)
                 case s.Declare():
                     self.declare_scratch(stmt, frame)
                 case s.Return(value):
                     if value is not None and result is not None:
+                        assert isinstance(result.place, int)
                         self.settle((value,), frame)
-                        low, high = self.builder.ranges[result]
-                        self.builder.emit(ir.Set(result, self._returned(value, frame, low, high), low, high, None))
+                        low, high = self.builder.ranges[result.place]
+                        term = self.term(value, frame, result.type)
+                        self.builder.emit(ir.Set(result.place, term, low, high, None))
                     return
                 case _:
                     self.settle(expressions(stmt), frame)
                     self.simple(stmt, frame)
-
-    def _returned(self, value: s.Expr, frame: Frame, low: int, high: int) -> Term:
-        if isinstance(value, s.Unknown):
-            return ir.Star(low, high)
-        extern = self.program.externs.get(frame.callee)
-        return self.term(value, frame, extern[0].result if extern else None)
 
     def _branches(
         self,
@@ -370,7 +375,7 @@ class KernelCalls(Evaluator):
         otherwise: s.Block | None,
         rest: tuple[s.Stmt, ...],
         frame: Frame,
-        result: int | None,
+        result: Variable | None,
     ) -> None:
         if not arms:
             self._sequence((*(otherwise.body if otherwise else ()), *rest), frame, result)

@@ -6,8 +6,9 @@ the end. Its start state is open: any level of the role, any value that shared v
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
+from types import MappingProxyType
 from typing import TypeVar
 
 from modelcheck import ir
@@ -29,7 +30,16 @@ from modelcheck.record import dataclass
 from modelcheck.resolve import Program, around_run, find_role, following, type_range
 from modelcheck.source import Span
 from modelcheck.verdict import APC_LEVEL, DISPATCH_LEVEL, HIGH_LEVEL, PASSIVE_LEVEL, Obligation, Property
-from modelcheck.walk import every_call, every_expression, every_statement, lock_tests, references
+from modelcheck.walk import (
+    conditions,
+    every_call,
+    every_expression,
+    every_statement,
+    expressions,
+    lock_tests,
+    references,
+    substatements,
+)
 
 _T = TypeVar("_T")
 
@@ -851,22 +861,40 @@ def _called(program: Program, body: s.Block) -> frozenset[str]:
 
 def _routine_writes(program: Program, routine: s.Routine) -> dict[str, _Written]:
     """What a routine's own statements write to shared variables, also through a device that it is given."""
-    return _writes(program, routine.body, device_parameters(program, routine))
+    return _writes(program, routine.body, device_parameters(program, routine), routine.params)
 
 
-def _writes(program: Program, body: s.Block, devices: Mapping[str, str]) -> dict[str, _Written]:
+def _writes(
+    program: Program, body: s.Block, devices: Mapping[str, str], params: tuple[s.Param, ...] = ()
+) -> dict[str, _Written]:
     """What a body's own statements, and the driver's own kernel routines that it calls, write to shared variables."""
     found: dict[str, _Written] = {}
-    bodies = [body, *_own_externs(program, body)]
-    for part in bodies:
-        for stmt in every_statement(part):
-            if isinstance(stmt, s.Assign):
-                _assigned(program, _meant(stmt.target, devices), stmt.value, found)
-        for call in (call for expr in every_expression(part) for call in every_call(expr)):
+    parts = [_scoped(body, _local(params, devices))]
+    parts += [_scoped(extern.body, _local(extern.params)) for extern in _own_externs(program, body) if extern.body]
+    for stmt, hidden in (pair for part in parts for pair in part):
+        if isinstance(stmt, s.Assign) and stmt.target.name not in hidden:
+            _assigned(program, _meant(stmt.target, devices), stmt.value, found)
+        for call in (call for expr in (*expressions(stmt), *conditions(stmt)) for call in every_call(expr)):
             for arg in call.args:
-                if isinstance(arg, s.Address):
+                if isinstance(arg, s.Address) and arg.ref.name not in hidden:
                     _assigned(program, _meant(arg.ref, devices), None, found)
     return found
+
+
+def _local(params: tuple[s.Param, ...], devices: Mapping[str, str] = MappingProxyType({})) -> frozenset[str]:
+    """The names of parameters; a device that is one gives its own name to its members."""
+    return frozenset(param.name for param in params if not isinstance(param, s.RestParam)).difference(devices)
+
+
+def _scoped(stmt: s.Stmt, hidden: frozenset[str]) -> Iterator[tuple[s.Stmt, frozenset[str]]]:
+    """A statement and those inside it, each with the names that are local where it stands."""
+    yield stmt, hidden
+    around = (stmt.start, stmt.step) if isinstance(stmt, s.For) else ()
+    for part in (*substatements(stmt), *around):
+        if part is not None:
+            yield from _scoped(part, hidden)
+        if isinstance(part, s.Declare):
+            hidden = hidden | {part.name}
 
 
 def _call_outs(program: Program, body: s.Block) -> set[str]:
@@ -885,16 +913,16 @@ def _call_outs(program: Program, body: s.Block) -> set[str]:
     return found
 
 
-def _own_externs(program: Program, body: s.Block) -> list[s.Block]:
-    """The bodies of the user's own kernel routines that a body calls, or they call."""
-    found: dict[int, s.Block] = {}
+def _own_externs(program: Program, body: s.Block) -> list[s.Extern]:
+    """The user's own kernel routines with a body that a body calls, or they call."""
+    found: dict[int, s.Extern] = {}
     pending = [body]
     while pending:
         current = pending.pop()
         names = [call.name for expr in every_expression(current) for call in every_call(expr)]
         for extern in (e for name in names for e in program.externs.get(name, ())):
             if extern.body is not None and extern.span.source in program.own and id(extern.body) not in found:
-                found[id(extern.body)] = extern.body
+                found[id(extern.body)] = extern
                 pending.append(extern.body)
     return list(found.values())
 

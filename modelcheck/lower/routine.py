@@ -27,10 +27,12 @@ from modelcheck.walk import conditions, every_call, expressions, substatements
 class RoutineLowerer(GraphLowerer):
     """The graph of one routine."""
 
-    def __init__(self, unit: Unit, graph: Graph, routine: s.Routine, names: dict[str, Binding]) -> None:
+    def __init__(
+        self, unit: Unit, graph: Graph, routine: s.Routine, names: dict[str, Binding], quiet: bool = False
+    ) -> None:
         super().__init__(unit, graph)
         self.routine = routine
-        self.base = Frame(self._parameters(names), routine.name)
+        self.base = Frame(self._parameters(names), routine.name, quiet=quiet)
 
     def _parameters(self, names: dict[str, Binding]) -> dict[str, Binding]:
         own: dict[str, Binding] = {}
@@ -81,8 +83,10 @@ class RoutineLowerer(GraphLowerer):
         at = self._entry(graph.entry)
         self.return_to = self.places.new()
         at = self.block(routine.body, at, self.base)
-        self.places.merge(at, self.return_to)
+        self.places.merge(self.without_return(at, routine.span, KernelCalls.leave_open), self.return_to)
         self._exit(self.return_to)
+        for edge in graph.edges if self.base.quiet else ():
+            edge.joined = True
         self.places.settle()
 
     def _entry(self, at: int) -> int:

@@ -68,7 +68,7 @@ Binding: TypeAlias = Variable | Value | Lock | Handle | Object | Opaque
 @dataclass(frozen=True, slots=True)
 class Frame:
     """Where a statement stands: the names it sees, the routine that is reported, and, inside a kernel routine, the call
-    that its obligations are placed at. `quiet`: nothing comes in between (`atomic`)."""
+    that its obligations are placed at. `quiet`: nothing comes in between (in `atomic`, or in what is called there)."""
 
     names: dict[str, Binding]
     routine: str

@@ -46,16 +46,17 @@ class Unit:
     is_graph: dict[str, bool] = field(default_factory=dict)
     """Which names, when called, are graphs of their own."""
 
-    def graph(self, routine: s.Routine, names: dict[str, Binding]) -> Graph:
-        """The graph of a routine for what its lock, handle and object parameters are bound to; made once."""
-        key: Key = (routine.name, *(_binding_key(names.get(name_of(p))) for p in routine.params))
+    def graph(self, routine: s.Routine, names: dict[str, Binding], quiet: bool = False) -> Graph:
+        """The graph of a routine for what its lock, handle and object parameters are bound to, and for calls in
+        `atomic` (`quiet`); made once."""
+        key: Key = (routine.name, quiet, *(_binding_key(names.get(name_of(p))) for p in routine.params))
         graph = self.graphs.get(key)
         if graph is None:
             graph = self.graphs[key] = Graph(routine.name, routine.name, routine.span)
             self.order.append(graph)
             from modelcheck.lower.routine import RoutineLowerer  # which is made of these
 
-            RoutineLowerer(self, graph, routine, names).lower()
+            RoutineLowerer(self, graph, routine, names, quiet).lower()
         return graph
 
 
@@ -119,14 +120,11 @@ class Steps:
         self.graph = graph
         self.places = Places(graph)
         self.olds: dict[int, Variable] = {}
-        self.interlocked = 0
-        """How many `atomic` blocks are around the statement."""
 
     def evaluator(self, results: dict[int, Variable] | None = None) -> KernelCalls:
         unit = self.unit
         evaluator = KernelCalls(self.program, unit.state, unit.ledger, Builder(unit.operations), unit.patterns)
         evaluator.results = {**self.olds, **(results or {})}
-        evaluator.interlocked = self.interlocked > 0
         return evaluator
 
     def after(self, evaluator: KernelCalls) -> None:

@@ -134,6 +134,7 @@ class Questions:
                 tuple(builder.cells),
                 tuple(builder.slots),
                 step=edge.step and place.index != -1,
+                joined=edge.joined,
             )
         )
         self.added.append(place.graph)

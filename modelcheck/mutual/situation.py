@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 from modelcheck.invariant import Base, every_table
@@ -218,13 +218,13 @@ class Situation:
         narrowed = tuple((lock, int(str(node[2])) if lock == node[1] else mask) for lock, mask in held)
         return Candidates(number, sites, at, narrowed)
 
-    def ways(self, candidates: Candidates, subject: str) -> tuple[int, ...]:
+    def ways(self, candidates: Candidates, subject: str) -> Sequence[int]:
         """The values a state may be split by: how a lock is held (0, SHARED, EXCLUSIVE), or what a variable is."""
         if subject.startswith("hold "):
             mask = dict(candidates.held).get(subject.removeprefix("hold "), MAY_BE_FREE)
             return tuple(m for m in (0, SHARED, EXCLUSIVE) if mask & (m or MAY_BE_FREE))
         cell = self.roots[candidates.root].environment.cells[subject]
-        return tuple(range(cell.low, cell.high + 1))
+        return range(cell.low, cell.high + 1)
 
     def question(self, candidates: Candidates, tests: Tests) -> Question:
         """Whether the root can be at one of the sites, at the level, with the tests true. A lock with one mask only is

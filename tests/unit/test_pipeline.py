@@ -259,3 +259,21 @@ def test_the_reason_names_the_callee_that_no_model_knows(tmp_path: Path) -> None
         assert "`Nobody`" in result.verdict.reason or result.obligation.routine == "S"
         assert "`Other`" in result.verdict.reason or result.obligation.routine == "R"
         assert "extern" in advice(result.verdict, ("Nobody", "Other"))
+
+
+def test_states_are_not_told_apart_by_what_has_too_many_values(tmp_path: Path) -> None:
+    """Two that wait for each other, each for values of its own of what is decided when the driver is loaded."""
+    model = """driver d; import wdm;
+        lock A : KMUTEX initialised; lock B : KMUTEX initialised; var size : int 0..2000000000;
+        routine L(d, p) : NTSTATUS as DRIVER_INITIALIZE { size = *; return STATUS_SUCCESS; }
+        routine Take(lock M : KMUTEX) { KeWaitForSingleObject(&M, Executive, KernelMode, FALSE, NULL); }
+        routine Give(lock M : KMUTEX) { KeReleaseMutex(&M, FALSE); }
+        routine R(Irp) as DRIVER_DISPATCH(IRP_MJ_CREATE) {
+            if (size == 5) { Take(&A); Take(&B); Give(&B); Give(&A); } }
+        routine S(Irp) as DRIVER_DISPATCH(IRP_MJ_CLOSE) {
+            if (size < 7) { Take(&B); Take(&A); Give(&A); Give(&B); } }"""
+    path = tmp_path / "d.drvm"
+    path.write_text(model, encoding="utf-8")
+    waits = [result.verdict for result in verify(path).results if result.obligation.code is Property.D01]
+    assert len(waits) == 2
+    assert not any(isinstance(verdict, Proved) for verdict in waits)

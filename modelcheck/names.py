@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from enum import StrEnum
 
 from modelcheck import syntax as s
 from modelcheck.diagnostics import Code, Diagnostic, Note
 from modelcheck.printer import reference, type_text
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, replace
 from modelcheck.resolve import INTERRUPT_LOCK_KIND, RUN_LOCK_KIND, Program, enum_of
 from modelcheck.source import Source, Span
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -18,7 +17,7 @@ from modelcheck.ir import CALLED_BACK, INITIALISED, Root, Sort
 from modelcheck.lower import Lowered, lower
 from modelcheck.lower.closed import lower_scenarios
 from modelcheck.reached import unreached
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, replace
 from modelcheck.report.vacuity import vacuous
 from modelcheck.resolve import Program, declarations, enum_of, resolve
 from modelcheck.verdict import (

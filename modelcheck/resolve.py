@@ -7,9 +7,7 @@ constant that is none) is kept in `Program.findings` and reported by `check` tog
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import field
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path, PureWindowsPath
@@ -18,7 +16,7 @@ from typing import TypeAlias
 from modelcheck import syntax as s
 from modelcheck.diagnostics import Code, Diagnostic, Note, Rejected, in_source_order
 from modelcheck.parser import parse
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field, replace
 from modelcheck.source import Source, Span
 from modelcheck.verdict import APC_LEVEL, DISPATCH_LEVEL, HIGH_LEVEL, NO_LEVEL, PASSIVE_LEVEL
 from modelcheck.walk import every_call, every_expression, every_statement, lock_tests, references, substatements
@@ -716,15 +714,15 @@ class _Resolver:
                 continue
             match member:
                 case s.LockDecl():
-                    program.locks[name] = dataclasses.replace(member, name=name)
+                    program.locks[name] = replace(member, name=name)
                 case s.EventDecl():
-                    program.events[name] = dataclasses.replace(member, name=name)
+                    program.events[name] = replace(member, name=name)
                 case s.DataDecl():
                     guards = _in_device(device.name, own_locks, member.guards)
-                    program.data[name] = dataclasses.replace(member, name=name, guards=guards)
+                    program.data[name] = replace(member, name=name, guards=guards)
                 case s.VarDecl():
                     guards = _in_device(device.name, own_locks, member.guards)
-                    program.variables[name] = dataclasses.replace(member, name=name, guards=guards)
+                    program.variables[name] = replace(member, name=name, guards=guards)
 
     def _enum_constants(self) -> None:
         self.program.enum_types.extend(_types(self.program.items))

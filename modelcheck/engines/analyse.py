@@ -8,7 +8,6 @@ longer alarms is proposed as proved, with the fixpoint's tables as invariant.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import field
 from time import monotonic
 from typing import TypeAlias
 
@@ -36,7 +35,7 @@ from modelcheck.lower import Lowered, every_graph, frames
 from modelcheck.mutual.positions import Facts
 from modelcheck.mutual.questions import Question
 from modelcheck.mutual.situation import Situation
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field
 from modelcheck.system import NotFlat, System
 from modelcheck.verdict import MUTUAL, Trace
 

@@ -8,7 +8,6 @@ is unsatisfiable, the assumptions in the core name the cells whose values the fi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from hashlib import sha256
 from types import MappingProxyType
 from typing import TypeAlias
@@ -21,7 +20,7 @@ from modelcheck.engines.paths import Move
 from modelcheck.invariant import Lives, start_values
 from modelcheck.ir import CALLED_BACK, FREE, Cell, Edge, Root, Sort, unhold
 from modelcheck.lower import Lowered
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, replace
 from modelcheck.verdict import Choice, Step, Trace
 
 Values: TypeAlias = Mapping[str, int]

@@ -545,7 +545,7 @@ def test_json_is_as_the_schema_says() -> None:
 
 
 def test_json_is_laid_out_as_the_library_does() -> None:
-    for outcomes in (OUTCOMES, [], [Outcome("a \"b\".drvm\n")]):
+    for outcomes in (OUTCOMES, [], [Outcome('a "b".drvm\n')]):
         text = dumps(outcomes, Exit.VIOLATED, "0.1.0")
         assert text == json.dumps(json.loads(text), indent=2) + "\n"
 

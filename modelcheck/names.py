@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 
@@ -74,9 +73,11 @@ class Suggestions:
         if self.left <= 0 or len(name) > 60:
             return None
         self.left -= 1
+        from difflib import get_close_matches
+
         lower = {c.lower(): c for c in candidates if abs(len(c) - len(name)) <= 3 and c != name}
         some = dict(list(lower.items())[:MAX_CANDIDATES])
-        found = difflib.get_close_matches(name.lower(), some, n=1, cutoff=0.75)
+        found = get_close_matches(name.lower(), some, n=1, cutoff=0.75)
         return some[found[0]] if found else None
 
     def help(self, name: str, candidates: Iterable[str]) -> str | None:

@@ -8,7 +8,6 @@ constant that is none) is kept in `Program.findings` and reported by `check` tog
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path, PureWindowsPath
 from typing import TypeAlias
@@ -592,7 +591,7 @@ class _Resolver:
     def _shipped_path(self, item: s.Import) -> Path | None:
         if item.name in self.shipped:
             return _real(self.shipped[item.name])
-        near = get_close_matches(item.name, self.shipped, n=1)
+        near = _nearest(item.name, self.shipped)
         known = ", ".join(f"`{name}`" for name in self.shipped)
         help_ = f"did you mean `{near[0]}`?" if near else f"shipped models: {known}" if known else None
         message = f"there is no shipped model `{item.name}`"
@@ -611,7 +610,7 @@ class _Resolver:
             self.errors.append(Diagnostic(Code.IMPORT_OUTSIDE, message, item.span, help=help_))
             return None
         if not _is_file(path):
-            near = get_close_matches(path.name, _names_in(path.parent), n=1)
+            near = _nearest(path.name, _names_in(path.parent))
             hint = f"did you mean `{near[0]}`?" if near else None
             message = f'there is no file `"{_printable(item.name)}"`'
             self.errors.append(Diagnostic(Code.NO_SUCH_IMPORT, message, item.span, help=hint))
@@ -816,6 +815,13 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except (OSError, ValueError):
         return False
+
+
+def _nearest(name: str, names: Iterable[str]) -> list[str]:
+    """The most similar of some names, if one is similar."""
+    from difflib import get_close_matches
+
+    return get_close_matches(name, list(names), n=1)
 
 
 def _names_in(folder: Path) -> list[str]:

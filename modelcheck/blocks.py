@@ -9,13 +9,12 @@ defined by it: of two edges that could both be taken either may be.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field
 from typing import TypeAlias
 
 from modelcheck import encode
 from modelcheck.invariant import start_values
 from modelcheck.ir import Sort
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field
 from modelcheck.system import FlatEdge, System
 
 Sets: TypeAlias = tuple[Sequence[int], ...]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 from modelcheck import syntax as s
 from modelcheck.diagnostics import Code, Diagnostic
+from modelcheck.record import replace
 from modelcheck.source import Source, Span
 
 MAX_DEPTH = 100

@@ -7,7 +7,6 @@ fits everywhere, so that one mistake is one finding.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import field
 
 from modelcheck import syntax as s
 from modelcheck.check_calls import CallCheck
@@ -20,7 +19,7 @@ from modelcheck.names import (
     param_meaning,
 )
 from modelcheck.printer import reference, type_text
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field
 from modelcheck.resolve import Program, find_role
 from modelcheck.source import Span
 from modelcheck.verdict import Property

@@ -14,12 +14,12 @@ one instance stands for all: a cycle with any number of them is one when they ar
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterable
 from itertools import product
 
 from modelcheck import syntax as s
+from modelcheck.record import fields, replace
 from modelcheck.resolve import Program, find_role
 
 MANY = 3
@@ -111,15 +111,15 @@ def _references(node: object) -> Iterable[s.Ref]:
             yield current
         if isinstance(current, tuple | list):
             pending += current
-        elif dataclasses.is_dataclass(current) and not isinstance(current, type):
-            pending += [getattr(current, field.name) for field in dataclasses.fields(current) if field.name != "span"]
+        else:
+            pending += [getattr(current, name) for name in fields(current.__class__) if name != "span"]
 
 
 def with_instances(program: Program, count: int) -> Program:
     """The program with that many instances of every device."""
     if count == 1 or not program.devices:
         return program
-    more = dataclasses.replace(
+    more = replace(
         program,
         devices={instance(name, n): device for name, device in program.devices.items() for n in range(1, count + 1)},
         locks=dict(program.locks),
@@ -132,19 +132,19 @@ def with_instances(program: Program, count: int) -> Program:
         for member in program.devices[device].members:
             name, full = f"{device}.{member.name}", f"{other}.{member.name}"
             if name in program.locks:
-                more.locks[full] = dataclasses.replace(program.locks[name], name=full)
+                more.locks[full] = replace(program.locks[name], name=full)
             elif name in program.events:
-                more.events[full] = dataclasses.replace(program.events[name], name=full)
+                more.events[full] = replace(program.events[name], name=full)
             elif name in program.data:
                 data = program.data[name]
-                more.data[full] = dataclasses.replace(data, name=full, guards=_of(other, device, data.guards))
+                more.data[full] = replace(data, name=full, guards=_of(other, device, data.guards))
             elif name in program.variables:
                 variable = program.variables[name]
                 guards = _of(other, device, variable.guards)
-                more.variables[full] = dataclasses.replace(variable, name=full, guards=guards)
+                more.variables[full] = replace(variable, name=full, guards=guards)
     return more
 
 
 def _of(other: str, device: str, guards: tuple[s.Ref, ...]) -> tuple[s.Ref, ...]:
     """Guards of a member of a device as those of the same member of another instance."""
-    return tuple(dataclasses.replace(g, name=other) if g.name == device else g for g in guards)
+    return tuple(replace(g, name=other) if g.name == device else g for g in guards)

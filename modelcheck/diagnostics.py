@@ -4,10 +4,9 @@ Rendering is here too, because every command prints them the same way.
 """
 
 import re
-from dataclasses import replace
 from enum import StrEnum
 
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, replace
 from modelcheck.source import Source, Span
 
 

@@ -8,12 +8,11 @@ of one signed width, wide enough that no term overflows (`width_of`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import field
 from typing import TypeAlias
 
 from modelcheck import ir
 from modelcheck.ir import FREE, MAX_COUNT, Instruction, Operation, Term, hold, unhold
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field
 from modelcheck.resolve import apply
 from modelcheck.syntax import BinaryOp
 from modelcheck.verdict import HIGH_LEVEL

@@ -11,11 +11,10 @@ How a lock is held is one number: 0 free, else `hold(mode, count, tag)`; counts 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import field
 from enum import Enum
 from typing import TypeAlias
 
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field
 from modelcheck.source import Span
 from modelcheck.syntax import BinaryOp
 

@@ -7,12 +7,12 @@ kinds that it is given, as if it were declared with them; what it hands on to ot
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from modelcheck import syntax as s
 from modelcheck.check_body import BodyCheck
 from modelcheck.check_calls import Given
 from modelcheck.diagnostics import Diagnostic
+from modelcheck.record import replace
 from modelcheck.resolve import Program
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from enum import StrEnum
 
 from modelcheck import syntax as s
 from modelcheck.diagnostics import Code, Diagnostic, Note
 from modelcheck.printer import reference, type_text
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, replace
 from modelcheck.resolve import INTERRUPT_LOCK_KIND, RUN_LOCK_KIND, Program, enum_of
 from modelcheck.source import Source, Span
 
@@ -75,9 +73,11 @@ class Suggestions:
         if self.left <= 0 or len(name) > 60:
             return None
         self.left -= 1
+        from difflib import get_close_matches
+
         lower = {c.lower(): c for c in candidates if abs(len(c) - len(name)) <= 3 and c != name}
         some = dict(list(lower.items())[:MAX_CANDIDATES])
-        found = difflib.get_close_matches(name.lower(), some, n=1, cutoff=0.75)
+        found = get_close_matches(name.lower(), some, n=1, cutoff=0.75)
         return some[found[0]] if found else None
 
     def help(self, name: str, candidates: Iterable[str]) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -18,11 +17,12 @@ from modelcheck.ir import CALLED_BACK, INITIALISED, Root, Sort
 from modelcheck.lower import Lowered, lower
 from modelcheck.lower.closed import lower_scenarios
 from modelcheck.reached import unreached
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, replace
 from modelcheck.report.vacuity import vacuous
 from modelcheck.resolve import Program, declarations, enum_of, resolve
 from modelcheck.verdict import (
     MUTUAL,
+    Actor,
     Certificate,
     Choice,
     Hierarchy,
@@ -640,6 +640,9 @@ class _Replays:
                 return Undecided(f"it depends on which values others write to `{guessed}`, which is not known exactly")
             environment = environments[actor.routine] = self._environment(root)
             actors.append(replace(actor, start=_whole_start(root, actor.start, environment.lives, seen)))
+        odd = _seen_differently(actors, environments)
+        if odd:
+            return Undecided(f"no run was found in which all see the same value of `{odd}`, which nobody changes")
         whole = replace(schedule, actors=tuple(actors))
         outcome = replay_schedule(self.lowered.program, whole, obligation, environments)
         if not outcome.reproduced and any(actor.within >= 0 for actor in whole.actors):
@@ -683,6 +686,18 @@ class _Replays:
 
 MOST_WRITERS = 4
 """Routines that are named where it is told who writes a variable."""
+
+
+def _seen_differently(actors: Iterable[Actor], environments: Mapping[str, Environment]) -> str:
+    """A variable that nobody changes and contexts start with different values of; "" if there is none."""
+    seen: dict[str, int] = {}
+    for actor in actors:
+        for choice in actor.start:
+            name = choice.name.removeprefix("var ")
+            changes = any(environment.others.get(name) for environment in environments.values())
+            if name != choice.name and not changes and seen.setdefault(name, choice.value) != choice.value:
+                return name
+    return ""
 
 
 def _in_words(lowered: Lowered, trace: Trace) -> Trace:

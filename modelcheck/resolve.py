@@ -7,10 +7,7 @@ constant that is none) is kept in `Program.findings` and reported by `check` tog
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import field
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path, PureWindowsPath
 from typing import TypeAlias
@@ -18,7 +15,7 @@ from typing import TypeAlias
 from modelcheck import syntax as s
 from modelcheck.diagnostics import Code, Diagnostic, Note, Rejected, in_source_order
 from modelcheck.parser import parse
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field, replace
 from modelcheck.source import Source, Span
 from modelcheck.verdict import APC_LEVEL, DISPATCH_LEVEL, HIGH_LEVEL, NO_LEVEL, PASSIVE_LEVEL
 from modelcheck.walk import every_call, every_expression, every_statement, lock_tests, references, substatements
@@ -612,7 +609,7 @@ class _Resolver:
     def _shipped_path(self, item: s.Import) -> Path | None:
         if item.name in self.shipped:
             return _real(self.shipped[item.name])
-        near = get_close_matches(item.name, self.shipped, n=1)
+        near = _nearest(item.name, self.shipped)
         known = ", ".join(f"`{name}`" for name in self.shipped)
         help_ = f"did you mean `{near[0]}`?" if near else f"shipped models: {known}" if known else None
         message = f"there is no shipped model `{item.name}`"
@@ -631,7 +628,7 @@ class _Resolver:
             self.errors.append(Diagnostic(Code.IMPORT_OUTSIDE, message, item.span, help=help_))
             return None
         if not _is_file(path):
-            near = get_close_matches(path.name, _names_in(path.parent), n=1)
+            near = _nearest(path.name, _names_in(path.parent))
             hint = f"did you mean `{near[0]}`?" if near else None
             message = f'there is no file `"{_printable(item.name)}"`'
             self.errors.append(Diagnostic(Code.NO_SUCH_IMPORT, message, item.span, help=hint))
@@ -734,15 +731,15 @@ class _Resolver:
                 continue
             match member:
                 case s.LockDecl():
-                    program.locks[name] = dataclasses.replace(member, name=name)
+                    program.locks[name] = replace(member, name=name)
                 case s.EventDecl():
-                    program.events[name] = dataclasses.replace(member, name=name)
+                    program.events[name] = replace(member, name=name)
                 case s.DataDecl():
                     guards = _in_device(device.name, own_locks, member.guards)
-                    program.data[name] = dataclasses.replace(member, name=name, guards=guards)
+                    program.data[name] = replace(member, name=name, guards=guards)
                 case s.VarDecl():
                     guards = _in_device(device.name, own_locks, member.guards)
-                    program.variables[name] = dataclasses.replace(member, name=name, guards=guards)
+                    program.variables[name] = replace(member, name=name, guards=guards)
 
     def _enum_constants(self) -> None:
         self.program.enum_types.extend(_types(self.program.items))
@@ -836,6 +833,13 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except (OSError, ValueError):
         return False
+
+
+def _nearest(name: str, names: Iterable[str]) -> list[str]:
+    """The most similar of some names, if one is similar."""
+    from difflib import get_close_matches
+
+    return get_close_matches(name, list(names), n=1)
 
 
 def _names_in(folder: Path) -> list[str]:

@@ -5,10 +5,9 @@ out only when something is printed.
 """
 
 from bisect import bisect_right
-from dataclasses import field
 from pathlib import Path
 
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,11 +6,10 @@ Nodes are frozen and compare by what they say; `span` is where they stand and is
 
 from __future__ import annotations
 
-from dataclasses import field
 from enum import StrEnum
 from typing import TypeAlias
 
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field
 from modelcheck.source import Span
 
 

@@ -8,14 +8,13 @@ add behaviour.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import field
 from typing import TypeAlias
 
 from modelcheck import encode, ir
 from modelcheck.encode import INTEGERS, Asserted, Declared, Item
 from modelcheck.invariant import Lives, start_values
 from modelcheck.ir import FREE, Cell, Edge, Graph, Root, Sort
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field
 from modelcheck.syntax import BinaryOp
 
 MAX_EDGES = 4_000

@@ -12,7 +12,6 @@ import marshal
 import os
 import re
 import sys
-from dataclasses import astuple
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -129,6 +128,7 @@ def _read(path: Path) -> Tables | None:
 def _write(path: Path, tables: Tables) -> None:
     """All or nothing: another process never sees half a file. No cache is no error."""
     import tempfile
+    from dataclasses import astuple
 
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -74,7 +74,8 @@ class Obligation:
     @property
     def id(self) -> str:
         """Stable while the file is: `B03 Read:17:9 QueueLock`, `D01 Read:17:9 QueueLock in both_at_once`."""
-        place = f"{self.code} {self.routine or '-'}:{self.span.line}:{self.span.column} {self.subject}".rstrip()
+        line, column = self.span.source.line_column(self.span.start)
+        place = f"{self.code} {self.routine or '-'}:{line}:{column} {self.subject}".rstrip()
         return f"{place} in {self.scenario}" if self.scenario else place
 
 

@@ -32,8 +32,8 @@ COMMANDS = (verify, draw, order, obligations, explain, recheck, export, baseline
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command. The exit status; never raises, besides `SystemExit` from argparse.
 
-    Without `arguments` it is the whole process, which ends with its report: nobody looks for garbage in it, but for
-    what one file leaves before the next.
+    Without `arguments` it is the whole process, which ends with its report: nobody looks for garbage in it, nor at its
+    end, but for what one file leaves before the next.
     """
     if arguments is None:
         gc.disable()
@@ -44,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = command_line().parse_args(arguments)
         code = int(options.run(options))
         sys.stdout.flush()
+        if arguments is None:
+            gc.freeze()
         return code
     except KeyboardInterrupt:
         return complain("interrupted", 130)

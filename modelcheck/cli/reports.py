@@ -7,7 +7,7 @@ a file, the text goes to the terminal besides.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,24 +89,25 @@ class Reports:
                     run_total(outcomes, self._style if place == TERMINAL else type(self._style)(self._width or 80)),
                 )
                 self._say(place, "".join(self._remarks))
-                text = "".join(self._texts[place])
+                parts: Iterable[str] = () if place == TERMINAL else self._texts[place]
             else:
-                text = self._made(name, outcomes, status, undecided_is_error)
+                parts = self._made(name, outcomes, status, undecided_is_error)
             if place == TERMINAL:
-                print("" if name == "text" else text, end="", flush=True)
+                sys.stdout.writelines(parts)
+                sys.stdout.flush()
                 continue
             try:
-                write_whole(Path(place), text)
+                write_whole(Path(place), parts)
             except Usage as error:
                 say(str(error))
                 written = False
         return written
 
-    def _made(self, name: str, outcomes: Sequence[Outcome], status: Exit, undecided_is_error: bool) -> str:
+    def _made(self, name: str, outcomes: Sequence[Outcome], status: Exit, undecided_is_error: bool) -> Iterable[str]:
         if name == "json":
-            from modelcheck.report.json import dumps
+            from modelcheck.report.json import parts
 
-            return dumps(outcomes, status, version(), undecided_is_error)
+            return parts(outcomes, status, version(), undecided_is_error)
         from importlib import import_module
 
         from modelcheck.gate.cache import solver_version
@@ -114,8 +115,7 @@ class Reports:
 
         remarks = tuple(line.strip() for text in self._remarks for line in text.splitlines())
         whole = Whole(tuple(outcomes), status, version(), solver_version(), undecided_is_error, remarks)
-        text: str = import_module(f"modelcheck.report.{name}").dumps(whole)
-        return text
+        return (import_module(f"modelcheck.report.{name}").dumps(whole),)
 
 
 def _places(formats: Sequence[str], output: str | None) -> list[tuple[str, str]]:

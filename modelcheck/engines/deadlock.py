@@ -7,7 +7,6 @@ is put together to a schedule (`shown`, `meeting`, `schedule`), to be replayed.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import compress
 
 from modelcheck.devices import plain
@@ -23,6 +22,7 @@ from modelcheck.mutual.overlap import LOAD
 from modelcheck.mutual.positions import EXCLUSIVE, Access, Position
 from modelcheck.mutual.questions import Question
 from modelcheck.mutual.situation import Candidates, Tests, clash, go_together, known_holds
+from modelcheck.record import replace
 from modelcheck.verdict import MUTUAL, Property, Trace
 
 

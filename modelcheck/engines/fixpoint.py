@@ -11,7 +11,6 @@ What it finds is a proposal. `evidence.certify` has Z3 check that the tables are
 from __future__ import annotations
 
 import heapq
-from dataclasses import field
 
 from modelcheck.engines.transfer import (
     MAX_KEYS,
@@ -29,7 +28,7 @@ from modelcheck.invariant import Lives, start_values
 from modelcheck.ir import Cell, Graph, Root
 from modelcheck.layout import Layout, layouts
 from modelcheck.lower import every_graph
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field
 
 
 @dataclass(slots=True, eq=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
 
 from modelcheck.engines.analyse import Analysis, Limits, Open
 from modelcheck.engines.finding import MORE_DEVICES, Deadlocked
@@ -14,6 +13,7 @@ from modelcheck.lower import Lowered
 from modelcheck.mutual.overlap import LOAD
 from modelcheck.mutual.positions import Position
 from modelcheck.mutual.questions import Place, Question
+from modelcheck.record import replace
 from modelcheck.source import Span
 from modelcheck.verdict import Trace
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from modelcheck.engines.analyse import Open
 from modelcheck.engines.finding import Deadlocked, mode_of
 from modelcheck.engines.meeting import Meeting
 from modelcheck.engines.schedule import Member
 from modelcheck.mutual.positions import EXCLUSIVE, SHARED
 from modelcheck.mutual.rings import Rings
+from modelcheck.record import replace
 from modelcheck.verdict import Choice, Trace
 
 

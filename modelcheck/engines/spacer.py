@@ -10,7 +10,6 @@ Komuravelli, Gurfinkel, Chaki: SMT-based model checking for recursive programs, 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 
 from modelcheck import encode
@@ -67,6 +66,8 @@ def _rule(body: list[str], head: str) -> str:
 
 def solve(system: System, seconds: float) -> list[str] | str:
     """A formula over v0, v1, .. for each location that proves the obligations, or why there is none."""
+    import subprocess  # only here: few runs get this far
+
     request = json.dumps({"text": clauses(system), "locations": system.size, "variables": len(system.variables)})
     command = [sys.executable, "-m", "modelcheck.engines.spacer", str(seconds), str(MEMORY)]
     try:

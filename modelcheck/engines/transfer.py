@@ -7,14 +7,13 @@ operation by what its registers hold (`Way`), since many edges are the same oper
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import field
 from itertools import product
 from typing import TypeAlias
 
 from modelcheck.engines.execute import Content, Pending, TooWide, Wanted, run
 from modelcheck.ir import Cell, Edge, Graph, Operation
 from modelcheck.layout import Layout
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field
 
 MAX_KEYS = 3_000
 """Different keys at one location; beyond, the variables followed are too many."""

@@ -160,7 +160,9 @@ class Written:
         graphs = every_graph([root.graph])
 
         def is_seen(graph: Graph, edge: Edge) -> bool:
-            if not _stay(graphs, graph, edge, wanted, lambda other: other.step and not other.joined):
+            if not _stay(
+                graphs, graph, edge, wanted, lambda other: (other.step or other.callee is not None) and not other.joined
+            ):
                 return False  # it is one step with what comes next
             return not guard or _stay(graphs, graph, edge, wanted, lambda other: _releases(other, f"hold {guard}"))
 

@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import field, replace
 
 from modelcheck import ir
 from modelcheck.engines.closed.layout import taken_shared, tried
@@ -53,7 +52,7 @@ from modelcheck.ir import FREE, Edge, Instruction, Operation, Sort, unhold
 from modelcheck.lower import every_graph
 from modelcheck.lower.builder import registers_of
 from modelcheck.lower.closed import Closed, Context, is_common
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field, replace
 from modelcheck.syntax import BinaryOp, ContextKind
 from modelcheck.verdict import DISPATCH_LEVEL, Property
 

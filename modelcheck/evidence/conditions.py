@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -33,7 +32,7 @@ from modelcheck.ir import Cell, Edge, Graph, Operation, Root
 from modelcheck.layout import Layout
 from modelcheck.lower import every_graph
 from modelcheck.mutual.positions import Arrival, Case, sites
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field
 from modelcheck.system import NotFlat, System
 
 Values: TypeAlias = tuple[int, ...]

@@ -9,7 +9,6 @@ obligations proved: that nobody waits for himself (B01), and that nobody ends wi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field
 
 from modelcheck.devices import plain
 from modelcheck.evidence.conditions import ArrivalQuery, FormulaQuery, Impossible, Pool, Query
@@ -21,7 +20,7 @@ from modelcheck.mutual.positions import EXCLUSIVE, Arrival, Case, Position
 from modelcheck.mutual.questions import Question
 from modelcheck.mutual.rings import Rings
 from modelcheck.mutual.situation import Candidates, Situation, Splits, Tests, apart, clash, go_together
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field
 from modelcheck.verdict import Property
 
 

@@ -13,12 +13,11 @@ Keremoglu, Sebastiani: Software Model Checking via Large-Block Encoding, FMCAD 2
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import field
 
 from modelcheck import encode
 from modelcheck.encode import Asserted, Declared, Defined, Item
 from modelcheck.export.flow import Flow
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field
 from modelcheck.system import System
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable
-from dataclasses import field
 
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field
 
 
 @dataclass(slots=True)

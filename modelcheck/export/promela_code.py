@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import field
 from typing import TypeAlias
 
 from modelcheck import ir
 from modelcheck.export.refusal import NotExportable
 from modelcheck.export.scenario import Shape
 from modelcheck.ir import FREE, MAX_COUNT, Cell, Edge, Instruction, Sort, Term, hold, unhold
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field
 from modelcheck.syntax import BinaryOp
 from modelcheck.verdict import HIGH_LEVEL
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Set
-from dataclasses import field
 
 from modelcheck import ir
 from modelcheck.export.refusal import NotExportable
@@ -11,7 +10,7 @@ from modelcheck.ir import Cell, Edge, Graph, Instruction, Sort, instructions
 from modelcheck.lower import every_graph
 from modelcheck.lower.builder import registers_of
 from modelcheck.lower.closed import Closed, Context, is_common
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field
 from modelcheck.syntax import ContextKind
 from modelcheck.verdict import DISPATCH_LEVEL
 

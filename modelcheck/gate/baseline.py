@@ -12,11 +12,10 @@ import datetime
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, replace
 from modelcheck.report.outcome import Outcome
 from modelcheck.report.paths import Usage
 from modelcheck.report.shape import shape

@@ -19,14 +19,13 @@ import sys
 import time
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelcheck import __version__
 from modelcheck.gate.codec import NotKept, decode, encode
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, replace
 from modelcheck.source import Source
 from modelcheck.verdict import Certificate, Report, Undecided
 

@@ -10,12 +10,12 @@ there.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
 from modelcheck import verdict as v
 from modelcheck.diagnostics import Code, Diagnostic, Note
+from modelcheck.record import fields
 from modelcheck.source import Source, Span
 
 _CLASSES: tuple[Any, ...] = (
@@ -37,7 +37,7 @@ _CLASSES: tuple[Any, ...] = (
     Diagnostic,
     Note,
 )
-_NAMES = [tuple(field.name for field in fields(kind)) for kind in _CLASSES]
+_NAMES = [fields(kind) for kind in _CLASSES]
 SHAPE = "\n".join(f"{kind.__name__} {' '.join(names)}" for kind, names in zip(_CLASSES, _NAMES, strict=True))
 """Changes when a class gets another field."""
 

@@ -10,10 +10,9 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import field
 from typing import Any, TextIO
 
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field
 
 TERMINAL_SECONDS = 0.2
 PIPE_SECONDS = 30.0

@@ -8,14 +8,13 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelcheck.garbage import no_collection
 from modelcheck.gate.cache import Cache, Hit, contradiction
 from modelcheck.gate.task import Answer, Limits, Task, perform
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field
 from modelcheck.report.outcome import Outcome
 
 if TYPE_CHECKING:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import gc
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelcheck.garbage import no_collection
 from modelcheck.gate.cache import Entry, entry_of
 from modelcheck.gate.fault import told
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, replace
 from modelcheck.report.outcome import Outcome
 
 if TYPE_CHECKING:

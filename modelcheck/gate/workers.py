@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import queue
 import signal
 import struct
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -34,6 +32,8 @@ class OverLimit(Exception):
 
 
 def send(stream: IO[bytes], value: Any) -> None:
+    import pickle  # only here and below: a run in one process loads neither this nor subprocess
+
     content = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     stream.write(LENGTH.pack(len(content)))
     stream.write(content)
@@ -45,6 +45,8 @@ def receive(stream: IO[bytes]) -> Any:
     Raises:
         EOFError: the other side is gone, perhaps in the middle of a value.
     """
+    import pickle
+
     (length,) = LENGTH.unpack(_exactly(stream, LENGTH.size))
     return pickle.loads(_exactly(stream, length))
 
@@ -60,6 +62,8 @@ class Process:
     """One worker process, in a process group of its own: Ctrl-C is for whoever started it."""
 
     def __init__(self) -> None:
+        import subprocess
+
         # Not `-m`: that would let a module in the folder of the models stand in for one of ours.
         start = "import sys; sys.path.append(sys.argv[1]); from modelcheck.gate.worker import main; main()"
         command = [sys.executable, "-P", "-c", start, str(Path(__file__).parents[2])]
@@ -108,6 +112,8 @@ class Process:
         return value
 
     def _end(self) -> str:
+        import subprocess
+
         try:
             status = self._child.wait(timeout=5)
         except subprocess.TimeoutExpired:

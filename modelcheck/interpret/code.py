@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import field
 from typing import TypeAlias
 
 from modelcheck import syntax as s
 from modelcheck.interpret.values import Domain, Local, Place, Value
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field
 from modelcheck.source import Span
 from modelcheck.verdict import Property
 

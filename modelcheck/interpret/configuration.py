@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import field
 
 from modelcheck.interpret.player import Part, Player
 from modelcheck.interpret.state import State
 from modelcheck.interpret.values import Failure, Target, Value
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field
 from modelcheck.verdict import Choice
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from modelcheck import syntax as s
 from modelcheck.interpret.code import Code
@@ -11,6 +10,7 @@ from modelcheck.interpret.state import Frame, State
 from modelcheck.interpret.tables import NO_KIND, Tables
 from modelcheck.interpret.values import Choose, Domain, Environment, Failure, Local, Place, Target, Value, in_order
 from modelcheck.kinds import Kinds
+from modelcheck.record import replace
 from modelcheck.resolve import Program
 from modelcheck.source import Span
 from modelcheck.verdict import HIGH_LEVEL, NO_LEVEL, Property

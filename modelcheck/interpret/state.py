@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import field
 
 from modelcheck.interpret.code import Code, EnterAtomic
 from modelcheck.interpret.values import Hold, Target, Value
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field
 from modelcheck.source import Span
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import field
 from typing import TypeAlias
 
 from modelcheck.devices import plain
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field
 from modelcheck.source import Span
 from modelcheck.verdict import HIGH_LEVEL, NO_LEVEL, Obligation, Property
 

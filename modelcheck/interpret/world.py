@@ -10,13 +10,13 @@ interference of its environment.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 
 from modelcheck.interpret.configuration import Block, Branching, Configuration, Context, Moved
 from modelcheck.interpret.player import Access, Player, Wanted
 from modelcheck.interpret.state import State
 from modelcheck.interpret.values import INITIALISED, RETURNED, Choose, Failure
 from modelcheck.interpret.waiting import Waiting
+from modelcheck.record import replace
 from modelcheck.verdict import Property
 
 

@@ -7,8 +7,6 @@ what others write is seen because it is written.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from modelcheck import ir
 from modelcheck import syntax as s
 from modelcheck.ir import Cell, Check, Edge, Graph, Sort
@@ -17,7 +15,7 @@ from modelcheck.lower.kernel import KernelCalls
 from modelcheck.lower.program import _DEFERRED_ROLES, RUN, _Harness, _Plan, _ProgramLowerer, every_graph, frame_of
 from modelcheck.lower.scope import Binding, Frame, Ledger, Lock, Object, Opaque, State, Variable
 from modelcheck.lower.steps import Unit
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, replace
 from modelcheck.resolve import Program, qualified, run_arguments, type_range
 from modelcheck.source import Span
 from modelcheck.verdict import DISPATCH_LEVEL, PASSIVE_LEVEL, Obligation, Property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from modelcheck import ir
 from modelcheck import syntax as s
@@ -17,7 +16,7 @@ from modelcheck.lower.scope import (
     Variable,
 )
 from modelcheck.lower.steps import Unit
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, replace
 from modelcheck.resolve import type_range
 from modelcheck.source import Span
 from modelcheck.walk import expressions, substatements

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterable, Iterator
-from dataclasses import replace
 from functools import reduce
 from operator import or_
 from typing import TypeGuard
@@ -13,6 +12,7 @@ from modelcheck.devices import device_of
 from modelcheck.ir import RUN, Cell, Edge, Graph, Root, Sort, every_graph, instructions
 from modelcheck.lower.builder import Builder, constants
 from modelcheck.lower.scope import Ledger
+from modelcheck.record import replace
 from modelcheck.syntax import BinaryOp
 from modelcheck.verdict import Property
 

@@ -7,7 +7,6 @@ the end. Its start state is open: any level of the role, any value that shared v
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import field, replace
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -26,7 +25,7 @@ from modelcheck.lower.kernel import KernelCalls, mentions_irql
 from modelcheck.lower.routine import all_locks
 from modelcheck.lower.scope import Binding, Frame, Handle, Ledger, Lock, Object, Opaque, State, Variable
 from modelcheck.lower.steps import Unit
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field, replace
 from modelcheck.resolve import Program, around_run, find_role, following, type_range
 from modelcheck.source import Span
 from modelcheck.verdict import APC_LEVEL, DISPATCH_LEVEL, HIGH_LEVEL, PASSIVE_LEVEL, Obligation, Property

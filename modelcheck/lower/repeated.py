@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import field
 from typing import TypeAlias
 
 from modelcheck.ir import Cell, Term
 from modelcheck.lower.builder import Builder, Range, Whole
 from modelcheck.lower.scope import Ledger, State
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field
 from modelcheck.verdict import Property
 
 Cut: TypeAlias = tuple[str | int, ...]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
 from typing import TypeAlias
 
 from modelcheck import ir
 from modelcheck import syntax as s
 from modelcheck.devices import plain
 from modelcheck.ir import Cell, Sort, Term
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field
 from modelcheck.resolve import Program, enum_of, qualified, type_range
 from modelcheck.source import Span
 from modelcheck.verdict import NO_LEVEL, Obligation, Property

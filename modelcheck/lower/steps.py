@@ -6,7 +6,6 @@ Locations that are only joined by "go on" are one location (`Places`), so that a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import field
 from typing import TypeAlias
 
 from modelcheck import ir
@@ -25,7 +24,7 @@ from modelcheck.lower.scope import (
     Variable,
     is_kirql,
 )
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field
 from modelcheck.resolve import Program, type_range
 from modelcheck.source import Span
 

@@ -11,7 +11,6 @@ Processors are nodes too: (cover, what is interrupted) stands for all that can t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import field
 from typing import TypeAlias
 
 from modelcheck.ir import Root
@@ -19,7 +18,7 @@ from modelcheck.lower import every_graph
 from modelcheck.mutual.overlap import LOAD, UNLOAD, Overlap, takes_over
 from modelcheck.mutual.positions import EXCLUSIVE, MAY_BE_FREE, SHARED, WAITING, Facts, Position
 from modelcheck.mutual.ways import come_to, is_cleared, leading_to, may_signal, sets
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field
 
 Node: TypeAlias = tuple[object, ...]
 """("lock", name, mode), ("event", name), ("role", name, level) or ("cover", level, kind, meeting)."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import field, replace
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -17,7 +16,7 @@ from modelcheck.invariant import Base, Table, every_table
 from modelcheck.ir import FREE, Cell, Edge, Instruction, Operation, Root, Sort, instructions, unhold
 from modelcheck.layout import Layout
 from modelcheck.lower import every_graph
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field, replace
 
 MAY_BE_FREE, SHARED, EXCLUSIVE = 1, 2, 4
 """How a lock may be held: bits of a mask."""

@@ -6,14 +6,13 @@ met. The sequential engines answer it, with an invariant that Z3 checks or with 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import field
 
 from modelcheck import ir
 from modelcheck.ir import Cell, Edge, Graph, Instruction, Root, Sort, Term
 from modelcheck.lower import Lowered
 from modelcheck.lower.builder import Builder
 from modelcheck.mutual.positions import SHARED, sites
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field
 from modelcheck.source import Span
 from modelcheck.syntax import BinaryOp
 from modelcheck.verdict import Obligation, Property

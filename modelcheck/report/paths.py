@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from modelcheck.verdict import Report
@@ -91,21 +91,23 @@ def must_be_writable(outputs: Sequence[str], proofs: str | None) -> None:
             raise Usage(f"cannot write to {proofs}: {error.strerror or error}") from None
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """All of it or nothing: whoever reads the file never sees half of it.
+def write_whole(path: Path, content: str | bytes | Iterable[str]) -> None:
+    """All of it or nothing: whoever reads the file never sees half of it. The content can come in parts.
 
     Raises:
         Usage: when it cannot be written.
     """
-    data = content.encode("utf-8", errors="backslashreplace") if isinstance(content, str) else content
+    parts = [content] if isinstance(content, str | bytes) else content
+    data = (p.encode("utf-8", errors="backslashreplace") if isinstance(p, str) else p for p in parts)
     target = path.resolve()
     beside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         if path.exists() and not path.is_file():  # a terminal or a pipe, such as /dev/stdout
             with path.open("wb") as stream:
-                stream.write(data)
+                stream.writelines(data)
             return
-        beside.write_bytes(data)
+        with beside.open("wb") as stream:
+            stream.writelines(data)
         if target.exists():
             beside.chmod(target.stat().st_mode & 0o7777)
         beside.replace(target)

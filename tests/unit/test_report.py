@@ -544,6 +544,12 @@ def test_json_is_as_the_schema_says() -> None:
     assert [f["status"] for f in document["files"]] == ["violated", "rejected", "internal error", "only imported"]
 
 
+def test_json_is_laid_out_as_the_library_does() -> None:
+    for outcomes in (OUTCOMES, [], [Outcome('a "b".drvm\n')]):
+        text = dumps(outcomes, Exit.VIOLATED, "0.1.0")
+        assert text == json.dumps(json.loads(text), indent=2) + "\n"
+
+
 def test_the_schema_check_has_teeth() -> None:
     good = dumps(OUTCOMES, Exit.INTERNAL_ERROR, "0.1.0")
     for before, after in (

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import field
 
 from modelcheck import ir
 from modelcheck.ir import Cell, Instruction, Sort
 from modelcheck.lower import every_graph
 from modelcheck.lower.builder import registers_of
 from modelcheck.lower.closed import CODES, Closed, Context, is_common
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field
 from modelcheck.resolve import qualified
 
 

@@ -8,7 +8,6 @@ which locks a try cannot get. What it does is worked out once for each combinati
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import TypeAlias
 
 from modelcheck import ir
@@ -20,7 +19,7 @@ from modelcheck.ir import FREE, Cell, Edge, Graph, Instruction, Sort, unhold
 from modelcheck.lower import every_graph, strangers
 from modelcheck.lower.builder import registers_of
 from modelcheck.lower.closed import CODES, Context
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, replace
 from modelcheck.syntax import ContextKind
 from modelcheck.verdict import DISPATCH_LEVEL
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TypeAlias
 
 from modelcheck.engines.closed.local import RUNNING, Incomplete, Micro
@@ -11,7 +10,7 @@ from modelcheck.engines.closed.search import FIRST, Fault, Path, Search, State
 from modelcheck.engines.closed.stuck import Deadlock, may_set
 from modelcheck.engines.closed.symmetry import Exchange, composed
 from modelcheck.ir import FREE, Sort, unhold
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, replace
 from modelcheck.verdict import Actor, Choice, Schedule, Step, Turn, Wait
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import field
 from typing import TypeAlias, TypeVar
 
 from modelcheck.engines.closed.layout import Layout
@@ -43,7 +42,7 @@ from modelcheck.engines.closed.segments import Segment
 from modelcheck.engines.closed.symmetry import Exchange, Stacks, Symmetry, exchanged
 from modelcheck.ir import Cell, Operation
 from modelcheck.lower.closed import Closed
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field
 from modelcheck.syntax import ContextKind
 from modelcheck.verdict import DISPATCH_LEVEL
 

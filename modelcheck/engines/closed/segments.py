@@ -7,11 +7,9 @@ which `encode` can say as well.
 
 from __future__ import annotations
 
-from dataclasses import field
-
 from modelcheck import ir
 from modelcheck.ir import Instruction, Operation
-from modelcheck.record import dataclass
+from modelcheck.record import dataclass, field
 
 
 @dataclass(slots=True, eq=False)

@@ -557,7 +557,7 @@ def lower_bounds_are_off_by_one(patch: Patch) -> None:
 
 @fault("shared", REPLAY)
 def lower_ignores_interference(patch: Patch) -> None:
-    patch.setattr(evaluate.Evaluator, "_interfere", lambda *_: None)
+    patch.setattr(evaluate.Evaluator, "interfere", lambda *_: None)
 
 
 @fault("guarded", SEARCH)

@@ -415,30 +415,48 @@ class _Strict:
         self.deadlock = deadlock
         while True:
             self.nesting = Nesting(deadlock.situation, deadlock.live, deadlock.lowered.program.is_doubtful)
-            told = deadlock.told
+            asked = len(deadlock.rounds)
             for candidates, subject in self.nesting.subjects():
                 for tests in deadlock.live(candidates):
                     deadlock.split(candidates, tests, subject)
-            if deadlock.told == told:
+                deadlock.ask([deadlock.situation.question(candidates, tests) for tests in deadlock.live(candidates)])
+            if len(deadlock.rounds) == asked:
                 break
 
     def decide(self, positions: list[int]) -> Finding:
         doubtful = False
         for number in positions:
-            position = self.deadlock.facts.positions[number]
-            candidates = self.deadlock.situation.waiting(position)
             for lock in self.nesting.against(number):
                 doubtful = True
-                if not self.nesting.is_certain(number, lock):
-                    continue
-                for tests in self.deadlock.live(candidates):
-                    if dict(known_holds(candidates, tests)).get(lock):
-                        run = self.deadlock.run_to(candidates, tests)
-                        if run is not None:
-                            root = self.deadlock.roots[position.root]
-                            member = Member(root, run, "waits", position.wanted, mode_of(position))
-                            return self.deadlock.together([member], [])
+                run = self._run(number, lock)
+                if run is not None and self._comes_back(number, lock):
+                    position = self.deadlock.facts.positions[number]
+                    member = Member(
+                        self.deadlock.roots[position.root], run, "waits", position.wanted, mode_of(position)
+                    )
+                    return self.deadlock.together([member], [])
         return Open("whether the locks are taken in this order is not known") if doubtful else Ranked(True)
+
+    def _run(self, number: int, lock: str) -> Trace | None:
+        """A run that comes to a position with a lock held; None where it is not known whether that is a wait."""
+        if not self.nesting.is_certain(number, lock):
+            return None
+        candidates = self.deadlock.situation.waiting(self.deadlock.facts.positions[number])
+        holding = (t for t in self.deadlock.live(candidates) if dict(known_holds(candidates, t)).get(lock))
+        return next((run for tests in holding if (run := self.deadlock.run_to(candidates, tests)) is not None), None)
+
+    def _comes_back(self, number: int, lock: str) -> bool:
+        """Whether runs take the lock after the one of a position, each of them one more lock on the way."""
+        wanted = self.deadlock.facts.positions
+        reached, pending = {wanted[number].wanted}, [wanted[number].wanted]
+        while pending and lock not in reached:
+            held = pending.pop()
+            for other in self.nesting.possible:
+                following = wanted[other].wanted
+                if following not in reached and held in self.nesting.against(other) and self._run(other, held):
+                    reached.add(following)
+                    pending.append(following)
+        return lock in reached
 
 
 __all__ = ["Confirm", "Deadlock", "Deadlocked", "Excluded", "Finding", "Ranked"]

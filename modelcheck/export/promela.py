@@ -427,8 +427,11 @@ class _Process:
         return lines
 
     def is_unseen(self, frame: _Frame, location: int, edges: Sequence[Edge]) -> bool:
-        """Whether the next step is nobody else's business: then it needs no place of its own."""
+        """Whether the next step is nobody else's business: then it needs no place of its own. The first of an `atomic`
+        block does, for the sake of the others."""
         if len(edges) != 1 or (frame, location) in self.inside or len(self.inside) > MAX_JOINED:
+            return False
+        if any(edge.joined for edge in self.leaving[frame.graph].get(edges[0].target, ())):
             return False
         return not self.shape.is_seen(self.index, edges[0]) and not self.before(frame, location)
 

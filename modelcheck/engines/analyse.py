@@ -17,7 +17,7 @@ from modelcheck.engines.arrive import Cases, meetings
 from modelcheck.engines.correlation import FIRST, suspects
 from modelcheck.engines.fixpoint import Activation, Fixpoint, Prepared
 from modelcheck.engines.paths import Move, Paths
-from modelcheck.engines.refine import Answers, Feasible, Infeasible, decide
+from modelcheck.engines.refine import Feasible, Infeasible, Models, decide
 from modelcheck.engines.transfer import GaveUp, Plan, Shape, Ways
 from modelcheck.invariant import (
     Base,
@@ -109,8 +109,8 @@ class Analysis:
     """What was read off the base."""
     shapes: dict[Shape, Ways] = field(default_factory=dict)
     """What operations do, for whichever fixpoint."""
-    paths: Answers = field(default_factory=Answers)
-    """What was found of paths: how they are possible, or why not."""
+    models: Models = field(default_factory=dict)
+    """How paths were found to be possible."""
     only: frozenset[str] = frozenset()
     """The properties that are asked for; empty: all."""
     _roots: dict[int, list[Root]] = field(default_factory=dict)
@@ -144,7 +144,7 @@ class Analysis:
     def answers(self, questions: Sequence[Question], numbers: Sequence[int]) -> Analysis:
         """What comes of questions that are in the graphs, with their numbers: `Held` that a state is never met,
         `Broken` with a run that comes there."""
-        inner = Analysis(self.lowered, self.limits, shapes=self.shapes, paths=self.paths)
+        inner = Analysis(self.lowered, self.limits, shapes=self.shapes, models=self.models)
         inner.lives = self.lives
         by_root: dict[Root, set[int]] = {}
         for question, number in zip(questions, numbers, strict=True):
@@ -461,7 +461,7 @@ class Analysis:
         tracked = fixpoint.tracked
         lives, settled = self.lives[root], self._start(root) if root.early else {}
         limit = self.limits.milliseconds
-        answer = decide(self.lowered, root, lives, moves, obligation, tracked, limit, settled, self.paths)
+        answer = decide(self.lowered, root, lives, moves, obligation, tracked, limit, settled, self.models)
         match answer:
             case Feasible(trace):
                 self.decisions[obligation] = Broken(trace, root)

@@ -21,22 +21,13 @@ from modelcheck.engines.paths import Move
 from modelcheck.invariant import Lives, start_values
 from modelcheck.ir import CALLED_BACK, FREE, Cell, Edge, Root, Sort, unhold
 from modelcheck.lower import Lowered
-from modelcheck.record import dataclass, field, replace
+from modelcheck.record import dataclass, replace
 from modelcheck.verdict import Choice, Step, Trace
 
 Values: TypeAlias = Mapping[str, int]
 """What a model says of the constants of a path formula."""
-Core: TypeAlias = tuple[str, ...]
-"""The names of assumptions under which there is no model, and of which none can be left out."""
-
-
-@dataclass(slots=True)
-class Answers:
-    """What was found of path formulas, by the hash of their text: routines that differ only in their locks and
-    variables have the same ones. A core also depends on what is given up first."""
-
-    models: dict[bytes, Values] = field(default_factory=dict)
-    cores: dict[tuple[bytes, Core], Core] = field(default_factory=dict)
+Models: TypeAlias = dict[bytes, Values]
+"""Models of path formulas, by the hash of their text: routines that differ only in their locks have the same ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,60 +265,45 @@ def decide(
     known: frozenset[Cell],
     milliseconds: int,
     settled: Lives = MappingProxyType({}),
-    answers: Answers | None = None,
+    models: Models | None = None,
 ) -> Feasible | Infeasible | NoAnswer:
     """Whether some run takes the path and breaks the obligation at its end. `known` are cells followed already,
     `settled` the lives of locks with which a root starts, unless it is enabled early: a run with these comes first.
-    `answers`: of path formulas that were asked about before, of this driver."""
+    `models`: of path formulas that were asked about before, of this driver."""
     formula = PathFormula(lowered, root, lives, moves)
     formula.build(obligation)
-    preferred = formula.prefer(settled)
+    preferred = [[z3.Bool(name) for name in names] for names in formula.prefer(settled)]
     definitions = formula.definitions()
-    assumptions = {name: cell for cell, name in formula.assumptions.items()}
-    ranked = tuple(sorted(assumptions, key=lambda name: (assumptions[name] in known, assumptions[name].name)))
     key = sha256("\n".join((*formula.lines, *formula.preferences, *definitions)).encode()).digest()
-    answers = Answers() if answers is None else answers
-    if key not in answers.models and (key, ranked) not in answers.cores:
-        found = _answer(formula, definitions, ranked, preferred, milliseconds)
-        if isinstance(found, NoAnswer):
-            return found
-        if isinstance(found, tuple):
-            answers.cores[key, ranked] = found
-        else:
-            answers.models[key] = found
-    if key in answers.models:
-        return Feasible(_trace(formula, answers.models[key], root))
-    return Infeasible(frozenset(assumptions[name] for name in answers.cores[key, ranked]))
-
-
-def _answer(
-    formula: PathFormula, definitions: list[str], ranked: Core, preferred: list[list[str]], milliseconds: int
-) -> Values | Core | NoAnswer:
-    """What Z3 says of a path formula. `ranked`: its assumptions, those first that are best given up; `preferred`: as
-    `PathFormula.prefer` gives them."""
+    models = {} if models is None else models
+    if key in models:
+        return Feasible(_trace(formula, models[key], root))
     solver = z3.SolverFor("QF_FD")
     solver.set("timeout", milliseconds)
     solver.from_string("\n".join(formula.lines))
-    literals = [z3.Bool(name) for name in formula.assumptions.values()]
+    assumptions = {name: cell for cell, name in formula.assumptions.items()}
+    literals = [z3.Bool(name) for name in assumptions]
     solver.from_string("\n".join(formula.preferences))
-    kept = [[z3.Bool(name) for name in names] for names in preferred]
-    answer = solver.check(*literals, *chain(*kept))
+    answer = solver.check(*literals, *chain(*preferred))
     while answer == z3.unsat:  # a run that rests on as little as can be of what others do
-        core = {str(c) for c in solver.unsat_core()}
-        level = next((level for level in kept if any(str(c) in core for c in level)), None)
+        spoken = {str(c) for c in solver.unsat_core()}
+        level = next((level for level in preferred if any(str(c) in spoken for c in level)), None)
         if level is None:
             break
-        level[:] = [c for c in level if str(c) not in core]
-        answer = solver.check(*literals, *chain(*kept))
+        level[:] = [c for c in level if str(c) not in spoken]
+        answer = solver.check(*literals, *chain(*preferred))
     if answer == z3.unknown:
         answer = solver.check(*literals)
     if answer == z3.sat:
         values = _values(formula, solver, literals, definitions)
-        return NoAnswer("Z3 did not say in time how the path is taken") if values is None else values
+        if values is None:
+            return NoAnswer("Z3 did not say in time how the path is taken")
+        models[key] = values
+        return Feasible(_trace(formula, values, root))
     if answer == z3.unknown:
         return NoAnswer(f"Z3 gave no answer on the path ({solver.reason_unknown()})")
-    least = {str(c) for c in solver.unsat_core()}
-    return _minimal(solver, [name for name in ranked if name in least])
+    core = _minimal(solver, [z3.Bool(str(c)) for c in solver.unsat_core()], assumptions, known)
+    return Infeasible(frozenset(assumptions[str(c)] for c in core))
 
 
 def _values(
@@ -350,14 +326,18 @@ def _values(
     return {n: v.as_signed_long() if z3.is_bv_value(v) else int(z3.is_true(v)) for n, v in told}
 
 
-def _minimal(solver: z3.Solver, core: list[str]) -> Core:
-    """A core none of whose members can be left out; the first are given up first."""
-    kept = [z3.Bool(name) for name in core]
-    for candidate in kept if len(kept) <= 40 else ():
+def _minimal(
+    solver: z3.Solver, core: list[z3.BoolRef], assumptions: dict[str, Cell], known: frozenset[Cell]
+) -> list[z3.BoolRef]:
+    """A core none of whose members can be left out; new cells are given up first."""
+    kept = sorted(core, key=lambda c: (assumptions[str(c)] in known, assumptions[str(c)].name))
+    if len(kept) > 40:
+        return kept
+    for candidate in list(kept):
         rest = [c for c in kept if c is not candidate]
         if solver.check(*rest) == z3.unsat:
             kept = rest
-    return tuple(str(c) for c in kept)
+    return kept
 
 
 def _trace(formula: PathFormula, values: Values, root: Root) -> Trace:
@@ -432,4 +412,4 @@ def _start(formula: PathFormula, number: Callable[[str], int]) -> tuple[Choice, 
     return tuple(sorted(found, key=lambda c: c.name))
 
 
-__all__ = ["Alarm", "Answers", "Feasible", "Infeasible", "NoAnswer", "PathFormula", "decide"]
+__all__ = ["Alarm", "Feasible", "Infeasible", "Models", "NoAnswer", "PathFormula", "decide"]

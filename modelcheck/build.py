@@ -246,6 +246,9 @@ class Builder:
     def block(self, opening: Token, *rest: Any) -> s.Block:
         return s.Block(_flat(rest[:-1]), self._span(opening, rest[-1]))
 
+    def body(self, opening: Token, *rest: Any) -> s.Block:
+        return self.block(opening, *rest)
+
     def empty(self) -> None:
         return None
 

@@ -29,7 +29,7 @@ from modelcheck.invariant import (
     lives_from,
     starts_of,
 )
-from modelcheck.ir import FREED, INITIALISED, UNINITIALISED, Cell, Root, Sort
+from modelcheck.ir import FREED, INITIALISED, RUN, UNINITIALISED, Cell, Root, Sort
 from modelcheck.layout import used_cells
 from modelcheck.lower import Lowered, every_graph, frames
 from modelcheck.mutual.positions import Facts
@@ -139,6 +139,7 @@ class Analysis:
         self.decide(wanted, self._sketch())
         self._find_base()
         self._last_resort()
+        self._confirm_lives()
         self._confirm_early()
 
     def answers(self, questions: Sequence[Question], numbers: Sequence[int]) -> Analysis:
@@ -153,6 +154,21 @@ class Analysis:
         for wanted in by_root.values():
             inner.decide(wanted)
         return inner
+
+    def _confirm_lives(self) -> None:
+        """Takes back what rests on how earlier phases leave a lock, where no run of anybody is known that does."""
+        roots = self.lowered.roots
+        for number, decision in sorted(self.decisions.items()):
+            if not isinstance(decision, Broken):
+                continue
+            root = decision.root
+            for choice in decision.trace.start:
+                left = (choice.name, choice.value)
+                before = any(left in other.outcomes and other.phase < min(root.phase, RUN) for other in roots)
+                runs = (self.decisions.get(other.outcomes[left]) for other in roots if left in other.outcomes)
+                if before and choice.value not in root.early.get(choice.name, ()) and not any(map(_is_run, runs)):
+                    lock = f"{choice.name.removeprefix('life ')} is {LIFE[choice.value]}"
+                    self.decisions[number] = Open(f"whether {lock} when {root.routine} starts is not known")
 
     def _confirm_early(self) -> None:
         """Takes back what rests on how a lock is while an earlier phase lasts, where no run of that phase is known in
@@ -474,6 +490,10 @@ class Analysis:
             case _:
                 self.decisions[obligation] = Open(answer.reason)
         return frozenset()
+
+
+def _is_run(decision: Decision | None) -> bool:
+    return isinstance(decision, Broken)
 
 
 def _shared(needed: frozenset[Cell]) -> frozenset[Cell]:

@@ -71,6 +71,7 @@ class IsHeld:
 @dataclass(frozen=True, slots=True)
 class NoneHeld:
     spin_only: bool
+    besides: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

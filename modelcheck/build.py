@@ -457,11 +457,13 @@ class Builder:
     def held(self, word: Token, ref: s.Ref, mode: Token | None, closing: Token) -> s.Held:
         return s.Held(ref, s.Mode(mode) if mode else None, self._span(word, closing))
 
-    def no_spin_lock(self, word: Token) -> s.NoLocks:
-        return s.NoLocks(True, self._span(word))
+    def no_spin_lock(self, word: Token, *besides: Any) -> s.NoLocks:
+        names = [part for part in besides if part is not None and part.type == "NAME"]
+        refs = tuple(s.Ref(str(name), (), self._span(name)) for name in names)
+        return s.NoLocks(True, refs, self._span(word, besides[-1] if refs else word))
 
     def no_lock(self, word: Token) -> s.NoLocks:
-        return s.NoLocks(False, self._span(word))
+        return s.NoLocks(False, (), self._span(word))
 
     def old(self, word: Token, operand: s.Expr, closing: Token) -> Any:
         return self._nested(s.Old(operand, self._span(word, closing)), operand)

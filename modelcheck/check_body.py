@@ -441,7 +441,10 @@ class BodyCheck(CallCheck):
         if stmt.code not in Property.__members__:
             help_ = f"the codes are {', '.join(Property.__members__)}"
             self.error(Code.UNDECLARED, f"there is no property `{stmt.code}`", stmt.span, help=help_)
-        if not isinstance(stmt.condition, s.NoLocks):
+        if isinstance(stmt.condition, s.NoLocks):
+            for lock in stmt.condition.besides:
+                self.lock(lock)
+        else:
             self._pure(stmt.condition, "`require`", old=True)
             self.condition(stmt.condition, calls=False)
 

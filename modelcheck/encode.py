@@ -437,9 +437,9 @@ class _Encoder:
                 self.alive = self.test(conjunction((self.alive, self.condition(condition))))
             case ir.Demand(condition, slot):
                 self.broken(slot, negation(self.condition(condition)))
-            case ir.DemandFree(spin_only, slot):
-                touched = [negation(self.is_free(r)) for r, spins, _ in self.operation.holds if spins or not spin_only]
-                self.broken(slot, disjunction(touched))
+            case ir.DemandFree(spin_only, slot, besides):
+                asked = (r for r, spins, _ in self.operation.holds if (spins or not spin_only) and r not in besides)
+                self.broken(slot, disjunction([negation(self.is_free(r)) for r in asked]))
                 self.out.demands.append(LockDemand(slot, spin_only, None, self.test(self.here())))
             case ir.Choose(condition, then, otherwise):
                 self.choose(condition, then, otherwise)

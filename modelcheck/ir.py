@@ -183,10 +183,11 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class DemandFree:
-    """Obligation `slot`: no spin lock (or no lock at all) is held, of all locks there are."""
+    """Obligation `slot`: no spin lock (or no lock at all) is held, of all locks there are but those in `besides`."""
 
     spin_only: bool
     slot: int
+    besides: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

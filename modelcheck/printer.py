@@ -81,8 +81,9 @@ def _primary(expr: s.Expr) -> str:
             return "irql"
         case s.Held(lock, mode):
             return f"held({reference(lock)}{f', {mode}' if mode else ''})"
-        case s.NoLocks(spin_only):
-            return "no_spin_lock" if spin_only else "no_lock"
+        case s.NoLocks(spin_only, besides):
+            word = "no_spin_lock" if spin_only else "no_lock"
+            return f"{word} except ({', '.join(map(reference, besides))})" if besides else word
         case s.Old(operand):
             return f"old({expression(operand)})"
         case s.Call(name, args):

@@ -128,9 +128,10 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class NoLocks:
-    """`no_spin_lock`: no spin lock is held; `no_lock`: no lock at all."""
+    """`no_spin_lock`: no spin lock is held, or none but those behind `except`; `no_lock`: no lock at all."""
 
     spin_only: bool
+    besides: tuple[Ref, ...]
     span: Span = place()
 
 

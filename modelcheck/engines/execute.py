@@ -114,8 +114,8 @@ class _Executor:
             case ir.Demand(condition, slot):
                 open_registers = sorted(registers_of(condition) - _asked_once(condition))
                 return [self.demand(s, self.term(condition, s), slot) for s in self.split([state], open_registers)]
-            case ir.DemandFree(spin_only, slot):
-                return [self.demand_free(state, spin_only, slot)]
+            case ir.DemandFree(spin_only, slot, besides):
+                return [self.demand_free(state, spin_only, slot, besides=besides)]
             case ir.Choose(condition, then, otherwise):
                 return self.choose(state, condition, then, otherwise)
             case ir.Take():
@@ -175,10 +175,14 @@ class _Executor:
             state.failed |= 1 << slot
         return state
 
-    def demand_free(self, state: State, spin_only: bool, slot: int, level: int = -1) -> State:
-        """Breaks `slot` where a lock above `level` may be held."""
+    def demand_free(
+        self, state: State, spin_only: bool, slot: int, level: int = -1, besides: tuple[int, ...] = ()
+    ) -> State:
+        """Breaks `slot` where a lock above `level` may be held, other than those in `besides`."""
         for register, spins, limit in self.operation.holds:
-            if (spins or not spin_only) and limit > level and _may_be_held(state.values[register]):
+            if register in besides or not (spins or not spin_only) or limit <= level:
+                continue
+            if _may_be_held(state.values[register]):
                 state.failed |= 1 << slot
         state.wanted = (*state.wanted, (slot, spin_only, level))
         return state

@@ -162,8 +162,8 @@ class Code:
             case ir.Demand(condition, slot):
                 lines = []
                 return lines + self.check(slot, self.opened(condition, lines)) if self._asked(slot) else []
-            case ir.DemandFree(spin_only, slot):
-                return self.check(slot, self.nothing_held(spin_only))
+            case ir.DemandFree(spin_only, slot, besides):
+                return self.check(slot, self.nothing_held(spin_only, frozenset(self.edge.cells[r] for r in besides)))
             case ir.Choose(condition, then, otherwise):
                 ways = self.sequence(then), self.sequence(otherwise)
                 if not any(ways):
@@ -215,8 +215,9 @@ class Code:
             case _:
                 return low <= 0 and high >= 1
 
-    def nothing_held(self, spin_only: bool) -> str:
-        tests = [f"{name} == {FREE}" for cell, name in self.holds if cell.spins or not spin_only]
+    def nothing_held(self, spin_only: bool, besides: frozenset[Cell | None]) -> str:
+        asked = (name for cell, name in self.holds if (cell.spins or not spin_only) and cell not in besides)
+        tests = [f"{name} == {FREE}" for name in asked]
         return " && ".join(tests) or "true"
 
     def possible(self, take: ir.Take) -> str:

@@ -70,6 +70,7 @@ class IsHeld:
 @dataclass(frozen=True, slots=True)
 class NoneHeld:
     spin_only: bool
+    besides: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -310,8 +310,8 @@ class Compiler:
                 self.emit(Combine(op))
             case s.Held(ref, mode):
                 self.emit(IsHeld(self.ref(ref), mode))
-            case s.NoLocks(spin_only):
-                self.emit(NoneHeld(spin_only))
+            case s.NoLocks(spin_only, besides):
+                self.emit(NoneHeld(spin_only, tuple(map(self.ref, besides))))
             case s.Old(operand):
                 slot = f"$old{len(self.code.olds)}"
                 self.code.olds.append((slot, self.apart(operand, want or BOOL)))

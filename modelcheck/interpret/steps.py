@@ -205,8 +205,10 @@ class Steps(Locks):
                 held = self.state.holds.get(self._lock(self._place(place)) or "")
                 fits = held is not None and (mode is None or held[0] is (mode is s.Mode.SHARED))
                 stack.append(int(fits))
-            case NoneHeld(spin_only):
-                stack.append(int(not any(not spin_only or self.tables.spins(n) for n in self.state.holds)))
+            case NoneHeld(spin_only, besides):
+                out = {self._lock(self._place(place)) for place in besides}
+                asked = (lock for lock in self.state.holds if lock not in out)
+                stack.append(int(not any(not spin_only or self.tables.spins(lock) for lock in asked)))
             case Select(cases, default):
                 subject = stack.pop()
                 frame.pc = next((m.at for v, m in cases if v == subject), default.at)

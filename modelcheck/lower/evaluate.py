@@ -858,13 +858,17 @@ class Evaluator(ABC):
 
     def _require(self, stmt: s.Require, condition: s.Expr, code: Property, why: str, frame: Frame) -> None:
         if isinstance(condition, s.NoLocks):
-            self._require_free(condition.spin_only, code, why, frame, stmt.span)
+            besides = [name for ref in condition.besides for _, name in self.locks(ref, frame)]
+            self._require_free(condition.spin_only, code, why, frame, stmt.span, besides)
             return
         self.demand(self.term(condition, frame), code, frame, stmt.span, frame.subject(""), why)
 
-    def _require_free(self, spin_only: bool, code: Property, why: str, frame: Frame, span: Span) -> None:
+    def _require_free(
+        self, spin_only: bool, code: Property, why: str, frame: Frame, span: Span, besides: Sequence[str] = ()
+    ) -> None:
         slot = self.builder.slot(self.obligation(code, frame, span, frame.subject(""), why))
-        self.builder.emit(ir.DemandFree(spin_only, slot))
+        registers = tuple(self.builder.register(self.state.hold(lock)) for lock in besides)
+        self.builder.emit(ir.DemandFree(spin_only, slot, registers))
 
     def access(self, stmt: s.Access, frame: Frame) -> None:
         binding = frame.names.get(stmt.data.name)

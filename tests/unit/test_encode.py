@@ -496,7 +496,7 @@ class Writer:
             case 4:
                 return ir.Demand(self.term(), self.slot())
             case 5:
-                return ir.DemandFree(rng.random() < 0.5, self.slot())
+                return ir.DemandFree(rng.random() < 0.5, self.slot(), rng.choice(((), _LOCKS[:1])))
             case 6:
                 allowed = rng.choice((frozenset(), BUSY, frozenset({(True, True)})))
                 wanted, number = rng.random() < 0.5, rng.choice((0, 2, 3))

@@ -120,8 +120,8 @@ class _Runner:
                 return [r for v, r in ways if v]
             case ir.Demand(condition, slot):
                 return [self.demand(r, bool(v), slot) for v, r in self.terms(condition, run)]
-            case ir.DemandFree(spin_only, slot):
-                return [self.demand(run, self.nothing_held(run, spin_only), slot)]
+            case ir.DemandFree(spin_only, slot, besides):
+                return [self.demand(run, self.nothing_held(run, spin_only, besides), slot)]
             case ir.Take():
                 return self.take(run, instruction)
             case ir.Drop():
@@ -210,10 +210,11 @@ class _Runner:
             run.broken |= 1 << slot
         return run
 
-    def nothing_held(self, run: _Run, spin_only: bool) -> bool:
+    def nothing_held(self, run: _Run, spin_only: bool, besides: tuple[int, ...]) -> bool:
         if self.elsewhere.spin_level >= 0 or (self.elsewhere.any_held and not spin_only):
             return False
-        return all(run.values[r] == FREE for r, spins, _ in self.operation.holds if spins or not spin_only)
+        asked = (r for r, spins, _ in self.operation.holds if (spins or not spin_only) and r not in besides)
+        return all(run.values[r] == FREE for r in asked)
 
     def take(self, run: _Run, take: ir.Take) -> list[_Run]:
         after = taken(run.values[take.register], take)

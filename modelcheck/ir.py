@@ -414,6 +414,8 @@ class Root:
     kind: str = "thread"
     role: str = ""
     single: bool = False
+    comes_back: str = ""
+    """The role in which call-outs can come back to it; "" if they do not."""
     among: str = ""
     """Of all single roots that say the same, one is there at a time; "": it says nothing."""
     apart: frozenset[str] = frozenset()

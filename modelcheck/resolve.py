@@ -311,6 +311,13 @@ def following(roles: Mapping[str, Sequence[s.Role]], name: str) -> tuple[str, ..
     return tuple(found)
 
 
+def comes_back(program: Program, role: s.Role) -> bool:
+    """Whether a call-out to a role of that name can come back to routines of this one: a narrower form of it may be of
+    another phase, and then its requests are none that a driver above sends by itself."""
+    widest = next((other for other in program.roles[role.name] if not other.params), role)
+    return (widest.phase or "run") == (role.phase or "run")
+
+
 def _match_role(program: Program, role: s.Role, use: s.RoleUse) -> RoleArguments | None:
     if len(role.params) != len(use.args):
         return None

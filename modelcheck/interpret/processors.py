@@ -120,6 +120,9 @@ class Processors:
             return "nobody has called out for it"
         if role is None or role.name != out.role:
             return f"the driver may come back with the role {out.role} only"
+        plain = [other.phase or "run" for other in self.program.roles[role.name] if not other.params]
+        if plain and self.phases[entrant.routine] != plain[0]:
+            return f"`{entrant.routine}` is of a phase in which nobody comes back"
         levels = entrant.player.levels(entrant.routine)
         if not min(levels) <= caller.state.irql <= max(levels):
             return f"it does not run at level {caller.state.irql}"

@@ -119,7 +119,7 @@ def _note_call_outs(
     called: dict[str, list[Root]] = {}
     for other in roots:
         if other.phase > root.phase and other.routine not in registered:
-            called.setdefault(other.role, []).append(other)
+            called.setdefault(other.comes_back, []).append(other)
     if not any(called_out(edge) & called.keys() for edge in _edges(root)):
         return
     later = [other for called_back in called.values() for other in called_back]

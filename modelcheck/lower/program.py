@@ -26,7 +26,7 @@ from modelcheck.lower.routine import all_locks
 from modelcheck.lower.scope import Binding, Frame, Handle, Ledger, Lock, Object, Opaque, State, Variable
 from modelcheck.lower.steps import Unit
 from modelcheck.record import dataclass, field, replace
-from modelcheck.resolve import Program, around_run, find_role, following, type_range
+from modelcheck.resolve import Program, around_run, comes_back, find_role, following, type_range
 from modelcheck.source import Span
 from modelcheck.verdict import APC_LEVEL, DISPATCH_LEVEL, HIGH_LEVEL, PASSIVE_LEVEL, Obligation, Property
 from modelcheck.walk import (
@@ -374,7 +374,7 @@ class _ProgramLowerer:
         bodies = (e.body for externs in self.program.externs.values() for e in externs if e.body is not None)
         wanted = {stmt.role for body in bodies for stmt in every_statement(body) if isinstance(stmt, s.MayReenter)}
         for plan in plans:
-            if plan.role is not None and plan.role.name in wanted:
+            if plan.role is not None and plan.role.name in wanted and comes_back(self.program, plan.role):
                 written = total.setdefault(plan.role.name, {})
                 for name, what in self._written(plan, writes).items():
                     written.setdefault(name, _Written()).add(what)
@@ -452,6 +452,7 @@ class _ProgramLowerer:
         if plan.role is not None:
             root.among, root.apart = plan.role.among, frozenset(other.name for other in plan.role.apart)
             root.follows = following(self.program.roles, role)
+            root.comes_back = role if comes_back(self.program, plan.role) else ""
         root.admitted = harness.admitted(levels)
         root.continues = harness.goes_on
         root.given = [*harness.given_cells, *(unit.state.hold(lock) for lock in sorted(harness.claims))]

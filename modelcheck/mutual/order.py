@@ -211,7 +211,7 @@ class _Builder:
             while pending:
                 role, level = pending.pop()
                 for number, root in enumerate(self.roots):
-                    if root.role == role and level in root.levels:
+                    if root.comes_back == role and level in root.levels:
                         roots.add(number)
                         pending += [following for following in calls.get(number, ()) if following not in inside]
                         inside.update(calls.get(number, ()))

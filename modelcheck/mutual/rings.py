@@ -135,7 +135,7 @@ class Rings:
         for position in facts.positions:
             if position.sort == "role":
                 for number, root in enumerate(roots):
-                    if root.role == position.wanted:
+                    if root.comes_back == position.wanted:
                         found |= {(position.root, number), (number, position.root)}
         return found
 

@@ -81,14 +81,25 @@ def overrides(folder: Path) -> Bounds:
 
 def lock_routines(folder: Path, names: Iterable[str]) -> set[str]:
     """Routines with an effect on locks or the IRQL: without a model of it, what follows is not known."""
-    found = {n for n in names if _LOCK_NAME.search(n) and not _NOT_A_LOCK.search(n)}
+    known = set(names)
+    found = {n for n in known if _LOCK_NAME.search(n) and not _NOT_A_LOCK.search(n)}
     for row in rows(folder, "header_annotations.csv"):
         if any(row[c] for c in _EFFECT_COLUMNS) or re.search("_(Acquires|Releases)_", row["conditional"]):
             found.add(row["name"])
     for row in rows(folder, "locks.csv"):
         if row["family"] not in _NO_EFFECT_FAMILIES and row["op"] != "test":
-            found.update(re.findall(r"\w+", row["routine"]))
+            found.update(_spelled_out(re.findall(r"\w+", row["routine"]), known))
     return found
+
+
+def _spelled_out(words: list[str], known: set[str]) -> Iterator[str]:
+    """The routines of a row: `NdisInterlockedInsertHeadList / InsertTailList` leaves out how the second one begins."""
+    for word in words:
+        if word[:2] == words[0][:2]:
+            yield word
+        else:
+            longer = (words[0][:length] + word for length in range(len(words[0]), 0, -1))
+            yield from (name for name in longer if name in known)
 
 
 def forbidden_under_spin_lock(folder: Path) -> set[str]:

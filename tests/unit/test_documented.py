@@ -67,7 +67,25 @@ def test_lock_routines_are_marked(name: str) -> None:
     assert found.has_lock_effect
 
 
-@pytest.mark.parametrize("name", ["ZwClose", "IoAcquireRemoveLock", "ExReleaseRundownProtection", "MmUnlockPages"])
+@pytest.mark.parametrize("name", ["NdisInterlockedInsertTailList", "NdisInterlockedDecrement", "KsReleaseDevice"])
+def test_names_that_share_how_they_begin_are_spelled_out(name: str) -> None:
+    """`NdisInterlockedInsertHeadList / InsertTailList` names two routines, neither of them `InsertTailList`."""
+    found = lookup(name)
+    assert found is not None
+    assert found.has_lock_effect
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ZwClose",
+        "InsertTailList",
+        "RemoveHeadList",
+        "IoAcquireRemoveLock",
+        "ExReleaseRundownProtection",
+        "MmUnlockPages",
+    ],
+)
 def test_reference_counts_and_others_are_no_locks(name: str) -> None:
     found = lookup(name)
     assert found is not None

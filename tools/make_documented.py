@@ -93,7 +93,7 @@ def lock_routines(folder: Path, names: Iterable[str]) -> set[str]:
 
 
 def _spelled_out(words: list[str], known: set[str]) -> Iterator[str]:
-    """The routines of a row: behind the first, `NdisInterlockedInsertHeadList / InsertTailList` leaves out how it begins."""
+    """The routines of a row: `NdisInterlockedInsertHeadList / InsertTailList` leaves out how the second one begins."""
     for word in words:
         if word[:2] == words[0][:2]:
             yield word

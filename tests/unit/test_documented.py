@@ -75,7 +75,17 @@ def test_names_that_share_how_they_begin_are_spelled_out(name: str) -> None:
     assert found.has_lock_effect
 
 
-@pytest.mark.parametrize("name", ["ZwClose", "InsertTailList", "RemoveHeadList", "IoAcquireRemoveLock", "ExReleaseRundownProtection", "MmUnlockPages"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ZwClose",
+        "InsertTailList",
+        "RemoveHeadList",
+        "IoAcquireRemoveLock",
+        "ExReleaseRundownProtection",
+        "MmUnlockPages",
+    ],
+)
 def test_reference_counts_and_others_are_no_locks(name: str) -> None:
     found = lookup(name)
     assert found is not None

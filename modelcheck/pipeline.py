@@ -691,11 +691,11 @@ MOST_WRITERS = 4
 def _seen_differently(actors: Iterable[Actor], environments: Mapping[str, Environment]) -> str:
     """A variable that nobody changes and contexts start with different values of; "" if there is none."""
     seen: dict[str, int] = {}
+    changed = {name for environment in environments.values() for name, values in environment.others.items() if values}
     for actor in actors:
         for choice in actor.start:
             name = choice.name.removeprefix("var ")
-            changes = any(environment.others.get(name) for environment in environments.values())
-            if name != choice.name and not changes and seen.setdefault(name, choice.value) != choice.value:
+            if name != choice.name and name not in changed and seen.setdefault(name, choice.value) != choice.value:
                 return name
     return ""
 

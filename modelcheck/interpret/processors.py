@@ -209,7 +209,7 @@ class Processors:
             return f"`{routine}` runs once"
         if any(c.active and self._is_newcomer(entrant, e) for e, c in beside):
             return f"a device is added on which `{routine}` is, or another one"
-        outside = [e for e, c in beside if c.active and self._are_apart(entrant, e)]
+        outside = [e for e, c in beside if self.program.devices and c.active and self._are_apart(entrant, e)]
         if outside:
             return f"`{routine}` does not run beside `{outside[0].routine}`"
         enabled = routine in now.enabled

@@ -15,12 +15,12 @@ one instance stands for all: a cycle with any number of them is one when they ar
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from itertools import product
 
 from modelcheck import syntax as s
-from modelcheck.record import fields, replace
+from modelcheck.record import replace
 from modelcheck.resolve import Program, find_role
+from modelcheck.walk import parts
 
 MANY = 3
 """With so many instances all ways in which contexts can share them come up in a ring (see above)."""
@@ -99,20 +99,8 @@ def _excludes(program: Program, routine: s.Routine) -> bool:
 def named(program: Program) -> bool:
     """Whether a device is named where no parameter is meant."""
     outside = [item for item in program.items if item.span.source in program.own and not isinstance(item, s.Scenario)]
-    return any(ref.name in program.devices for item in outside for ref in _references(item))
-
-
-def _references(node: object) -> Iterable[s.Ref]:
-    """Every reference in a part of the tree."""
-    pending = [node]
-    while pending:
-        current = pending.pop()
-        if isinstance(current, s.Ref):
-            yield current
-        if isinstance(current, tuple | list):
-            pending += current
-        else:
-            pending += [getattr(current, name) for name in fields(current.__class__) if name != "span"]
+    references = (part for item in outside for part in parts(item) if isinstance(part, s.Ref))
+    return any(ref.name in program.devices for ref in references)
 
 
 def with_instances(program: Program, count: int) -> Program:

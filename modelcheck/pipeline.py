@@ -603,7 +603,7 @@ class _Replays:
         doubt = _doubt(self.lowered.program, obligation)
         if doubt is not None:
             return doubt
-        uncounted = _uncounted(_choices(trace))
+        uncounted = _uncounted(trace.choices)
         if uncounted is not None:
             return uncounted
         guessed = self.written.guessed(trace, root)
@@ -632,7 +632,7 @@ class _Replays:
         for number, (actor, root) in enumerate(zip(schedule.actors, roots, strict=True)):
             steps = tuple(turn.step for turn in schedule.turns if turn.actor == number)
             trace = Trace(actor.routine, actor.start, steps)
-            uncounted = _uncounted(_choices(trace))
+            uncounted = _uncounted(trace.choices)
             if uncounted is not None:
                 return uncounted
             guessed = self.written.guessed(trace, root)
@@ -771,10 +771,6 @@ def _writer(lowered: Lowered, choice: Choice) -> str:
     more = len(routines) - MOST_WRITERS
     named = ", ".join(routines[:MOST_WRITERS] if more > 1 else routines)
     return f"{name} is written by {named}" + (f" and {more} more" if more > 1 else "")
-
-
-def _choices(trace: Trace) -> list[Choice]:
-    return [*trace.start, *(choice for step in trace.steps for choice in step.choices)]
 
 
 def _whole_start(

@@ -133,6 +133,11 @@ class Trace:
         """Of its length alone: a run is long, and looked up often."""
         return hash((self.root, self.start, len(self.steps)))
 
+    @property
+    def choices(self) -> list[Choice]:
+        """All that was open in the run, in the order in which it went."""
+        return [*self.start, *(choice for step in self.steps for choice in step.choices)]
+
 
 @dataclass(frozen=True, slots=True)
 class Actor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from modelcheck import syntax as s
+from modelcheck.record import fields
 from modelcheck.source import Span
 
 
@@ -130,14 +131,18 @@ def every_call(expr: s.Expr) -> list[s.Call]:
             return []
 
 
-def texts(node: object) -> Iterator[str]:
-    """Every name that stands in a part of the tree, with all other text in it, in no certain order."""
+def parts(node: object) -> Iterator[object]:
+    """A part of the tree and all that stands in it but for where it stands, in no certain order."""
     pending = [node]
     while pending:
         part = pending.pop()
-        if isinstance(part, str):
-            yield part
-        elif isinstance(part, tuple):
+        yield part
+        if isinstance(part, tuple | list):
             pending += part
         elif not isinstance(part, Span):
-            pending += [getattr(part, name) for name in getattr(part, "__dataclass_fields__", ())]
+            pending += [getattr(part, name) for name in fields(part.__class__)]
+
+
+def texts(node: object) -> Iterator[str]:
+    """Every name that stands in a part of the tree, with all other text in it, in no certain order."""
+    return (part for part in parts(node) if isinstance(part, str))

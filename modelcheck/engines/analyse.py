@@ -157,15 +157,20 @@ class Analysis:
 
     def _confirm_lives(self) -> None:
         """Takes back what rests on how earlier phases leave a lock, where no run of anybody is known that does."""
-        roots = self.lowered.roots
+        first: dict[tuple[str, int], int] = {}
+        questions: dict[tuple[str, int], list[int]] = {}
+        for root in self.lowered.roots:
+            for left, number in root.outcomes.items():
+                first[left] = min(root.phase, first.get(left, root.phase))
+                questions.setdefault(left, []).append(number)
         for number, decision in sorted(self.decisions.items()):
             if not isinstance(decision, Broken):
                 continue
             root = decision.root
             for choice in decision.trace.start:
                 left = (choice.name, choice.value)
-                before = any(left in other.outcomes and other.phase < min(root.phase, RUN) for other in roots)
-                runs = (self.decisions.get(other.outcomes[left]) for other in roots if left in other.outcomes)
+                before = first.get(left, RUN) < min(root.phase, RUN)
+                runs = (self.decisions.get(asked) for asked in questions.get(left, ()))
                 if before and choice.value not in root.early.get(choice.name, ()) and not any(map(_is_run, runs)):
                     lock = f"{choice.name.removeprefix('life ')} is {LIFE[choice.value]}"
                     self.decisions[number] = Open(f"whether {lock} when {root.routine} starts is not known")

@@ -109,10 +109,8 @@ class Meeting(States):
             return ""
         fixed = {cell.name for cell in self.situation.stable(self.roots[root])}
         starts = self.roots[root].starts
-        seen = [choice.name for choice in (*run.start, *(c for step in run.steps for c in step.choices))]
-        return next(
-            (n.removeprefix("var ") for n in seen if n in fixed and len(starts[n.removeprefix("var ")]) > 1), ""
-        )
+        seen = [choice.name.removeprefix("var ") for choice in run.choices if choice.name in fixed]
+        return next((name for name in seen if len(starts[name]) > 1), "")
 
     def _setting(self, root: int, event: str) -> Question:
         graphs = self.situation.graphs

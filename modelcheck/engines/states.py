@@ -157,4 +157,4 @@ class States:
 
 def _last_values(run: Trace) -> dict[str, int]:
     """What the run saw last of each shared variable."""
-    return {c.name: c.value for c in (*run.start, *(c for step in run.steps for c in step.choices))}
+    return {c.name: c.value for c in run.choices}

@@ -15,6 +15,7 @@ from modelcheck.ir import Cell, Edge, Graph, Root, every_graph, instructions
 from modelcheck.lower import Lowered
 from modelcheck.lower.builder import really_written
 from modelcheck.lower.enabling import enabled_by, in_turn
+from modelcheck.mutual.overlap import LOAD, UNLOAD
 from modelcheck.mutual.questions import BEHIND, Place, Question, Questions, Test
 from modelcheck.resolve import qualified
 from modelcheck.syntax import VarDecl
@@ -22,8 +23,6 @@ from modelcheck.verdict import Choice, Trace
 
 MOST_PLACES = 200
 """Places at which one root is asked whether it leaves a variable so."""
-LOAD, UNLOAD = 0, 5
-
 MOST_ASKED = 60
 """Questions that are asked about one combination of values."""
 
@@ -53,8 +52,6 @@ class Written:
 
     def guessed(self, trace: Trace, root: Root) -> str:
         """A shared variable whose value in a run of a root nobody is known to write; "" if there is none."""
-        if not any(True for _ in self._shared(_choices(trace))):
-            return ""
         for seen in self._rests_on(trace, root):
             if not self._is_shown(seen):
                 return ", ".join(dict.fromkeys(name.removeprefix("var ") for name, _ in seen[0]))
@@ -62,6 +59,8 @@ class Written:
 
     def _rests_on(self, trace: Trace, root: Root) -> list[Seen]:
         """What a run of a root has seen of what others have written."""
+        if not any(self._shared(trace.choices)):
+            return []
         late = root.phase == UNLOAD or root.routine in self._late
         gone = frozenset(r for r in self.lowered.roots if r.phase == UNLOAD and not late)
         itself = frozenset({root}) if root.single or root.phase in (LOAD, UNLOAD) else frozenset()
@@ -102,12 +101,15 @@ class Written:
             here = pending.pop(0)
             if here not in self.open:
                 self.open[here] = self._questions(*here)
-            if here in self.shown or not self.open[here]:
+            if here in self.shown:
                 continue
-            self._ask(here, self.open[here].pop(0))
-            following = {other for rests in self.rests[here] for other in rests} - reached
+            if self.open[here]:
+                self._ask(here, self.open[here].pop(0))
+            following = {other for rests in self.rests.get(here, ()) for other in rests} - reached
             reached |= following
-            pending += [*sorted(following, key=lambda other: other[0]), here]
+            pending += sorted(following, key=lambda other: other[0])
+            if self.open[here]:
+                pending.append(here)
         return seen in self.shown
 
     def _ask(self, seen: Seen, question: Question) -> None:
@@ -157,26 +159,16 @@ class Written:
             return None
         wanted = {test.cell: test.value for test in tests}
         guard = self._guard(values[0][0])
-        graphs = every_graph([root.graph])
-
-        def is_seen(graph: Graph, edge: Edge) -> bool:
-            if not _stay(
-                graphs, graph, edge, wanted, lambda other: (other.step or other.callee is not None) and not other.joined
-            ):
-                return False  # it is one step with what comes next
-            return not guard or _stay(graphs, graph, edge, wanted, lambda other: _releases(other, f"hold {guard}"))
-
+        flow = _Flow(root)
         places = tuple(
             Place(graph, number, BEHIND)
-            for graph in graphs
+            for graph in flow.graphs
             for number, edge in enumerate(graph.edges)
-            if _writes(edge, wanted) and is_seen(graph, edge)
+            if _writes(edge, wanted)
+            and flow.stay(graph, edge, wanted, _is_step)
+            and (not guard or flow.stay(graph, edge, wanted, lambda other: _releases(other, f"hold {guard}")))
         )
         return (places, tests) if 0 < len(places) <= MOST_PLACES else None
-
-
-def _choices(trace: Trace) -> list[Choice]:
-    return [*trace.start, *(choice for step in trace.steps for choice in step.choices)]
 
 
 def _writes(edge: Edge, wanted: dict[Cell, int]) -> bool:
@@ -193,31 +185,48 @@ def _writes(edge: Edge, wanted: dict[Cell, int]) -> bool:
     return False
 
 
-def _stay(
-    graphs: Sequence[Graph], graph: Graph, edge: Edge, cells: Container[Cell | None], ends: Callable[[Edge], bool]
-) -> bool:
-    """Whether nothing writes these cells behind an edge, on whatever path, before an edge that `ends` it."""
-    seen: set[tuple[Graph, int]] = set()
-    pending = [(graph, edge.target)]
-    while pending:
-        here, location = pending.pop()
-        if (here, location) in seen:
-            continue
-        seen.add((here, location))
-        if location == here.exit:
-            pending += [(g, e.target) for g in graphs for e in g.edges if e.callee is here]
-        for following in (e for e in here.edges if e.source == location):
-            if ends(following):
+class _Flow:
+    """Where the edges of a root lead."""
+
+    def __init__(self, root: Root) -> None:
+        self.graphs = every_graph([root.graph])
+        self.leaving: dict[tuple[Graph, int], list[Edge]] = {}
+        self.behind: dict[Graph, list[tuple[Graph, int]]] = {}
+        """For each graph the locations to which its calls return."""
+        for graph in self.graphs:
+            for edge in graph.edges:
+                self.leaving.setdefault((graph, edge.source), []).append(edge)
+                if edge.callee is not None:
+                    self.behind.setdefault(edge.callee, []).append((graph, edge.target))
+
+    def stay(self, graph: Graph, edge: Edge, cells: Container[Cell | None], ends: Callable[[Edge], bool]) -> bool:
+        """Whether nothing writes these cells behind an edge, on whatever path, before an edge that `ends` it."""
+        seen: set[tuple[Graph, int]] = set()
+        pending = [(graph, edge.target)]
+        while pending:
+            here, location = pending.pop()
+            if (here, location) in seen:
                 continue
-            if following.callee is not None:
-                pending.append((following.callee, following.callee.entry))
-            elif following.operation is None:
-                pending.append((here, following.target))
-            elif any(following.cells[register] in cells for register in really_written(following)):
-                return False
-            else:
-                pending.append((here, following.target))
-    return True
+            seen.add((here, location))
+            if location == here.exit:
+                pending += self.behind.get(here, ())
+            for following in self.leaving.get((here, location), ()):
+                if ends(following):
+                    continue
+                if following.callee is not None:
+                    pending.append((following.callee, following.callee.entry))
+                elif following.operation is None:
+                    pending.append((here, following.target))
+                elif any(following.cells[register] in cells for register in really_written(following)):
+                    return False
+                else:
+                    pending.append((here, following.target))
+        return True
+
+
+def _is_step(edge: Edge) -> bool:
+    """Whether others can come between what was before and an edge."""
+    return (edge.step or edge.callee is not None) and not edge.joined
 
 
 def _releases(edge: Edge, lock: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import reduce
 from operator import or_
 from typing import TypeGuard
@@ -69,66 +69,113 @@ def note_early(roots: list[Root], ledger: Ledger, operations: dict[object, ir.Op
     """Notes for each root how locks can be when it starts before the earlier phases have ended: as they are for those
     who enable it, from then on until they disable it or wait for the end of its runs. Whether they really are is a
     question, on an edge of its own that leads nowhere."""
-    enables = [(root.routine, enabled_by(root)) for root in roots]
-    registered = frozenset[str]().union(*(routines for _, routines in enables))
-    for root, (_, routines) in zip(roots, enables, strict=True):
+    early = _Early(roots, ledger, operations)
+    for root in roots:
         if root.phase < RUN:
-            _note_call_outs(root, roots, registered, ledger, operations)
-        for routine in sorted(routines) if root.phase < RUN else ():
-            begun = in_turn(enables, {routine})
-            later = [other for other in roots if other.routine in begun and other.phase > root.phase]
+            early.call_outs(root)
+            early.enabling(root)
+
+
+class _Early:
+    """Who can start early, in one driver."""
+
+    def __init__(self, roots: list[Root], ledger: Ledger, operations: dict[object, ir.Operation]) -> None:
+        self.roots = roots
+        self.ledger = ledger
+        self.operations = operations
+        self.enables = [(root.routine, enabled_by(root)) for root in roots]
+        self.known: dict[Root, dict[str, Cell]] = {}
+        """The lives of locks that a root knows, by name, as far as that was asked."""
+        self.changed: dict[Root, set[str]] = {}
+        """Those that it changes."""
+
+    def enabling(self, root: Root) -> None:
+        """Notes how locks are for those whom a root enables."""
+        for routine in sorted(enabled_by(root)):
+            begun = in_turn(self.enables, {routine})
+            later = [other for other in self.roots if other.routine in begun and other.phase > root.phase]
             if not later:
                 continue
-            alone = begun == {routine} and not any(routine in others for name, others in enables if name in begun)
+            alone = begun == {routine} and not any(routine in others for name, others in self.enables if name in begun)
             runs = frozenset[str]().union(*(other.running for other in later)) if alone else frozenset()
-            found = _Lives(root, routine, runs, _left_to_others(root, later, roots)).while_enabled()
+            found = _Lives(root, routine, runs, self._cells(root, later)).while_enabled()
             exact = alone and sum(map(len, found.values())) <= MOST_PLACES
             for (cell, value), places in found.items():
                 numbers: tuple[int, ...] = ()
                 if exact and value != ir.INITIALISED:
-                    begun_cell = root.environment.cells[f"begun {routine}"]
-                    numbers = (_ask(root, routine, begun_cell, cell, value, places, ledger, operations),)
+                    numbers = (
+                        self._ask(root, routine, cell, value, places, root.environment.cells[f"begun {routine}"]),
+                    )
                 _note(later, cell, value, numbers)
 
+    def call_outs(self, root: Root) -> None:
+        """Notes how locks are where a root calls out, for all of the role to which it may come back; but for those whom
+        somebody enables, before which nobody calls them."""
+        roles = {role for edge in _edges(root) for role in called_out(edge)}
+        enabled = frozenset[str]().union(*(routines for _, routines in self.enables)) if roles else frozenset()
+        called: dict[str, list[Root]] = {}
+        for other in self.roots if roles else ():
+            if other.phase > root.phase and other.comes_back in roles and other.routine not in enabled:
+                called.setdefault(other.comes_back, []).append(other)
+        later = [other for called_back in called.values() for other in called_back]
+        lives = _Lives(root, cells=self._cells(root, later)) if later else None
+        for (role, cell, value), places in lives.called_out(called).items() if lives else ():
+            numbers: tuple[int, ...] = ()
+            if value != ir.INITIALISED and len(places) <= MOST_PLACES:
+                numbers = (self._ask(root, f"a call-out to {role}", cell, value, places),)
+            _note(called[role], cell, value, numbers)
 
-def _left_to_others(root: Root, later: Iterable[Root], roots: Iterable[Root]) -> list[Cell]:
-    """The lives of locks that `later` roots know and that others change before they are meant to run, in the phase of
-    `root` or behind it. As the root does not change them they may be none of its cells so far."""
-    known = {cell.name: cell for other in later for edge in _edges(other) for cell in edge.cells if _is_life(cell)}
-    others = [other for other in roots if root.phase <= other.phase < RUN and other is not root]
-    before = [other for other in others if other.phase > root.phase or other.role not in root.follows]
-    changed = {cell.name for other in before for edge in _edges(other) for cell in _written(edge)}
-    own = {device for _, device in root.devices}
-    cells = root.environment.cells
-    return [
-        cells.setdefault(name, replace(known[name]))
-        for name in sorted(known.keys() & changed)
-        if not (device := device_of(name.removeprefix("life "))) or device in own
-    ]
+    def _cells(self, root: Root, later: Iterable[Root]) -> list[Cell]:
+        """The lives of locks that `later` roots know, and that the root changes, or others in its phase or behind it
+        before those are meant to run. As the root does not change the latter they may be none of its cells so far."""
+        known: dict[str, Cell] = {}
+        for other in later:
+            known |= self._known(other)
+        own = self._changed(root)
+        changed = set(own)
+        for other in self.roots:
+            if root.phase < other.phase < RUN or (other.phase == root.phase and other.role not in root.follows):
+                changed |= self._changed(other)
+        devices = {"", *(device for _, device in root.devices)}
+        return [
+            root.environment.cells.setdefault(name, replace(known[name]))
+            for name in sorted(known.keys() & changed)
+            if name in own or device_of(name.removeprefix("life ")) in devices
+        ]
 
+    def _known(self, root: Root) -> dict[str, Cell]:
+        if root not in self.known:
+            self.known[root] = {cell.name: cell for edge in _edges(root) for cell in edge.cells if _is_life(cell)}
+        return self.known[root]
 
-def _note_call_outs(
-    root: Root,
-    roots: Collection[Root],
-    registered: Container[str],
-    ledger: Ledger,
-    operations: dict[object, ir.Operation],
-) -> None:
-    """The same for the call-outs of a root, which can come back to all of a role: they find the locks as they are
-    there. `registered`: the routines that somebody enables, before which nobody calls them."""
-    called: dict[str, list[Root]] = {}
-    for other in roots:
-        if other.phase > root.phase and other.routine not in registered:
-            called.setdefault(other.comes_back, []).append(other)
-    if not any(called_out(edge) & called.keys() for edge in _edges(root)):
-        return
-    later = [other for called_back in called.values() for other in called_back]
-    lives = _Lives(root, others=_left_to_others(root, later, roots))
-    for (role, cell, value), places in lives.called_out(called).items():
-        numbers: tuple[int, ...] = ()
-        if value != ir.INITIALISED and len(places) <= MOST_PLACES:
-            numbers = (_ask(root, f"a call-out to {role}", None, cell, value, places, ledger, operations),)
-        _note(called[role], cell, value, numbers)
+    def _changed(self, root: Root) -> set[str]:
+        if root not in self.changed:
+            self.changed[root] = {cell.name for edge in _edges(root) for cell in _written(edge)}
+        return self.changed[root]
+
+    def _ask(
+        self,
+        root: Root,
+        who: str,
+        cell: Cell,
+        value: int,
+        places: Iterable[tuple[Graph, int]],
+        begun: Cell | None = None,
+    ) -> int:
+        """The number of the question whether somebody may begin while a lock has that life, at these places of a root.
+        `begun`: what is set there if the root has enabled him."""
+        why = f"{who} does not begin while {cell.name} = {value}"
+        number = self.ledger.number(Property.B05, f"start {root.routine}", root.graph.span, cell.name, why)
+        for graph, location in places:
+            builder = Builder(self.operations)
+            so: ir.Term = ir.Arith(BinaryOp.EQ, ir.Reg(builder.register(cell)), ir.Const(value))
+            if begun is not None:
+                so = ir.Arith(BinaryOp.AND, so, ir.Reg(builder.register(begun)))
+            builder.emit(ir.Demand(ir.Not(so), builder.slot(number)))
+            operation = builder.finish()
+            cells, slots = tuple(builder.cells), tuple(builder.slots)
+            graph.edges.append(Edge(location, graph.location(), graph.span, operation, cells, slots, step=False))
+        return number
 
 
 def _note(roots: Iterable[Root], cell: Cell, value: int, numbers: tuple[int, ...]) -> None:
@@ -140,32 +187,6 @@ def _note(roots: Iterable[Root], cell: Cell, value: int, numbers: tuple[int, ...
         early[value] = tuple(dict.fromkeys((*known, *numbers))) if known and numbers else ()
 
 
-def _ask(
-    root: Root,
-    who: str,
-    begun: Cell | None,
-    cell: Cell,
-    value: int,
-    places: Iterable[tuple[Graph, int]],
-    ledger: Ledger,
-    operations: dict[object, ir.Operation],
-) -> int:
-    """The number of the question whether somebody may begin while a lock has that life, at these places of a root.
-    `begun`: what is set there if the root has enabled him."""
-    why = f"{who} does not begin while {cell.name} = {value}"
-    number = ledger.number(Property.B05, f"start {root.routine}", root.graph.span, cell.name, why)
-    for graph, location in places:
-        builder = Builder(operations)
-        so: ir.Term = ir.Arith(BinaryOp.EQ, ir.Reg(builder.register(cell)), ir.Const(value))
-        if begun is not None:
-            so = ir.Arith(BinaryOp.AND, so, ir.Reg(builder.register(begun)))
-        builder.emit(ir.Demand(ir.Not(so), builder.slot(number)))
-        operation = builder.finish()
-        cells, slots = tuple(builder.cells), tuple(builder.slots)
-        graph.edges.append(Edge(location, graph.location(), graph.span, operation, cells, slots, step=False))
-    return number
-
-
 _AS_FOUND = 3
 """Of the four bits for each life cell: it is as the root has found it. The others are for its values."""
 
@@ -173,17 +194,16 @@ _AS_FOUND = 3
 class _Lives:
     """How a root can have left locks at each of its locations, before it has enabled a routine and while that may
     begin to run: until it is disabled, or the root acquires one of the locks `stops`, which every run of the routine
-    holds. `others`: lives that it may not change itself."""
+    holds. `cells`: the lives that are followed."""
 
     def __init__(
-        self, root: Root, routine: str = "", stops: frozenset[str] = frozenset(), others: Iterable[Cell] = ()
+        self, root: Root, routine: str = "", stops: frozenset[str] = frozenset(), cells: Iterable[Cell] = ()
     ) -> None:
         self.root = root
         self.routine = routine
         self.stops = stops
         self.graphs = every_graph([root.graph])
-        written = (cell for graph in self.graphs for edge in graph.edges for cell in _written(edge))
-        self.cells = {cell: 4 * n for n, cell in enumerate(dict.fromkeys((*written, *others)))}
+        self.cells = {cell: 4 * n for n, cell in enumerate(cells)}
         self.states: dict[Graph, tuple[dict[int, int], dict[int, int]]] = {g: ({}, {}) for g in self.graphs}
         """For each graph, by location: what can be before, and while the routine may begin."""
         self.effects = {graph: [self._effect(edge) for edge in graph.edges] for graph in self.graphs}
@@ -200,11 +220,11 @@ class _Lives:
     def _effect(self, edge: Edge) -> tuple[int, int]:
         """What of a state remains behind an edge, and what is added."""
         kept, added = -1, 0
-        for cell, (values, certain) in _written(edge).items():
-            at = self.cells[cell]
-            if certain:
-                kept &= ~(15 << at)
-            added |= sum(1 << at + value for value in values)
+        for cell, (values, certain) in _written(edge).items() if self.cells else ():
+            if cell in self.cells:
+                at = self.cells[cell]
+                kept &= ~(15 << at) if certain else -1
+                added |= sum(1 << at + value for value in values)
         return kept, added
 
     def _solve(self) -> None:
@@ -245,7 +265,8 @@ class _Lives:
         for graph, (_, begun) in self.states.items():
             for edge in graph.edges:
                 state = begun.get(edge.target, 0)
-                for cell in (self.cells if self.routine in enabled(edge) else _written(edge)) if state else ():
+                changed = self.cells if self.routine in enabled(edge) else self.cells.keys() & _written(edge).keys()
+                for cell in changed if state else ():
                     for value in self._values(cell, state >> self.cells[cell]):
                         found[cell, value][graph, edge.target] = None
         return {so: list(places) for so, places in found.items()}

@@ -301,22 +301,32 @@ class _ProgramLowerer:
     def _is_beside(self, plan: _Plan) -> bool:
         """Whether anybody runs beside a root whom what it writes concerns: other devices of the driver, and in the
         first phases what it has handed to the system."""
-        return (
-            plan.phase >= START
-            or (plan.phase == ADD and bool(self.program.devices))
-            or any(self._hands_over(self.program.routines[name]) for name in sorted(plan.routines))
+        return plan.phase >= START or (plan.phase == ADD and bool(self.program.devices)) or self._hands_over(plan)
+
+    def _hands_over(self, plan: _Plan) -> bool:
+        """Whether a root can start something: it names it, or what the role or a kernel routine does enables it."""
+        routines = [self.program.routines[name] for name in sorted(plan.routines)]
+        blocks = [] if plan.role is None else [b for b in (plan.role.entry, plan.role.exit) if b is not None]
+        return any(map(self._names, routines)) or any(map(self._enables, (*(r.body for r in routines), *blocks)))
+
+    def _enables(self, body: s.Block) -> bool:
+        """Whether a body, or a kernel routine that it calls, enables something by its own name."""
+        parts = [(body, frozenset[str]())]
+        parts += [(extern.body, _local(extern.params)) for extern in _externs(self.program, body) if extern.body]
+        return any(
+            isinstance(stmt, s.Enable) and stmt.name not in hidden and self.program.run_by(stmt.name)
+            for part, hidden in parts
+            for stmt in every_statement(part)
         )
 
-    def _hands_over(self, routine: s.Routine) -> bool:
-        """Whether a routine says that something can be started."""
+    def _names(self, routine: s.Routine) -> bool:
+        """Whether a routine hands to kernel routines what can be started."""
         program, devices = self.program, device_parameters(self.program, routine)
         started = {*program.routines, *program.deferred, *program.interrupts}
         calls = [call for expr in every_expression(routine.body) for call in every_call(expr)]
         given = [arg.ref for call in calls for arg in call.args if isinstance(arg, s.Address)]
         given += [ref for call in calls for arg in call.args for ref in references(arg)]
-        return any(isinstance(stmt, s.Enable) for stmt in every_statement(routine.body)) or any(
-            _meant(ref, devices) in started for ref in given
-        )
+        return any(_meant(ref, devices) in started for ref in given)
 
     def _added(self, plan: _Plan) -> str:
         """The device that a root adds to the driver, the first it is given: nobody else is on it. "" if there is none,
@@ -324,8 +334,7 @@ class _ProgramLowerer:
         devices = [plain(device) for _, device in plan.devices]
         if plan.phase != ADD or not devices or devices.count(devices[0]) > 1 or named(self.program):
             return ""
-        alone = not any(self._hands_over(self.program.routines[name]) for name in sorted(plan.routines))
-        return devices[0] if alone else ""
+        return "" if self._hands_over(plan) else devices[0]
 
     def _said(self, writes: dict[str, dict[str, _Written]]) -> dict[str, Said]:
         found: dict[str, Said] = {}
@@ -337,8 +346,8 @@ class _ProgramLowerer:
             low, high = type_range(self.program, variable.type)
             value = None if variable.value is None else self.program.constant_of(variable.type, variable.value)
             declared = range(low, high + 1) if variable.value is None else (low if value is None else value,)
-            more = told.get(plain(name), set()) - set(declared[:1])
-            found[name] = Said(declared, tuple(sorted({*declared, *more})) if variable.value is not None else declared)
+            both = declared if variable.value is None else tuple(sorted({*declared, *told.get(plain(name), ())}))
+            found[name] = Said(declared, both)
         return found
 
     def _fixed(self, writes: Mapping[str, Mapping[str, _Written]]) -> dict[str, int]:
@@ -870,7 +879,8 @@ def _writes(
     """What a body's own statements, and the driver's own kernel routines that it calls, write to shared variables."""
     found: dict[str, _Written] = {}
     parts = [_scoped(body, _local(params, devices))]
-    parts += [_scoped(extern.body, _local(extern.params)) for extern in _own_externs(program, body) if extern.body]
+    own = (extern for extern in _externs(program, body) if extern.span.source in program.own)
+    parts += [_scoped(extern.body, _local(extern.params)) for extern in own if extern.body]
     for stmt, hidden in (pair for part in parts for pair in part):
         if isinstance(stmt, s.Assign) and stmt.target.name not in hidden:
             _assigned(program, _meant(stmt.target, devices), stmt.value, found)
@@ -899,29 +909,20 @@ def _scoped(stmt: s.Stmt, hidden: frozenset[str]) -> Iterator[tuple[s.Stmt, froz
 
 def _call_outs(program: Program, body: s.Block) -> set[str]:
     """The roles to which kernel routines that a body calls may come back."""
-    found: set[str] = set()
-    seen: set[int] = set()
-    pending = [body]
-    while pending:
-        current = pending.pop()
-        found.update(stmt.role for stmt in every_statement(current) if isinstance(stmt, s.MayReenter))
-        for name in (call.name for expr in every_expression(current) for call in every_call(expr)):
-            for extern in program.externs.get(name, ()):
-                if extern.body is not None and id(extern.body) not in seen:
-                    seen.add(id(extern.body))
-                    pending.append(extern.body)
-    return found
+    bodies = (body, *(extern.body for extern in _externs(program, body)))
+    statements = (stmt for part in bodies if part is not None for stmt in every_statement(part))
+    return {stmt.role for stmt in statements if isinstance(stmt, s.MayReenter)}
 
 
-def _own_externs(program: Program, body: s.Block) -> list[s.Extern]:
-    """The user's own kernel routines with a body that a body calls, or they call."""
+def _externs(program: Program, body: s.Block) -> list[s.Extern]:
+    """The kernel routines with a body that a body calls, or they call."""
     found: dict[int, s.Extern] = {}
     pending = [body]
     while pending:
         current = pending.pop()
         names = [call.name for expr in every_expression(current) for call in every_call(expr)]
         for extern in (e for name in names for e in program.externs.get(name, ())):
-            if extern.body is not None and extern.span.source in program.own and id(extern.body) not in found:
+            if extern.body is not None and id(extern.body) not in found:
                 found[id(extern.body)] = extern
                 pending.append(extern.body)
     return list(found.values())

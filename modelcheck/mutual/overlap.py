@@ -33,7 +33,7 @@ class Overlap:
         self.with_unload = [root.routine in by_any for root in roots]
         self._places: dict[tuple[int, str], set[tuple[int, int]]] = {}
         self._begun_by: dict[int, frozenset[str]] = {}
-        self._partners = [frozenset(o for o in range(len(roots)) if self._keeps_out(r, o)) for r in range(len(roots))]
+        self._partners = _partners(roots)
 
     def meet(self, first: int, second: int) -> bool:
         """Whether a context of one root can be there while one of the other is."""
@@ -46,12 +46,6 @@ class Overlap:
             if one.phase == UNLOAD and (other.phase == LOAD or not self.with_unload[index]):
                 return False
         return True
-
-    def _keeps_out(self, one: int, other: int) -> bool:
-        """Whether their roles say that two roots are never there at once, on one device."""
-        a, b = self.roots[one], self.roots[other]
-        together = bool(a.among) and a.among == b.among and one != other
-        return together or b.role in a.apart or a.role in b.apart
 
     def kept_off(self, first: int, second: int, sites: tuple[Iterable[Site], Iterable[Site]] | None = None) -> str:
         """A device on which contexts of two roots are never at once, the first that one of them is given: nobody is on
@@ -142,6 +136,22 @@ class Overlap:
         if r.single or r.phase in (LOAD, UNLOAD):
             return ("root", root)
         return ("any", self.with_load[root], self.with_unload[root], self._partners[root])
+
+
+def _partners(roots: list[Root]) -> list[frozenset[int]]:
+    """For each root those that their roles never let be there at once with it, on one device."""
+    by_role: dict[str, set[int]] = {}
+    by_word: dict[str, set[int]] = {}
+    for index, root in enumerate(roots):
+        by_role.setdefault(root.role, set()).add(index)
+        if root.among:
+            by_word.setdefault(root.among, set()).add(index)
+    found = [by_word.get(root.among, set()) - {index} for index, root in enumerate(roots)]
+    for index, root in enumerate(roots):
+        for other in (o for role in sorted(root.apart) for o in sorted(by_role.get(role, ()))):
+            found[index].add(other)
+            found[other].add(index)
+    return [frozenset(partners) for partners in found]
 
 
 def takes_over(level: int, below: Root, above: Root, at: int) -> bool:

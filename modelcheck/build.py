@@ -377,8 +377,11 @@ class Builder:
     def clear(self, word: Token, ref: s.Ref) -> s.Signal:
         return s.Signal(s.SignalOp.CLEAR, ref, self._span(word, ref))
 
-    def enable(self, word: Token, name: Token) -> s.Enable:
-        return s.Enable(word.type == "ENABLE", str(name), self._span(word, name))
+    def enable(self, word: Token, name: Token, again: Token | None) -> s.Enable:
+        return s.Enable(True, str(name), again is not None, self._span(word, name))
+
+    def disable(self, word: Token, name: Token) -> s.Enable:
+        return s.Enable(False, str(name), False, self._span(word, name))
 
     def require(self, word: Token, condition: s.Expr, code: Token, why: Token) -> s.Require:
         return s.Require(condition, str(code), why[1:-1], self._span(word, why))
@@ -544,6 +547,7 @@ class Builder:
             init_required="init" in flags,
             writers_first="writers_first" in flags,
             doubtful="doubtful" in flags,
+            closes="closes" in flags,
             each_device="each_device" in flags,
             level=next((value for word, value in pairs if word == "level"), None),
             recursion=tuple(value for word, value in pairs if word == "recursive"),
@@ -571,6 +575,9 @@ class Builder:
 
     def role_follows(self, *roles: Token) -> tuple[str, Any]:
         return "follows", [self._role_name(role) for role in roles]
+
+    def role_awaits(self, *roles: Token) -> tuple[str, Any]:
+        return "awaits", [self._role_name(role) for role in roles]
 
     def _role_name(self, role: Token) -> s.RoleName:
         return s.RoleName(str(role), self._span(role))
@@ -606,6 +613,7 @@ class Builder:
             holds=tuple(lock for word, locks in pairs if word == "holds" for lock in locks),
             apart=tuple(role for word, roles in pairs if word == "apart" for role in roles),
             follows=tuple(role for word, roles in pairs if word == "follows" for role in roles),
+            awaits=tuple(role for word, roles in pairs if word == "awaits" for role in roles),
             entry=said.get("entry"),
             exit=said.get("exit"),
             span=self._span(name),

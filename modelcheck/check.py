@@ -197,7 +197,7 @@ class _Check:
     def _other_roles(self, item: s.Role) -> None:
         """The roles that one speaks of are there; those that it follows are of its phase, and do not follow it."""
         roles = self.program.roles
-        for name in (*item.apart, *item.follows):
+        for name in (*item.apart, *item.follows, *(name for name in item.awaits if name.name != "any")):
             if name.name not in roles:
                 self.error(Code.ROLE, f"there is no role `{name.name}`", name.span, help=self.help(name.name, roles))
         for name in item.follows:

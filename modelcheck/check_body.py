@@ -420,7 +420,7 @@ class BodyCheck(CallCheck):
                 self.level(level)
             case s.Signal(_, event):
                 self.object(event, (Sort.EVENT,), "an event")
-            case s.Enable(_, name):
+            case s.Enable(name=name):
                 ref = s.Ref(name, (), stmt.span)
                 held = {lock.name for roles in self.program.roles.values() for role in roles for lock in role.holds}
                 sorts = (Sort.ROUTINE, Sort.INTERRUPT, Sort.DEFERRED, *((Sort.LOCK,) if name in held else ()))

@@ -287,10 +287,12 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Enable:
-    """The system may start the routine from now on, or no longer."""
+    """The system may start the routine from now on, or no longer. `lasts`: also again when its end was waited for, as a
+    timer does; or, of one that is no longer started, a run of it that has begun goes on."""
 
     routine: str
     on: bool
+    lasts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -420,6 +422,8 @@ class Root:
     """Of all single roots that say the same, one is there at a time; "": it says nothing."""
     apart: frozenset[str] = frozenset()
     """The roles whose roots are not there while it is."""
+    awaits: frozenset[str] = frozenset()
+    """The roles of whose runs the driver has seen the end, in a way that is not looked at; `any`: of all."""
     follows: tuple[str, ...] = ()
     """The roles of its phase whose roots have run before it, those first that others of them follow."""
     devices: tuple[tuple[str, str], ...] = ()

@@ -326,7 +326,7 @@ class _Printer:
             self.emit(f"{text};", self.layout.word(text, item.span.start, close))
         if item.holds:
             self.emit(f"holds {', '.join(map(reference, item.holds))};", item.holds[0].span.start)
-        for word, roles in (("apart", item.apart), ("follows", item.follows)):
+        for word, roles in (("apart", item.apart), ("follows", item.follows), ("awaits", item.awaits)):
             if roles:
                 self.emit(f"{word} {', '.join(role.name for role in roles)};", roles[0].span.start)
         for word, block in (("entry", item.entry), ("exit", item.exit)):
@@ -534,8 +534,8 @@ def _primitive(stmt: s.Stmt) -> str:
             return "blocks"
         case s.Signal(op, event):
             return f"{op} {reference(event)}"
-        case s.Enable(enable, name):
-            return f"{'enable' if enable else 'disable'} {name}"
+        case s.Enable(enable, name, again):
+            return f"{'enable' if enable else 'disable'} {name}{' again' if again else ''}"
         case s.Require(test, code, why):
             return f'require {condition(test)} else {code} "{why}"'
         case s.Callback(name, args):
@@ -580,6 +580,7 @@ def _attributes(kind: s.LockKind) -> list[str]:
         ("resident", kind.resident),
         ("writers first", kind.writers_first),
         ("doubtful", kind.doubtful),
+        ("closes", kind.closes),
         ("each device", kind.each_device),
     )
     return words + [word for word, holds in said if holds]

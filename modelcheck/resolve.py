@@ -114,6 +114,15 @@ class Program:
         kind = None if declared is None else self.lock_kinds.get(declared.kind)
         return kind is not None and kind.doubtful
 
+    def is_timed(self, routine: str) -> bool:
+        """Whether a timer runs a routine: it may go off again."""
+        return any(d.routine == routine and d.kind is s.DeferredKind.TIMER for d in self.deferred.values())
+
+    def is_service_routine(self, routine: str) -> bool:
+        """Whether an interrupt runs a routine."""
+        use = self.routines[routine].role
+        return use is not None and any(role.kind is s.ContextKind.ISR for role in self.roles.get(use.name, ()))
+
     def run_by(self, name: str) -> tuple[str, ...]:
         """The routines that the system runs for what has this name: itself, those of a DPC, a timer or a work item, the
         service routines of an interrupt, those whose runs hold a lock."""
@@ -134,9 +143,8 @@ class Program:
     def ended_by(self, lock: str) -> tuple[str, ...]:
         """The routines that have run to their end, and begin no more unless they are enabled again, when somebody has
         acquired a lock exclusively: every run of them holds it. A timer may go off again."""
-        timers = {d.routine for d in self.deferred.values() if d.kind is s.DeferredKind.TIMER}
         runs = [name for name, objects in self.runs.items() if lock in (f"{each}.run" for each in objects)]
-        return tuple(name for name in (*runs, *self._holding(lock)) if name not in timers)
+        return tuple(name for name in (*runs, *self._holding(lock)) if not self.is_timed(name))
 
     def _holding(self, lock: str) -> tuple[str, ...]:
         """The routines with a role whose runs hold a lock."""

@@ -460,10 +460,12 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class Enable:
-    """`enable R` / `disable R`: from here on the routine (or what runs it) can / cannot start."""
+    """`enable R` / `disable R`: from here on the routine (or what runs it) can / cannot start. `enable R again`: also
+    when it has run and that was waited for."""
 
     enable: bool
     name: str
+    again: bool
     span: Span = place()
 
 
@@ -838,6 +840,7 @@ class LockKind:
     init_required: bool
     writers_first: bool
     doubtful: bool
+    closes: bool
     each_device: bool
     level: Expr | None
     recursion: tuple[Recursion, ...]
@@ -863,7 +866,8 @@ class RoleName:
 @dataclass(frozen=True, slots=True)
 class Role:
     """`among`: of all roles that say the same word one routine runs at a time; `apart`: none of those runs meanwhile;
-    `follows`: those of the same phase that have run before."""
+    `follows`: those of the same phase that have run before; `awaits`: those that the driver has seen the end of, in a
+    way that is not looked at (`any`: all)."""
 
     name: str
     params: tuple[Param, ...]
@@ -876,6 +880,7 @@ class Role:
     holds: tuple[Ref, ...]
     apart: tuple[RoleName, ...]
     follows: tuple[RoleName, ...]
+    awaits: tuple[RoleName, ...]
     entry: Block | None
     exit: Block | None
     span: Span = place()

@@ -44,6 +44,7 @@ class Property(StrEnum):
     R01 = "R01"
     R02 = "R02"
     R03 = "R03"
+    R04 = "R04"
     T01 = "T01"
     C01 = "C01"
     C02 = "C02"
@@ -51,7 +52,10 @@ class Property(StrEnum):
     C04 = "C04"
 
 
-MUTUAL = frozenset({Property.D01, Property.D02, Property.D03, Property.D04, Property.R03})
+RACES = frozenset({Property.R03, Property.R04})
+"""What two contexts break that stand where they must not be at once."""
+
+MUTUAL = frozenset({Property.D01, Property.D02, Property.D03, Property.D04}) | RACES
 """What only several contexts together can break."""
 
 
@@ -161,8 +165,8 @@ class Turn:
     for one that goes only as far as an acquisition of `lock` in `mode` ("" or `shared`), or a wait for the event
     `lock` (mode `event`), and stands before it (a writer that cannot take the lock has come to wait then); a later turn
     goes on from there. `calls`: as far as a call-out that may come back into the driver with the role `lock`; an actor
-    `within` this one starts there. `stands`: nothing is done, the statement of the step is the context's next (R03).
-    The step tells the state of that context after the turn.
+    `within` this one starts there. `stands`: nothing is done, the statement of the step is the context's next (R03,
+    R04). The step tells the state of that context after the turn.
     """
 
     actor: int
@@ -193,7 +197,8 @@ class Schedule:
     """A run of several contexts. `scenario` names the closed world it belongs to, "" in the open world.
 
     Of a deadlock `waits` has an entry for each context of the set that can never go on. Where it is empty, the last
-    turn breaks the obligation (R03: the last turns of two contexts stand before accesses of the same data).
+    turn breaks the obligation (R03: the last turns of two contexts stand before accesses of the same data; R04: one of
+    them before a use of a lock that the other is about to free, or has freed).
     """
 
     scenario: str

@@ -23,7 +23,7 @@ from modelcheck.mutual.positions import EXCLUSIVE, Access, Position
 from modelcheck.mutual.questions import Question
 from modelcheck.mutual.situation import Candidates, Tests, clash, go_together, known_holds
 from modelcheck.record import replace
-from modelcheck.verdict import MUTUAL, Property, Trace
+from modelcheck.verdict import MUTUAL, RACES, Property, Trace
 
 
 class Deadlock(Meeting):
@@ -111,7 +111,7 @@ class Deadlock(Meeting):
             return self.findings[number]
         found: Finding
         positions = self.by_obligation.get(number, [])
-        if code is Property.R03:
+        if code in RACES:
             found = self._race(self.lowered.obligations[number].subject)
         elif not positions:
             if number not in self.analysis._roots:
@@ -337,23 +337,35 @@ class Deadlock(Meeting):
     # ---- races ----
 
     def _race(self, data: str) -> Finding:
-        """R03: no two contexts touch the data at once, one of them writing."""
+        """R03: no two contexts touch the data at once, one of them writing. R04: nor use a lock and free it."""
         accesses = [a for a in self.facts.accesses if plain(a.data) == data]
         pairs = [(a, b) for n, a in enumerate(accesses) for b in accesses[n:] if clash(self.situation, a, b)]
         if not pairs:
             return Ranked(bool(accesses))
-        doubt = False
+        doubt: Open | None = None
+        pairs.sort(key=lambda pair: any(map(self._is_end, pair)))
         for a, b in pairs:
             finding = self._meet_at(a, b)
             if isinstance(finding, Deadlocked):
                 return finding
-            doubt = doubt or finding is not None
-        if doubt:
-            return Open("no run was found in which two contexts come to it at once")
-        return Excluded(-1, ("no two contexts can stand before it at once",))
+            if isinstance(finding, Open):
+                doubt = doubt or finding
+        return doubt or Excluded(-1, ("no two contexts can stand before it at once",))
+
+    def _is_end(self, access: Access) -> bool:
+        """Whether a root has ended where it stands before an access: it has freed the lock before."""
+        root, graph = self.roots[access.root], self.situation.graphs[access.site.graph]
+        return graph is root.graph and root.end is not None and graph.edges[access.site.edge].source == root.end.source
 
     def _meet_at(self, a: Access, b: Access) -> Finding | None:
         """Two contexts before two accesses; None if they are certainly never there at once."""
+        for one, other in ((a, b), (b, a)):
+            if self.situation.overlap.awaits(one.root, other.root):
+                who, after = self.roots[other.root].routine, self.roots[one.root].routine
+                return Open(f"that {who} has ended when {after} begins is for the driver to see to")
+            if self.situation.has_waited(one.root, (one.site,), other.root):
+                who, waited = self.roots[other.root].routine, self.roots[one.root].routine
+                return Open(f"{waited} waits for {who} before, of which a run may go on or begin again")
         first, second = self.situation.touching(a), self.situation.touching(b)
         tried: set[object] = set()
         for _ in range(MAX_TRIES):
@@ -364,7 +376,7 @@ class Deadlock(Meeting):
                 if go_together(self.situation, (first, x), (second, y), a.data) and (x, y) not in tried
             ]
             if not pairs:
-                return Open("they do not come together") if tried else None
+                return _NOT_MET if tried else None
             pair = pairs[0]
             if self.clear(list(pair)):
                 continue
@@ -379,7 +391,7 @@ class Deadlock(Meeting):
                 found = self.together(members, [])
                 if isinstance(found, Deadlocked):
                     return found
-        return Open("they do not come together")
+        return _NOT_MET
 
     def _run_beside(self, candidates: Candidates, tests: Tests, other: int) -> Trace | None:
         """A run to a state in which the other root may have begun: while the driver loads, it has been enabled."""
@@ -400,6 +412,9 @@ class Deadlock(Meeting):
             excluded.append(finding)
         by = tuple(dict.fromkeys(word for finding in excluded for word in finding.by))
         return Excluded(excluded[0].component, by)
+
+
+_NOT_MET = Open("no run was found in which two contexts come to it at once")
 
 
 def _up_to_block(run: Trace) -> Trace:

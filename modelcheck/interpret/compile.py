@@ -693,7 +693,7 @@ class Compiler:
                 self.emit(MayBlock())
             case s.Signal(op, event):
                 self.emit(SignalOp(op, self.ref(event)))
-            case s.Enable(on, name):
+            case s.Enable(on, name, _):
                 self.emit(Permit(on, self.ref(s.Ref(name, (), stmt.span))))
             case s.Require(condition, code, why):
                 self.expr(condition, BOOL)

@@ -15,6 +15,8 @@ class Locks(Memory):
 
     def _lock_op(self, op: LockOp) -> None:
         lock = self._lock(self._place(op.place))
+        if lock is not None and op.verb != "init":
+            self._use(lock, op.verb == "free")
         stack = self.state.frames[-1].stack
         match op.verb:
             case "init":
@@ -32,6 +34,9 @@ class Locks(Memory):
             case _:
                 stack.append(int(self._try_convert(lock)))
 
+    def _use(self, lock: str, frees: bool) -> None:
+        """What others may see of the use of a lock."""
+
     def _has_life(self, lock: str) -> bool:
         kind = self.tables.kind_of(lock)
         return kind is not None and kind.init_required
@@ -42,6 +47,7 @@ class Locks(Memory):
         if lock in self.state.holds or (self._has_life(lock) and self.state.lives[lock] == INITIALISED):
             self._fail(Property.B05, lock)
         self.state.lives[lock] = INITIALISED
+        self.state.freed -= {lock}
         self.touched.add(lock)
 
     def _free(self, lock: str | None) -> None:
@@ -50,6 +56,7 @@ class Locks(Memory):
         if lock in self.state.holds or (self._has_life(lock) and self.state.lives[lock] != INITIALISED):
             self._fail(Property.B06, lock)
         self.state.lives[lock] = FREED
+        self.state.freed |= {lock}
         self.touched.add(lock)
 
     def _alive(self, lock: str) -> None:

@@ -66,7 +66,7 @@ class Out:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """A `read` or `write` of data without a guard, and where it stands."""
+    """A `read` or `write` of data without a guard, and where it stands; or a use of a lock, which to free it writes."""
 
     data: str
     write: bool
@@ -113,6 +113,8 @@ class Player(Machine):
         """Which routines were enabled and not disabled since."""
         self.comes_back = False
         """Whether somebody may come back into the driver inside this context: its steps are divided at call-outs."""
+        self.watches_locks = False
+        """Whether the use of a lock is an access too."""
         self.accesses: list[Access] = []
         self.spans: list[Span] = []
         self.others: list[Span] = []
@@ -350,6 +352,8 @@ class Player(Machine):
         of it, with what it calls."""
         frame = state.frames[-1]
         begin = _next(frame)
+        if isinstance(begin, LockOp):  # it has come to an acquisition
+            return self.watches_locks
         return isinstance(begin, Begin) and self._touches(frame.code, begin.atomic)
 
     def _touches(self, code: Code, atomic: bool) -> bool:
@@ -366,6 +370,8 @@ class Player(Machine):
         match instruction:
             case Touch():
                 return True
+            case LockOp():
+                return self.watches_locks
             case Invoke(callee):
                 inside = atomic or isinstance(callee, s.Extern)
                 return inside and self._touches(self._code(callee), atomic)
@@ -398,6 +404,17 @@ class Player(Machine):
             atomic = any(f.atomic for f in self.state.frames)
             self.accesses.append(Access(name, write, atomic, self._routine(), frame.site or frame.span))
         super()._touch(target, write)
+
+    def _use(self, lock: str, frees: bool) -> None:
+        if self.watches_locks:
+            frame = self.state.frames[-1]
+            self.accesses.append(Access(lock, frees, False, self._routine(), frame.site or frame.span))
+
+    def freed(self, state: State) -> list[Access]:
+        """The locks that a context has freed, and not initialised again: to use them now is as bad as before."""
+        self.state, frame = state, state.frames[-1]
+        span = frame.site or frame.span
+        return [Access(lock, True, False, self._routine(), span) for lock in sorted(state.freed)]
 
 
 def _next(frame: Frame) -> Instruction | None:

@@ -17,7 +17,7 @@ from modelcheck.interpret.world import World
 from modelcheck.record import dataclass
 from modelcheck.resolve import Program
 from modelcheck.source import Span
-from modelcheck.verdict import Actor, Choice, Obligation, Property, Schedule, Step, Turn, Wait
+from modelcheck.verdict import RACES, Actor, Choice, Obligation, Property, Schedule, Step, Turn, Wait
 
 MAX_BINDINGS = 64
 """Ways to bind the lock parameters of the contexts that are tried."""
@@ -50,6 +50,8 @@ def replay_schedule(
     result = None
     try:
         for world, first, numbers in _worlds(program, schedule, environments or {}):
+            for entrant in world.entrants:
+                entrant.player.watches_locks = obligation.code is Property.R04
             for eager, whole in product((True, False), (False, True)):
                 found = _Replaying(world, first, numbers, schedule, obligation, eager, whole).run()
                 if found.reproduced:
@@ -487,7 +489,7 @@ class _Replaying:
         """Why the last two contexts do not stand before accesses that break the obligation; "" if they do."""
         if self.obligation.code is Property.D04:
             return self._nested()
-        if self.obligation.code is not Property.R03:
+        if self.obligation.code not in RACES:
             return "the obligation does not fail"
         last = [turn for turn in self.schedule.turns[-2:] if turn.event == "stands"]
         if len(last) != 2 or last[0].actor == last[1].actor:

@@ -68,7 +68,7 @@ class Frame:
 @dataclass(slots=True)
 class State:
     """Everything a context's future depends on. `ended`: why the run is over, "" while it goes on. `goes_on`: whether
-    the driver goes on to later phases after it."""
+    the driver goes on to later phases after it. `freed`: the locks that it has freed itself."""
 
     root: str
     frames: list[Frame]
@@ -80,6 +80,7 @@ class State:
     """How long each spin lock has been held, in ns; stops just above the limit."""
     ended: str = ""
     goes_on: bool = True
+    freed: frozenset[str] = frozenset()
 
     def copy(self) -> State:
         return State(
@@ -92,6 +93,7 @@ class State:
             dict(self.clocks),
             self.ended,
             self.goes_on,
+            self.freed,
         )
 
     def key(self) -> Hashable:
@@ -105,6 +107,7 @@ class State:
             frozenset(self.clocks.items()),
             self.ended,
             self.goes_on,
+            self.freed,
         )
 
 

@@ -17,7 +17,7 @@ DEFERRED_ROLES = {
 }
 """What `dpc D runs R;` makes of a routine that says no role itself."""
 _NOWHERE = Span.__new__(Span)
-NO_KIND = s.LockKind("", False, False, False, False, False, False, None, (), (), _NOWHERE)
+NO_KIND = s.LockKind("", False, False, False, False, False, False, False, None, (), (), _NOWHERE)
 
 
 class Tables:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from modelcheck.devices import plain
 from modelcheck.record import dataclass, field
 from modelcheck.source import Span
-from modelcheck.verdict import HIGH_LEVEL, NO_LEVEL, Obligation, Property
+from modelcheck.verdict import HIGH_LEVEL, NO_LEVEL, RACES, Obligation, Property
 
 MAX_FRAMES = 10_000
 """Calls that may be active at once; a run that needs more is reported as too deep."""
@@ -60,8 +60,8 @@ class Failure:
 
     def breaks(self, obligation: Obligation) -> bool:
         """Whether it is this obligation that failed: same property, routine and place; subject and reason as far as
-        both say them. A race is of the data, wherever it is."""
-        if self.code is Property.R03:
+        both say them. A race is of the data or the lock, wherever it is."""
+        if self.code in RACES:
             return self.code == obligation.code and plain(self.subject) == obligation.subject
         same_place = (
             self.span.source.name == obligation.span.source.name

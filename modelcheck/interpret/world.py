@@ -231,10 +231,10 @@ class World(Waiting):
         choices go."""
         context = now.contexts[index]
         player = self.entrants[index].player
-        if context.state is None or context.state.ended or not player.may_touch(context.state):
+        if context.state is None or context.state.ended:
             return ()
-        found: dict[Access, None] = {}
-        prefix: list[int] | None = []
+        found: dict[Access, None] = dict.fromkeys(player.freed(context.state) if player.watches_locks else ())
+        prefix: list[int] | None = [] if player.may_touch(context.state) else None
         while prefix is not None:
             branching = Branching(prefix)
             part = self._set_up(now, index).part(self._with_common(now, context.state), branching)
@@ -244,7 +244,8 @@ class World(Waiting):
         return tuple(found)
 
     def races(self, now: Configuration) -> tuple[Failure, ...]:
-        """R03 of every access that a context stands before while another stands before one that does not go with it."""
+        """R03 or R04 of every access that a context stands before while another stands before one that does not go with
+        it."""
         standing = [self.accesses(now, index) for index in range(len(self.entrants))]
         found: dict[Failure, None] = {}
         for index, mine in enumerate(standing):
@@ -252,12 +253,12 @@ class World(Waiting):
                 for one in mine:
                     for other in theirs:
                         if one.data == other.data and (one.write or other.write) and not (one.atomic and other.atomic):
-                            found.update(dict.fromkeys((_race(one), _race(other))))
+                            found.update(dict.fromkeys((self._race(one), self._race(other))))
         return tuple(found)
 
-
-def _race(access: Access) -> Failure:
-    return Failure(Property.R03, access.routine, access.span, access.data)
+    def _race(self, access: Access) -> Failure:
+        code = Property.R04 if access.data in self.player.tables.instances else Property.R03
+        return Failure(code, access.routine, access.span, access.data)
 
 
 def _restacked(now: Configuration, processor: int, stack: tuple[int, ...]) -> Configuration:

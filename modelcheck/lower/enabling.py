@@ -18,9 +18,9 @@ from modelcheck.verdict import Property
 
 
 def enabled(edge: Edge, on: bool = True) -> set[str]:
-    """The routines that an edge enables, or disables."""
+    """The routines that an edge enables, or disables so that they are not running either."""
     code = () if edge.operation is None else edge.operation.code
-    return {i.routine for i in instructions(code) if isinstance(i, ir.Enable) and i.on is on}
+    return {i.routine for i in instructions(code) if isinstance(i, ir.Enable) and i.on is on and (on or not i.lasts)}
 
 
 def _edges(root: Root) -> Iterator[Edge]:

@@ -558,6 +558,7 @@ class Evaluator(ABC):
         self, lock: str, frame: Frame, span: Span, shared: bool, tag: str | None, result: int | None = None
     ) -> None:
         kind, state = self.state.kind(lock), self.state
+        self._uses(lock)
         self.alive(lock, frame, span)
         if result is None:
             self._rising(lock, frame, span)
@@ -650,6 +651,7 @@ class Evaluator(ABC):
         self.demand(freed, Property.B06, frame, span, lock, f"{lock} is not used after it was freed")
 
     def drop(self, lock: str, frame: Frame, span: Span, mode: s.Mode, tag: str | None) -> None:
+        self._uses(lock)
         register = self.builder.register(self.state.hold(lock))
         either = mode is s.Mode.EITHER
         number = None if either and tag is None else self.state.tag(lock, tag)
@@ -707,9 +709,18 @@ class Evaluator(ABC):
             self.demand(FALSE, Property.B02, frame, span, ref.name, f"{ref.name} belongs to a lock when it is released")
 
     def convert(self, lock: str, frame: Frame, span: Span, shared: bool, result: int | None) -> None:
+        self._uses(lock)
         register = self.builder.register(self.state.hold(lock))
         unheld, mismatch = self._release_slots(lock, frame, span)
         self.builder.emit(ir.Convert(register, shared, unheld, mismatch, result))
+
+    def _uses(self, lock: str, freed: bool = False) -> None:
+        """R04: nobody is about to use a lock when another context frees it."""
+        declared = self.state.declaration(lock)
+        if declared.kind in self.state.freed:
+            self.builder.emit(ir.Access(self.builder.register(self.state.data(lock)), freed, False))
+            if freed:
+                self.ledger.number(Property.R04, "", declared.span, lock, f"nobody else uses {lock} when it is freed")
 
     def begin_life(self, lock: str, frame: Frame, span: Span) -> None:
         """`init L`"""
@@ -724,6 +735,7 @@ class Evaluator(ABC):
 
     def end_life(self, lock: str, frame: Frame, span: Span) -> None:
         """`free L`"""
+        self._uses(lock, freed=not self.state.environment.early)
         hold = self.builder.register(self.state.hold(lock))
         life = self.builder.register(self.state.life(lock))
         free = negate(ir.IsHeld(hold, None))
@@ -790,8 +802,8 @@ class Evaluator(ABC):
                     self.spend(nanoseconds, None if times is None else self.term(times, frame))
             case s.Signal(op, event):
                 self._signal(op, event, frame, stmt.span)
-            case s.Enable(on, name):
-                self._enable(on, name, frame)
+            case s.Enable(on, name, again):
+                self._enable(on, name, again, frame)
             case s.MayReenter(role):
                 why = f"no lock is held that a routine with the role {role} may wait for"
                 subject = frame.subject(role)
@@ -842,14 +854,16 @@ class Evaluator(ABC):
         else:
             self.builder.emit(ir.Signal(register, op is s.SignalOp.SET))
 
-    def _enable(self, on: bool, name: str, frame: Frame) -> None:
+    def _enable(self, on: bool, name: str, again: bool, frame: Frame) -> None:
         """`enable R`, `disable R`: for a DPC, a timer or a work item the routine it runs, for an interrupt its service
         routines."""
         binding = frame.names.get(name)
         target = binding.name if isinstance(binding, Object) else name
         for routine in self.program.run_by(target):
-            self.builder.emit(ir.Enable(routine, on))
-            self._note_begun(routine, on)
+            lasts = again or self.program.is_timed(routine) if on else not self.program.is_service_routine(routine)
+            self.builder.emit(ir.Enable(routine, on, lasts))
+            if on or not lasts:
+                self._note_begun(routine, on)
 
     def _note_begun(self, routine: str, begun: bool) -> None:
         """Keeps in mind whether a routine may begin to run, in a phase before its own."""

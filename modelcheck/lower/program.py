@@ -17,7 +17,7 @@ from modelcheck.devices import device_of, named, needed, plain, with_instances
 from modelcheck.devices import parameters as device_parameters
 from modelcheck.ir import Cell, Check, Edge, Environment, Graph, Root, Sort, Term, every_graph
 from modelcheck.kinds import Kinds
-from modelcheck.lower.builder import constants, really_written
+from modelcheck.lower.builder import Builder, constants, really_written
 from modelcheck.lower.control import GraphLowerer
 from modelcheck.lower.enabling import note_early
 from modelcheck.lower.evaluate import TRUE, arithmetic, both, states_costs
@@ -155,6 +155,7 @@ class _ProgramLowerer:
         units: dict[object, Unit] = {}
         fixed = self._fixed(writes)
         called_back = self._called_back(plans, writes)
+        freed = self._freed(plans)
         for plan in plans:
             environment = self._environment(plan, plans, writes)
             environment.fixed = fixed
@@ -163,7 +164,7 @@ class _ProgramLowerer:
             unit = units.get(repr(key))
             if unit is None:
                 state = State(self.program, environment, self.tags, self.timed)
-                state.called_back = called_back
+                state.called_back, state.freed = called_back, freed
                 unit = units[repr(key)] = Unit(self.program, state, self.ledger, self.operations)
             self._root(plan, unit, plans, writes)
         self._finish(units.values())
@@ -350,6 +351,18 @@ class _ProgramLowerer:
             found[name] = Said(declared, both)
         return found
 
+    def _freed(self, plans: list[_Plan]) -> frozenset[str]:
+        """The kinds of locks of which some may be freed by roots that others run beside; but for what can be closed,
+        which others go on asking for."""
+        names = sorted(frozenset[str]().union(*(plan.routines for plan in plans if plan.phase >= RUN)))
+        externs = (e for name in names for e in _externs(self.program, self.program.routines[name].body))
+        found = set[str | None]()
+        for extern in externs:
+            frees = {stmt.lock.name for stmt in every_statement(extern.body or s.Block(())) if isinstance(stmt, s.Free)}
+            found |= {p.kind for p in extern.params if isinstance(p, s.LockParam) and p.name in frees}
+        kinds = self.program.lock_kinds
+        return frozenset(k for k in kinds if not kinds[k].closes and not found.isdisjoint({None, k}))
+
     def _fixed(self, writes: Mapping[str, Mapping[str, _Written]]) -> dict[str, int]:
         """The value of each shared variable that is declared with one and that no routine writes."""
         written = {name for by_routine in writes.values() for name in by_routine}
@@ -460,6 +473,7 @@ class _ProgramLowerer:
         root.devices = plan.devices
         if plan.role is not None:
             root.among, root.apart = plan.role.among, frozenset(other.name for other in plan.role.apart)
+            root.awaits = frozenset(other.name for other in plan.role.awaits)
             root.follows = following(self.program.roles, role)
             root.comes_back = role if comes_back(self.program, plan.role) else ""
         root.admitted = harness.admitted(levels)
@@ -490,6 +504,7 @@ class _ProgramLowerer:
         self.lowered.questions.update(self.ledger.timing.values())
         for root in self.lowered.roots:
             self._balance(root)
+            self._freed_at_end(root)
         note_early(self.lowered.roots, self.ledger, self.operations)
         self.lowered.questions.update(
             n for r in self.lowered.roots for e in r.early.values() for ns in e.values() for n in ns
@@ -509,6 +524,26 @@ class _ProgramLowerer:
             checks.append(Check(number, cell, frozenset({ir.FREE})))
         root.end.checks = tuple(checks)
         self._questions(root, frame)
+
+    def _freed_at_end(self, root: Root) -> None:
+        """R04: who has freed a lock has still freed it at the end, having let go of what kept others out; on an edge of
+        its own that leads nowhere."""
+        assert root.end is not None
+        if root.phase < RUN:
+            return
+        edges = [edge for graph in every_graph([root.graph]) for edge in graph.edges if edge.operation is not None]
+        touched = {edge.cells[i.register] for edge in edges for i in _accesses(edge) if i.write}
+        cells = root.environment.cells
+        for name in sorted(cell.name for cell in touched if cell is not None):
+            life = cells.get(f"life {name.removeprefix('data ')}")
+            if life is not None:
+                builder = Builder(self.operations)
+                freed = arithmetic(s.BinaryOp.EQ, ir.Reg(builder.register(life)), ir.Const(ir.FREED))
+                builder.emit(ir.Guess(freed))
+                builder.emit(ir.Access(builder.register(cells[name]), True, False))
+                graph, at = root.graph, root.end.source
+                edge = Edge(at, graph.location(), graph.span, builder.finish(), tuple(builder.cells), step=False)
+                graph.edges.insert(-1, edge)
 
     def _questions(self, root: Root, frame: frozenset[Cell]) -> None:
         """With which lives of locks the driver can go on after this root, where it changes any."""
@@ -807,6 +842,11 @@ def _held_alike(one: Term, other: Term) -> Term:
     both_free = arithmetic(s.BinaryOp.EQ, arithmetic(s.BinaryOp.EQ, one, free), arithmetic(s.BinaryOp.EQ, other, free))
     way, other_way = arithmetic(s.BinaryOp.MOD, one, tag), arithmetic(s.BinaryOp.MOD, other, tag)
     return both(both_free, arithmetic(s.BinaryOp.EQ, way, other_way))
+
+
+def _accesses(edge: Edge) -> Iterator[ir.Access]:
+    code = () if edge.operation is None else edge.operation.code
+    return (instruction for instruction in ir.instructions(code) if isinstance(instruction, ir.Access))
 
 
 def frame_of(graph: Graph) -> frozenset[Cell]:

@@ -12,7 +12,7 @@ from modelcheck.mutual.positions import Site
 from modelcheck.source import Span
 from modelcheck.verdict import DISPATCH_LEVEL
 
-LOAD, ADD, START, UNLOAD = 0, 1, 2, 5
+LOAD, ADD, START, STOP, UNLOAD = 0, 1, 2, 4, 5
 
 
 class Overlap:
@@ -49,18 +49,34 @@ class Overlap:
 
     def kept_off(self, first: int, second: int, sites: tuple[Iterable[Site], Iterable[Site]] | None = None) -> str:
         """A device on which contexts of two roots are never at once, the first that one of them is given: nobody is on
-        it while it is added, but for those whom adding one enables; and their roles may say so. `sites`: where the two
-        are; whom one of them alone enables is there after that only. "" if there is no such device."""
+        it while it is added, but for those whom adding one enables; it is not stopped while it is started; and their
+        roles may say so. `sites`: where the two are; whom one of them alone enables is there after that only. "" if
+        there is no such device."""
         for one, other, at in ((first, second, 0), (second, first, 1)):
-            a, b = self.roots[one], self.roots[other]
-            device = a.devices[0][1] if a.devices else ""
-            if not device or device not in (taken for _, taken in b.devices):
-                continue
-            if (a.phase == ADD and not self.with_add[other]) or other in self._partners[one]:
-                return device
-            if sites is not None and a.phase in (ADD, START) and not self._has_begun(one, sites[at], other):
+            device = next((taken for _, taken in self.roots[one].devices), "")
+            shared = device and device in (taken for _, taken in self.roots[other].devices)
+            if shared and self._is_kept_off(one, other, None if sites is None else sites[at]):
                 return device
         return ""
+
+    def kept_apart(self, first: int, second: int, sites: tuple[Iterable[Site], Iterable[Site]] | None = None) -> bool:
+        """The same of a driver that has one device and does not declare it."""
+        ways = ((first, second, 0), (second, first, 1))
+        return any(self._is_kept_off(one, other, None if sites is None else sites[at]) for one, other, at in ways)
+
+    def _is_kept_off(self, one: int, other: int, sites: Iterable[Site] | None) -> bool:
+        """Whether a root, at the sites, keeps another one off the device that both are given."""
+        a, b = self.roots[one], self.roots[other]
+        if (a.phase == ADD and not self.with_add[other]) or other in self._partners[one]:
+            return True
+        if a.phase in (ADD, START) and b.phase == STOP:
+            return True
+        return sites is not None and a.phase in (ADD, START) and not self._has_begun(one, sites, other)
+
+    def awaits(self, first: int, second: int) -> bool:
+        """Whether it is for the driver to see to that the second root has ended when the first begins."""
+        awaited = self.roots[first].awaits
+        return self.roots[second].role in awaited or "any" in awaited
 
     def follows(self, first: int, second: int) -> bool:
         """Whether a context of the second root may begin when one of the first has ended."""

@@ -62,13 +62,15 @@ class Position:
 class Facts:
     """All positions of a driver. `holding[root]`: for each IRQL the locks a root may hold there, with their masks
     (never MAY_BE_FREE); `ending[root]`: what it may still hold at its end; `lowest[root]`: the lowest level it is
-    ever at; `signals[root]`: events it may set, and where."""
+    ever at; `signals[root]`: events it may set, and where; `enables[root]`: routines that it may enable, with what may
+    be held there."""
 
     positions: list[Position] = field(default_factory=list)
     holding: list[dict[int, dict[str, int]]] = field(default_factory=list)
     ending: list[dict[str, int]] = field(default_factory=list)
     lowest: list[int] = field(default_factory=list)
     signals: list[dict[str, list[Site]]] = field(default_factory=list)
+    enables: list[dict[str, list[Held]]] = field(default_factory=list)
     accesses: list[Access] = field(default_factory=list)
     tainted: list[bool] = field(default_factory=list)
     """Roots that call what no model knows."""
@@ -218,6 +220,7 @@ class _Reader:
             found.holding.append(seen.holding)
             found.lowest.append(min(seen.levels, default=0))
             found.signals.append(seen.signals)
+            found.enables.append(seen.enables)
             found.tainted.append(seen.tainted)
             found.ending.append(self.ending(root))
         return found
@@ -364,6 +367,8 @@ class _Reader:
                 places = seen.signals.setdefault(cell(register).name.removeprefix("event "), [])
                 if site not in places:
                     places.append(site)
+            case ir.Enable(routine, True):
+                seen.enable(routine, [held])
             case _:
                 pass
 
@@ -409,7 +414,12 @@ class _Seen:
     holding: dict[int, dict[str, int]] = field(default_factory=dict)
     levels: set[int] = field(default_factory=set)
     signals: dict[str, list[Site]] = field(default_factory=dict)
+    enables: dict[str, list[Held]] = field(default_factory=dict)
     tainted: bool = False
+
+    def enable(self, routine: str, held: Iterable[Held]) -> None:
+        known = self.enables.setdefault(routine, [])
+        known += [each for each in held if each not in known]
 
     def hold(self, level: int, masks: dict[Cell, int]) -> None:
         for cell, mask in masks.items():
@@ -428,6 +438,8 @@ class _Seen:
         for event, places in other.signals.items():
             known = self.signals.setdefault(event, [])
             known += [place for place in places if place not in known]
+        for routine, held in other.enables.items():
+            self.enable(routine, held)
         self.tainted |= other.tainted
 
 

@@ -9,6 +9,7 @@ from modelcheck.invariant import Base, every_table
 from modelcheck.ir import Cell, Edge, Graph, Root, Sort
 from modelcheck.lower import Lowered, every_graph
 from modelcheck.lower.builder import really_written
+from modelcheck.mutual.ended import THE_ONE, Ended
 from modelcheck.mutual.order import Node, Order, before_setting, build, signaller, surely_sets
 from modelcheck.mutual.overlap import LOAD, Overlap
 from modelcheck.mutual.positions import (
@@ -50,9 +51,11 @@ class Situation:
         self.base = base
         self.roots = roots
         self.guards = {name: tuple(map(qualified, v.guards)) for name, v in lowered.program.variables.items()}
+        self.locks = frozenset(lowered.program.locks)
         self.facts = facts
         self.overlap = Overlap(roots)
         self.sharing = Sharing(lowered.program, roots)
+        self.ended = Ended(lowered.program, roots, facts, self.overlap)
         self.writers_first = frozenset(
             lock_of(c) for r in roots for c in r.environment.cells.values() if c.writers_first
         )
@@ -190,6 +193,46 @@ class Situation:
         if any(self.roots[p.root].kind != "thread" or p.irql >= DISPATCH_LEVEL for p in waiting):
             return f"the only {self.roots[root].routine} may be kept from setting {event} by who waits for it"
         return Outlook(root, frozenset(o for p in facts.positions for o in p.obligations))
+
+    # ---- who is there at once ----
+
+    def never_at_once(self, first: int, second: int, sites: tuple[Sequence[Site], Sequence[Site]], shared: str) -> bool:
+        """Whether contexts of two roots at these sites are kept off the device of what both are about (`shared`: data
+        or a lock). A lock that is initialised and freed is that of one device, also where none is declared."""
+        kept_off = self.overlap.kept_off(first, second, sites)
+        if self.sharing.keeps_off(kept_off, first, second, shared):
+            return True
+        return self._is_of_the_one(shared) and self.overlap.kept_apart(first, second, sites)
+
+    def _is_of_the_one(self, shared: str) -> bool:
+        return not self.sharing.devices and shared.partition("[")[0] in self.locks
+
+    def is_over(
+        self, root: int, sites: Sequence[Site], other: int, held: Iterable[tuple[str, int]], shared: str
+    ) -> bool:
+        """Whether, while a context of a root is at one of the sites, none of the other root is there with these locks:
+        its runs have been waited for, or a lock has been closed. `shared`: the data or lock that both are about."""
+        gone = [self.ended.at(root, sites)]
+        device = self._common(root, other)
+        if device and self.sharing.keeps_off(device, root, other, shared):
+            gone.append(self.ended.at(root, sites, device))
+        elif self._is_of_the_one(shared):
+            gone.append(self.ended.at(root, sites, THE_ONE))
+        if any(other in each.ended for each in gone):
+            return True
+        kept = [lock for lock, mask in held if not mask & MAY_BE_FREE]
+        closed = [lock for lock in kept if any(lock in each.closed for each in gone)]
+        return any(self.sharing.excludes(lock, root, other, shared) for lock in closed)
+
+    def has_waited(self, root: int, sites: Sequence[Site], other: int) -> bool:
+        """Whether a root, at one of the sites, has waited for the end of all runs of another, perhaps."""
+        gone = self.ended.at(root, sites)
+        return other in gone.waited or other in gone.perhaps
+
+    def _common(self, first: int, second: int) -> str:
+        """The first device that a root is given, if the other one is given it too."""
+        devices = [device for _, device in self.roots[first].devices][:1]
+        return "".join(device for device in devices if device in (taken for _, taken in self.roots[second].devices))
 
     # ---- exact states ----
 
@@ -388,8 +431,11 @@ def go_together(
     """Whether two contexts can be in these states at once, by what they surely hold and what cannot change. `shared`:
     the data or lock that both are about."""
     first, second, excludes = one[0].root, other[0].root, situation.sharing.excludes
-    kept_off = situation.overlap.kept_off(first, second, (one[0].sites, other[0].sites))
-    if situation.sharing.keeps_off(kept_off, first, second, shared):
+    if situation.never_at_once(first, second, (one[0].sites, other[0].sites), shared):
+        return False
+    if situation.is_over(first, one[0].sites, second, known_holds(*other), shared):
+        return False
+    if situation.is_over(second, other[0].sites, first, known_holds(*one), shared):
         return False
     mine = dict(known_holds(*one))
     for lock, mask in known_holds(*other):
@@ -413,8 +459,11 @@ def clash(situation: Situation, a: Access, b: Access) -> bool:
         return False
     if not (a.write or b.write) or (a.atomic and b.atomic) or not overlap.meet(a.root, b.root):
         return False
-    kept_off = overlap.kept_off(a.root, b.root, ((a.site,), (b.site,)))
-    if situation.sharing.keeps_off(kept_off, a.root, b.root, a.data):
+    if situation.never_at_once(a.root, b.root, ((a.site,), (b.site,)), a.data):
+        return False
+    if situation.is_over(a.root, (a.site,), b.root, b.held, a.data):
+        return False
+    if situation.is_over(b.root, (b.site,), a.root, a.held, a.data):
         return False
     mine = dict(a.held)
     for lock, mask in b.held:

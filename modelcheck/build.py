@@ -378,7 +378,7 @@ class Builder:
         return s.Signal(s.SignalOp.CLEAR, ref, self._span(word, ref))
 
     def enable(self, word: Token, name: Token, again: Token | None) -> s.Enable:
-        return s.Enable(True, str(name), again is not None, self._span(word, name))
+        return s.Enable(True, str(name), again is not None, self._span(word, again or name))
 
     def disable(self, word: Token, name: Token) -> s.Enable:
         return s.Enable(False, str(name), False, self._span(word, name))

@@ -59,6 +59,11 @@ MUTUAL = frozenset({Property.D01, Property.D02, Property.D03, Property.D04}) | R
 """What only several contexts together can break."""
 
 
+SEEN_TO = "is for the driver to see to"
+BEGUN_AGAIN = "may go on or begin again"
+"""How reasons end why it is not known whether two contexts are there at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class Obligation:
     """One place that could break one property.

@@ -23,7 +23,7 @@ from modelcheck.mutual.positions import EXCLUSIVE, Access, Position
 from modelcheck.mutual.questions import Question
 from modelcheck.mutual.situation import Candidates, Tests, clash, go_together, known_holds
 from modelcheck.record import replace
-from modelcheck.verdict import MUTUAL, RACES, Property, Trace
+from modelcheck.verdict import BEGUN_AGAIN, MUTUAL, RACES, SEEN_TO, Property, Trace
 
 
 class Deadlock(Meeting):
@@ -362,10 +362,10 @@ class Deadlock(Meeting):
         for one, other in ((a, b), (b, a)):
             if self.situation.overlap.awaits(one.root, other.root):
                 who, after = self.roots[other.root].routine, self.roots[one.root].routine
-                return Open(f"that {who} has ended when {after} begins is for the driver to see to")
+                return Open(f"that {who} has ended when {after} begins {SEEN_TO}")
             if self.situation.has_waited(one.root, (one.site,), other.root):
                 who, waited = self.roots[other.root].routine, self.roots[one.root].routine
-                return Open(f"{waited} waits for {who} before, of which a run may go on or begin again")
+                return Open(f"{waited} waits for {who} before, of which a run {BEGUN_AGAIN}")
         first, second = self.situation.touching(a), self.situation.touching(b)
         tried: set[object] = set()
         for _ in range(MAX_TRIES):

@@ -9,10 +9,12 @@ from modelcheck.devices import plain
 from modelcheck.source import Span
 from modelcheck.verdict import (
     APC_LEVEL,
+    BEGUN_AGAIN,
     DISPATCH_LEVEL,
     HIGH_LEVEL,
     NO_LEVEL,
     PASSIVE_LEVEL,
+    SEEN_TO,
     Choice,
     Ruled,
     Step,
@@ -208,6 +210,10 @@ def advice(verdict: Undecided, unmodelled: tuple[str, ...] | list[str]) -> str:
             return f"say what it does: `extern {clean(name)}(..)` with clauses or a body, in a model that you import"
     if "which object is meant" in verdict.reason:
         return "declare the object and name it in the call, where the model of that routine has a declaration for it"
+    if verdict.reason.endswith(SEEN_TO):
+        return "look at how the driver counts or waits there; the reason can be kept with it in a baseline"
+    if verdict.reason.endswith(BEGUN_AGAIN):
+        return "declare what is waited for, and name it in the call; wait when nobody is left who could start it"
     simpler = "say it more simply here: clauses on a called routine, a narrower int, constants for what is computed"
     return f"give it more time (--timeout), or {simpler}" if _OUT_OF_TIME.search(verdict.reason) else simpler
 

@@ -1,8 +1,9 @@
 """Writes modelcheck/data/documented.tsv from the catalogue of documented facts: `make_documented.py CSV_FOLDER`.
 
 The folder holds ddi_irql.csv (levels of the reference pages), irql_overrides.csv (where a page head must not be taken
-as it stands), header_annotations.csv (SAL contracts), locks.csv (lock routines) and call_constraints.csv. Functions
-only. A routine whose level is not known is left out: unknown is not "any".
+as it stands), header_annotations.csv (SAL contracts), locks.csv (lock routines) and call_constraints.csv. What it has
+no level for is in documented_more.tsv beside this file. Functions only. A routine whose level is not known is left out:
+unknown is not "any".
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 OUTPUT = Path(__file__).parent.parent / "modelcheck" / "data" / "documented.tsv"
+BY_HAND = Path(__file__).parent / "documented_more.tsv"
 
 LEVELS = {
     "PASSIVE_LEVEL": 0,
@@ -41,6 +43,8 @@ _EFFECT_COLUMNS = (
     "irql_saves_global",
     "irql_restores_global",
 )
+# The filtering platform's routines have names with a version, which sources leave to a macro (fwpsk.h, fwpmk.h).
+_VERSIONED = re.compile(r"(Fwp[ms]\w*[A-Za-z])\d")
 _NO_EFFECT_FAMILIES = {"Not locks despite the name", "Waits and signals"}
 
 
@@ -79,6 +83,24 @@ def overrides(folder: Path) -> Bounds:
     return {r["name"]: (LEVELS[r["use_min"]], LEVELS[r["use_max"]]) for r in rows(folder, "irql_overrides.csv")}
 
 
+def by_hand() -> Iterator[tuple[str, tuple[int, int], str]]:
+    """Routine, bounds and flags of each that documented_more.tsv lists."""
+    for line in BY_HAND.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            low, high, flags, names = line.split("\t")
+            yield from ((name, (LEVELS[low], LEVELS[high]), flags) for name in names.split())
+
+
+def without_version(bounds: Bounds) -> Bounds:
+    """Names that are macros for one of several versions: what all of them allow."""
+    short: Bounds = {}
+    for name, (low, high) in bounds.items():
+        if match := _VERSIONED.fullmatch(name):
+            before = short.get(match[1], ANY)
+            short[match[1]] = max(low, before[0]), min(high, before[1])
+    return {name: levels for name, levels in short.items() if name not in bounds}
+
+
 def lock_routines(folder: Path, names: Iterable[str]) -> set[str]:
     """Routines with an effect on locks or the IRQL: without a model of it, what follows is not known."""
     known = set(names)
@@ -110,13 +132,18 @@ def forbidden_under_spin_lock(folder: Path) -> set[str]:
 def table(folder: Path) -> str:
     """One line for each routine, sorted: name, lowest and highest level, `S` not under a spin lock, `L` lock effect."""
     bounds = header_bounds(folder) | page_bounds(folder) | overrides(folder)
+    bounds |= without_version(bounds)
     locks, safe = lock_routines(folder, bounds), forbidden_under_spin_lock(folder)
-    lines = (
-        f"{name}\t{low}\t{high}\t{'S' * (name in safe)}{'L' * (name in locks)}\n"
-        for name, (low, high) in sorted(bounds.items())
+    lines = {
+        name: f"{name}\t{low}\t{high}\t{'S' * (name in safe)}{'L' * (name in locks)}\n"
+        for name, (low, high) in bounds.items()
         if name.isidentifier()
-    )
-    return "".join(lines)
+    }
+    for name, (low, high), flags in by_hand():
+        if name in lines:
+            raise ValueError(f"{name} is in the catalogue, or twice in {BY_HAND.name}")
+        lines[name] = f"{name}\t{low}\t{high}\t{flags}\n"
+    return "".join(lines[name] for name in sorted(lines))
 
 
 def main(arguments: list[str]) -> int:

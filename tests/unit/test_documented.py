@@ -43,6 +43,30 @@ def test_a_wrong_page_head_is_overridden(name: str, low: int, high: int) -> None
     assert (found.irql_min, found.irql_max) == (low, high)
 
 
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("InterlockedIncrementAcquire64", 0, HIGH_LEVEL),
+        ("RtlULongMult", 0, HIGH_LEVEL),
+        ("CcFlushCache", 0, 1),
+        ("DbgBreakPoint", 0, DIRQL),
+        ("FwpsFreeCloneNetBufferList", 0, 2),
+        ("FwpsCalloutRegister", 0, 0),
+    ],
+)
+def test_what_the_catalogue_leaves_out_is_added(name: str, low: int, high: int) -> None:
+    """By hand, or for names without their version what all versions allow."""
+    found = lookup(name)
+    assert found is not None
+    assert (found.irql_min, found.irql_max, found.has_lock_effect) == (low, high, False)
+
+
+@pytest.mark.parametrize("name", ["SetFlag", "ClearFlag"])
+def test_macros_that_assign_are_unknown(name: str) -> None:
+    """What they are given changes, which only an assignment says."""
+    assert lookup(name) is None
+
+
 @pytest.mark.parametrize("name", ["NoSuchRoutine", "", "KeSetEvent", "ExDeleteTimer", "DRIVER_DISPATCH", "HW_STARTIO"])
 def test_what_has_no_single_level_is_unknown(name: str) -> None:
     """No row: never `any level`. Callbacks are not routines."""

@@ -174,7 +174,10 @@ class Builder:
     def param_value(self, *parts: Any) -> s.ValueParam:
         kind = next(p for p in parts if not isinstance(p, Token))
         by_ref = any(isinstance(p, Token) and p.type in {"OUT", "AMP"} for p in parts)
-        return s.ValueParam(kind, str(parts[-1]), by_ref, self._span(parts[-1]))
+        return s.ValueParam(kind, str(parts[-1]), by_ref, False, self._span(parts[-1]))
+
+    def param_if_said(self, _: Token, kind: Token, name: Token) -> s.ValueParam:
+        return s.ValueParam(s.NamedType(str(kind), self._span(kind)), str(name), False, True, self._span(name))
 
     def param_object(self, kind: Token, name: Token) -> s.ObjectParam:
         return s.ObjectParam(s.ObjectKind(kind), str(name), self._span(name))

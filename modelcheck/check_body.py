@@ -20,7 +20,7 @@ from modelcheck.names import (
 )
 from modelcheck.printer import reference, type_text
 from modelcheck.record import dataclass, field
-from modelcheck.resolve import Program, find_role
+from modelcheck.resolve import Program, enum_of, find_role
 from modelcheck.source import Span
 from modelcheck.verdict import Property
 from modelcheck.walk import substatements
@@ -143,6 +143,9 @@ class BodyCheck(CallCheck):
             case s.LockParam(_, kind) if kind is not None and kind not in self.program.lock_kinds:
                 help_ = self.names.suggestions.help(kind, self.program.lock_kinds)
                 self.error(Code.UNDECLARED, f"there is no lock kind `{kind}`", param.span, help=help_)
+            case s.ValueParam(kind_, if_said=True) if not kernel or not enum_of(self.program, kind_):
+                message = "`any E x` is for kernel routines (`extern`), with an enum E"
+                self.error(Code.TYPE, message, param.span)
             case s.ValueParam(kind_, _, by_ref):
                 meaning = self.type(kind_, "a parameter", (Sort.VARIABLE, Sort.HANDLE, Sort.DEVICE))
                 if meaning is not None and meaning.sort is Sort.DEVICE and by_ref:

@@ -129,8 +129,8 @@ def parameter(param: s.Param) -> str:
     match param:
         case s.LockParam(name, kind):
             return f"lock {name}" if kind is None else f"lock {name} : {kind}"
-        case s.ValueParam(kind_, name, by_ref):
-            return f"{'out ' if by_ref else ''}{type_text(kind_)} {name}"
+        case s.ValueParam(kind_, name, by_ref, if_said):
+            return f"{'out ' if by_ref else 'any ' if if_said else ''}{type_text(kind_)} {name}"
         case s.ObjectParam(object_kind, name):
             return f"{object_kind} {name}"
         case s.OpaqueParam(name):

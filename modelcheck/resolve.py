@@ -255,6 +255,14 @@ def enum_of(program: Program, kind: s.Type) -> tuple[str, ...]:
             return ()
 
 
+def handed(program: Program, param: s.ValueParam, arg: s.Expr) -> s.Expr:
+    """What is handed over for a parameter: of one that is looked at if it is said, a constant of its enum."""
+    values = enum_of(program, param.type) if param.if_said else ()
+    if not values or (isinstance(arg, s.Ref) and not arg.selectors and arg.name in values):
+        return arg
+    return s.Ref(values[0], (), arg.span)
+
+
 def type_range(program: Program, kind: s.Type) -> tuple[int, int]:
     """The lowest and highest value of a type. A KIRQL reaches to `NO_LEVEL`: it may never have been written.
 

@@ -541,11 +541,13 @@ class LockParam:
 
 @dataclass(frozen=True, slots=True)
 class ValueParam:
-    """`KIRQL old`, `out KIRQL old`, `KIRQL &old`: by reference when `by_ref`."""
+    """`KIRQL old`, `out KIRQL old`, `KIRQL &old`: by reference when `by_ref`. `any E x`, `if_said`: of an enum, looked
+    at where a constant of it is written; anything else is its first."""
 
     type: Type
     name: str
     by_ref: bool
+    if_said: bool
     span: Span = place()
 
 

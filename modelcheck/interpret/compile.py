@@ -52,7 +52,7 @@ from modelcheck.interpret.code import (
 from modelcheck.interpret.tables import Tables
 from modelcheck.interpret.values import BOOL, LEVELS, TIMEOUTS, Domain, Local, Place, Target
 from modelcheck.interpret.walk import named
-from modelcheck.resolve import qualified
+from modelcheck.resolve import enum_of, qualified
 from modelcheck.source import Span
 from modelcheck.verdict import Property
 
@@ -376,6 +376,10 @@ class Compiler:
         match param:
             case s.LockParam() if ref is not None:
                 self.emit(Point(self.ref(ref)))
+            case s.ValueParam(kind, if_said=True):
+                written = "" if ref is None or ref.selectors else ref.name
+                values = enum_of(self.program, kind)
+                self.emit(Push(values.index(written) if written in values else 0))
             case s.ValueParam(kind, _, by_ref):
                 domain = self.tables.domain(kind)
                 if ref is not None and (by_ref or domain is None):
@@ -426,6 +430,8 @@ class Compiler:
                 if place is None or place.sort != "lock":
                     return False
                 return kind is None or place.kind is None or place.kind == kind
+            case s.ValueParam(if_said=True):
+                return True
             case s.ValueParam(kind, _, by_ref):
                 if self.tables.domain(kind) is None:
                     return place is not None and place.sort in ("handle", "device") and place.kind == type_name(kind)

@@ -21,7 +21,7 @@ from modelcheck.lower.scope import (
     Variable,
     object_name,
 )
-from modelcheck.resolve import Program, qualified, type_range
+from modelcheck.resolve import Program, handed, qualified, type_range
 from modelcheck.source import Span
 from modelcheck.verdict import Property
 from modelcheck.walk import expressions
@@ -63,6 +63,8 @@ class KernelCalls(Evaluator):
                 return kind is None or all(self.state.kind(lock).name == kind for _, lock in self.locks(ref, frame))
             case s.ValueParam(s.NamedType(name)) if name in self.program.handle_kinds:
                 return isinstance(binding, Handle)
+            case s.ValueParam(if_said=True):
+                return True
             case s.ValueParam():
                 return not self.is_lock(arg, frame) and not (isinstance(binding, Handle) and not ref.selectors)  # type: ignore[union-attr]
             case s.ObjectParam(kind, _):
@@ -207,6 +209,8 @@ class KernelCalls(Evaluator):
             match param:
                 case s.LockParam(name):
                     names[name] = Lock(chosen[name])
+                case s.ValueParam(kind, name, if_said=True):
+                    names[name] = Value(self.term(handed(self.program, param, arg), frame, kind), kind)
                 case s.ValueParam(kind, name, by_ref):
                     names[name] = self._value(kind, by_ref, arg, ref, frame, by_reference)
                 case s.ObjectParam(s.ObjectKind.TIMEOUT, name):

@@ -117,11 +117,27 @@ def roles(depth: int) -> st.SearchStrategy[Any]:
     return by_annotations(s.Role, depth).map(lambda role: role if role.single else replace(role, among=""))
 
 
+def value_params(depth: int) -> st.SearchStrategy[Any]:
+    """What is looked at where it is said is of an enum, and by value."""
+    said = build(s.ValueParam, type=made(s.NamedType, depth), name=NAMES, by_ref=st.just(False), if_said=st.just(True))
+    value = build(s.ValueParam, type=of(s.Type, depth), name=NAMES, by_ref=st.booleans(), if_said=st.just(False))
+    return said | value
+
+
+def enables(_: int) -> st.SearchStrategy[Any]:
+    """Only what is enabled is enabled again."""
+    on, off = st.just(True), st.just(False)
+    again = build(s.Enable, enable=on, name=NAMES, again=st.booleans())
+    return again | build(s.Enable, enable=off, name=NAMES, again=off)
+
+
 SHARED_OR_EXCLUSIVE = st.sampled_from([s.Mode.SHARED, s.Mode.EXCLUSIVE])
 DEVICE_MEMBER = s.LockDecl | s.DataDecl | s.VarDecl | s.EventDecl
 SPECIAL: dict[type[Any], Any] = {
     s.IntType: int_types,
     s.EnumType: lambda _: build(s.EnumType, values=names()),
+    s.ValueParam: value_params,
+    s.Enable: enables,
     s.NamedType: lambda _: build(s.NamedType, name=NAMES),
     s.EnumDecl: lambda _: build(s.EnumDecl, name=NAMES, values=names()),
     s.If: lambda d: build(s.If, arms=nonempty(s.Arm, d - 1), otherwise=st.none() | made(s.Block, d - 1)),

@@ -72,8 +72,7 @@ def test_a_routine_of_run_can_come_after_itself(tmp_path: Path) -> None:
 
 def test_stop_starts_from_what_run_can_leave(tmp_path: Path) -> None:
     text = START + (
-        "routine Request() as MINIPORT_PAUSE { NdisFreeSpinLock(&L); }\n"
-        f"routine Stop() as MINIPORT_HALT {{ {USE} }}"
+        f"routine Request() as MINIPORT_PAUSE {{ NdisFreeSpinLock(&L); }}\nroutine Stop() as MINIPORT_HALT {{ {USE} }}"
     )
     assert broken(tmp_path, text) == {("Request", "B06"), ("Stop", "B06")}
 

@@ -20,6 +20,7 @@ from modelcheck.interpret import Failure, Machine, State
 from modelcheck.parser import parse
 from modelcheck.resolve import BUILTIN_CONSTANTS, apply, resolve_text, shipped_models
 from modelcheck.source import Source
+from modelcheck.walk import references
 
 T = TypeVar("T")
 MODELS = sorted(shipped_models())
@@ -73,6 +74,8 @@ def _value(expr: s.Expr, irql: int) -> int:
 
 def _bounds(extern: s.Extern) -> tuple[int, int]:
     clauses = [c for c in extern.clauses if isinstance(c, s.ConditionClause)]
+    values = {param.name for param in extern.params if isinstance(param, s.ValueParam)}
+    clauses = [c for c in clauses if values.isdisjoint(ref.name for ref in references(c.condition))]
     allowed = [level for level in LEVELS if all(_value(c.condition, level) for c in clauses)]
     return allowed[0], allowed[-1]
 

@@ -235,7 +235,12 @@ class Processors:
         )
 
     def _are_apart(self, one: Entrant, other: Entrant) -> bool:
-        """Whether the roles of two contexts say that they are never on one device at once."""
+        """Whether the roles of two contexts say that they are never on one device at once, or their phases: a device
+        that is stopped has started."""
+        for starting, stopping in ((one, other), (other, one)):
+            early, late = self.phases[starting.routine] in ("add", "start"), self.phases[stopping.routine] == "stop"
+            if early and late and not set(self._devices(starting)[:1]).isdisjoint(self._devices(stopping)):
+                return True
         first, second = self.player.role(one.routine)[0], self.player.role(other.routine)[0]
         if first is None or second is None:
             return False

@@ -238,7 +238,9 @@ class Processors:
         """Whether the roles of two contexts say that they are never on one device at once, or their phases: a device
         that is stopped has started."""
         for starting, stopping in ((one, other), (other, one)):
-            early, late = self.phases[starting.routine] in ("add", "start"), self.phases[stopping.routine] == "stop"
+            role, _ = self.player.role(stopping.routine)
+            early = self.phases[starting.routine] in ("add", "start")
+            late = self.phases[stopping.routine] == "stop" and role is not None and role.single
             if early and late and not set(self._devices(starting)[:1]).isdisjoint(self._devices(stopping)):
                 return True
         first, second = self.player.role(one.routine)[0], self.player.role(other.routine)[0]

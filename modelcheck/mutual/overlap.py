@@ -69,7 +69,7 @@ class Overlap:
         a, b = self.roots[one], self.roots[other]
         if (a.phase == ADD and not self.with_add[other]) or other in self._partners[one]:
             return True
-        if a.phase in (ADD, START) and b.phase == STOP:
+        if a.phase in (ADD, START) and b.phase == STOP and b.single:
             return True
         return sites is not None and a.phase in (ADD, START) and not self._has_begun(one, sites, other)
 

@@ -288,11 +288,13 @@ class Access:
 @dataclass(frozen=True, slots=True)
 class Enable:
     """The system may start the routine from now on, or no longer. `lasts`: also again when its end was waited for, as a
-    timer does; or, of one that is no longer started, a run of it that has begun goes on."""
+    timer does; or, of one that is no longer started, a run of it that has begun goes on. `by`: the DPC, timer or work
+    item that starts it, "" if it is named otherwise."""
 
     routine: str
     on: bool
     lasts: bool = False
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,9 +114,12 @@ class Program:
         kind = None if declared is None else self.lock_kinds.get(declared.kind)
         return kind is not None and kind.doubtful
 
+    def is_timer(self, name: str) -> bool:
+        return name in self.deferred and self.deferred[name].kind is s.DeferredKind.TIMER
+
     def is_timed(self, routine: str) -> bool:
         """Whether a timer runs a routine: it may go off again."""
-        return any(d.routine == routine and d.kind is s.DeferredKind.TIMER for d in self.deferred.values())
+        return any(d.routine == routine and self.is_timer(name) for name, d in self.deferred.items())
 
     def is_service_routine(self, routine: str) -> bool:
         """Whether an interrupt runs a routine."""
@@ -142,8 +145,11 @@ class Program:
 
     def ended_by(self, lock: str) -> tuple[str, ...]:
         """The routines that have run to their end, and begin no more unless they are enabled again, when somebody has
-        acquired a lock exclusively: every run of them holds it. A timer may go off again."""
-        runs = [name for name, objects in self.runs.items() if lock in (f"{each}.run" for each in objects)]
+        acquired a lock exclusively: every run of them holds it. A timer may go off again, and what several objects run
+        is run by the others."""
+        objects = [(d.routine, f"{name}.run") for name, d in self.deferred.items()]
+        alone = [routine for routine, _ in objects]
+        runs = [routine for routine, run in objects if run == lock and alone.count(routine) == 1]
         return tuple(name for name in (*runs, *self._holding(lock)) if not self.is_timed(name))
 
     def _holding(self, lock: str) -> tuple[str, ...]:

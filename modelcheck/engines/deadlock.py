@@ -7,6 +7,7 @@ is put together to a schedule (`shown`, `meeting`, `schedule`), to be replayed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import compress
 
 from modelcheck.devices import plain
@@ -352,6 +353,22 @@ class Deadlock(Meeting):
                 doubt = doubt or finding
         return doubt or Excluded(-1, ("no two contexts can stand before it at once",))
 
+    def _depends(self, one: int, other: int) -> str:
+        """An event that a root waits for and the other one sets, in words: it may have ended by then."""
+        waited = {p.wanted for p in self.facts.positions if p.root == one and p.sort == "event"}
+        event = next((event for event in sorted(self.facts.signals[other]) if event in waited), "")
+        who, sets = self.roots[one].routine, self.roots[other].routine
+        return f"{who} waits for {event}, which {sets} sets: it may have ended by then" if event else ""
+
+    def _rests(self, runs: Sequence[Trace | None], roots: Sequence[int]) -> str:
+        """A variable that one of two runs has looked at and the root of the other writes; "" if there is none."""
+        for run, other in zip(runs, reversed(roots), strict=True):
+            written = self.situation.written(other)
+            seen = [choice.name for choice in (run.choices if run is not None else ()) if choice.name in written]
+            if seen:
+                return seen[0].removeprefix("var ")
+        return ""
+
     def _is_end(self, access: Access) -> bool:
         """Whether a root has ended where it stands before an access: it has freed the lock before."""
         root, graph = self.roots[access.root], self.situation.graphs[access.site.graph]
@@ -363,7 +380,9 @@ class Deadlock(Meeting):
             if self.situation.overlap.awaits(one.root, other.root):
                 who, after = self.roots[other.root].routine, self.roots[one.root].routine
                 return Open(f"that {who} has ended when {after} begins {SEEN_TO}")
-            if self.situation.has_waited(one.root, (one.site,), other.root):
+            if why := self._depends(one.root, other.root):
+                return Open(why)
+            if self.situation.has_waited(one, other):
                 who, waited = self.roots[other.root].routine, self.roots[one.root].routine
                 return Open(f"{waited} waits for {who} before, of which a run {BEGUN_AGAIN}")
         first, second = self.situation.touching(a), self.situation.touching(b)
@@ -382,6 +401,9 @@ class Deadlock(Meeting):
                 continue
             tried.add((pair[0][1], pair[1][1]))
             runs = [self._run_beside(*pair[0], b.root), self._run_beside(*pair[1], a.root)]
+            rests = self._rests(runs, (a.root, b.root)) if a.data in self.situation.locks else ""
+            if rests:
+                return Open(f"one of them comes to it where `{rests}` has a value that the other may have changed")
             if all(runs):
                 members = [
                     Member(self.roots[access.root], _up_to_block(run), "stands", a.data, "")

@@ -235,14 +235,7 @@ class Processors:
         )
 
     def _are_apart(self, one: Entrant, other: Entrant) -> bool:
-        """Whether the roles of two contexts say that they are never on one device at once, or their phases: a device
-        that is stopped has started."""
-        for starting, stopping in ((one, other), (other, one)):
-            role, _ = self.player.role(stopping.routine)
-            early = self.phases[starting.routine] in ("add", "start")
-            late = self.phases[stopping.routine] == "stop" and role is not None and role.single
-            if early and late and not set(self._devices(starting)[:1]).isdisjoint(self._devices(stopping)):
-                return True
+        """Whether the roles of two contexts say that they are never on one device at once."""
         first, second = self.player.role(one.routine)[0], self.player.role(other.routine)[0]
         if first is None or second is None:
             return False

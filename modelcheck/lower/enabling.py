@@ -56,8 +56,12 @@ def after_enabling(root: Root, routine: str) -> dict[Graph, set[int]]:
     """The edges of a root, by number, that can come after a routine was enabled; the edge that does it is one."""
     states = _Lives(root, routine).states
     return {
-        graph: {n for n, edge in enumerate(graph.edges) if edge.source in begun or routine in enabled(edge)}
-        for graph, (_, begun) in states.items()
+        graph: {
+            n
+            for n, edge in enumerate(graph.edges)
+            if edge.source in found[_RUNNING] or edge.source in found[_BEGINNING] or routine in enabled(edge)
+        }
+        for graph, found in states.items()
     }
 
 
@@ -98,6 +102,8 @@ class _Early:
                 continue
             alone = begun == {routine} and not any(routine in others for name, others in self.enables if name in begun)
             runs = frozenset[str]().union(*(other.running for other in later)) if alone else frozenset()
+            if len({i.by for edge in _edges(root) for i in _starting(edge, routine)}) > 1:  # each starts its own runs
+                runs = frozenset(lock for lock in runs if not lock.endswith(".run"))
             found = _Lives(root, routine, runs, self._cells(root, later)).while_enabled()
             exact = alone and sum(map(len, found.values())) <= MOST_PLACES
             for (cell, value), places in found.items():
@@ -191,10 +197,14 @@ _AS_FOUND = 3
 """Of the four bits for each life cell: it is as the root has found it. The others are for its values."""
 
 
+_IDLE, _RUNNING, _BEGINNING = range(3)
+"""A routine does not run, may be running, may begin to run."""
+
+
 class _Lives:
-    """How a root can have left locks at each of its locations, before it has enabled a routine and while that may
-    begin to run: until it is disabled, or the root acquires one of the locks `stops`, which every run of the routine
-    holds. `cells`: the lives that are followed."""
+    """How a root can have left locks at each of its locations, before it has enabled a routine and while that may run:
+    until the root has acquired one of the locks `stops`, which every run of the routine holds. What a timer runs has to
+    be disabled before that; a service routine that is disabled does not run. `cells`: the lives that are followed."""
 
     def __init__(
         self, root: Root, routine: str = "", stops: frozenset[str] = frozenset(), cells: Iterable[Cell] = ()
@@ -204,18 +214,20 @@ class _Lives:
         self.stops = stops
         self.graphs = every_graph([root.graph])
         self.cells = {cell: 4 * n for n, cell in enumerate(cells)}
-        self.states: dict[Graph, tuple[dict[int, int], dict[int, int]]] = {g: ({}, {}) for g in self.graphs}
-        """For each graph, by location: what can be before, and while the routine may begin."""
+        starts = [i for edge in _edges(root) for i in _starting(edge, routine)]
+        self.again = any(i.lasts for i in starts)
+        self.several = len({i.by for i in starts}) > 1
+        """Whether several timers, say, start the routine: the end of one is not that of the others."""
+        self.states: dict[Graph, tuple[dict[int, int], ...]] = {g: ({}, {}, {}) for g in self.graphs}
+        """For each graph, by location: what can be while the routine does not run, runs, may begin."""
         self.effects = {graph: [self._effect(edge) for edge in graph.edges] for graph in self.graphs}
         self.turns = {graph: self._turns(graph) for graph in self.graphs}
         self._solve()
 
-    def _turns(self, graph: Graph) -> set[bool]:
-        """Whether a graph or its callees make that the routine may begin, or may no longer."""
+    def _turns(self, graph: Graph) -> set[int]:
+        """What becomes of the routine by what a graph or its callees do."""
         edges = [edge for inner in every_graph([graph]) for edge in inner.edges]
-        enables = any(self._begun(edge, False) for edge in edges)
-        stops = any(not self._begun(edge, True) for edge in edges)
-        return {*([True] if enables else []), *([False] if stops else [])}
+        return {after for edge in edges for begun in range(3) if (after := self._behind(edge, begun)) != begun}
 
     def _effect(self, edge: Edge) -> tuple[int, int]:
         """What of a state remains behind an edge, and what is added."""
@@ -246,23 +258,30 @@ class _Lives:
                                 if ended is not None and (end == begun or end in self.turns[edge.callee]):
                                     changed |= _join(after, edge.target, ended)
                         else:
-                            after = self.states[graph][self._begun(edge, bool(begun))]
+                            after = self.states[graph][self._behind(edge, begun)]
                             changed |= _join(after, edge.target, here & kept | added)
 
-    def _begun(self, edge: Edge, begun: bool) -> bool:
-        """Whether the routine may begin to run behind an edge."""
+    def _behind(self, edge: Edge, begun: int) -> int:
+        """Whether the routine may run, or begin to, behind an edge."""
         if self.routine in enabled(edge):
-            return True
-        return begun and self.routine not in enabled(edge, on=False) and not _waits(edge, self.stops)
+            return _BEGINNING
+        if self.routine in enabled(edge, on=False):
+            return _IDLE
+        if begun == _BEGINNING and not self.several and any(_starting(edge, self.routine, on=False)):
+            return _RUNNING
+        if _waits(edge, self.stops) and (begun == _RUNNING or not self.again):
+            return _IDLE
+        return begun
 
     def while_enabled(self) -> dict[tuple[Cell, int], list[tuple[Graph, int]]]:
         """The lives that locks can have while the routine may begin, each with the places at which that begins to be
         so."""
-        ever = reduce(or_, (state for _, begun in self.states.values() for state in begun.values()), 0)
+        while_ = {graph: _either(states[_RUNNING], states[_BEGINNING]) for graph, states in self.states.items()}
+        ever = reduce(or_, (state for begun in while_.values() for state in begun.values()), 0)
         found: dict[tuple[Cell, int], dict[tuple[Graph, int], None]] = {
             (cell, value): {} for cell, at in self.cells.items() for value in self._values(cell, ever >> at)
         }
-        for graph, (_, begun) in self.states.items():
+        for graph, begun in while_.items():
             for edge in graph.edges:
                 state = begun.get(edge.target, 0)
                 changed = self.cells if self.routine in enabled(edge) else self.cells.keys() & _written(edge).keys()
@@ -277,7 +296,7 @@ class _Lives:
         for graph, states in self.states.items():
             for edge in graph.edges:
                 for role in sorted(called_out(edge) & set(roles)):
-                    state = states[0].get(edge.source, 0) | states[1].get(edge.source, 0)
+                    state = reduce(or_, (here.get(edge.source, 0) for here in states))
                     for cell, at in self.cells.items():
                         for value in sorted(self._values(cell, state >> at)):
                             found.setdefault((role, cell, value), {})[graph, edge.source] = None
@@ -289,6 +308,16 @@ class _Lives:
         if bits >> _AS_FOUND & 1:
             values |= {*cell.start, *([ir.INITIALISED] if self.root.phase else [])}
         return values
+
+
+def _either(one: dict[int, int], other: dict[int, int]) -> dict[int, int]:
+    return {location: one.get(location, 0) | other.get(location, 0) for location in one.keys() | other.keys()}
+
+
+def _starting(edge: Edge, routine: str, on: bool = True) -> list[ir.Enable]:
+    """Where an edge lets a routine begin, or no longer."""
+    code = () if edge.operation is None else edge.operation.code
+    return [i for i in instructions(code) if isinstance(i, ir.Enable) and i.on is on and i.routine == routine]
 
 
 def _join(states: dict[int, int], location: int, state: int) -> bool:

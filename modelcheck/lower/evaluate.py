@@ -860,8 +860,9 @@ class Evaluator(ABC):
         binding = frame.names.get(name)
         target = binding.name if isinstance(binding, Object) else name
         for routine in self.program.run_by(target):
-            lasts = again or self.program.is_timed(routine) if on else not self.program.is_service_routine(routine)
-            self.builder.emit(ir.Enable(routine, on, lasts))
+            program, by = self.program, target if target in self.program.deferred else ""
+            lasts = again or program.is_timer(target) if on else not program.is_service_routine(routine)
+            self.builder.emit(ir.Enable(routine, on, lasts, by))
             if on or not lasts:
                 self._note_begun(routine, on)
 

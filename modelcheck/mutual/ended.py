@@ -3,7 +3,7 @@
 A wait for the end of runs acquires exclusively what each of them holds (docs/language.md 7). Behind it none of them
 goes on; a new one begins only if somebody enables it, who must not be there any more: because his role is apart, he has
 ended himself, or he holds a lock that has been closed. A timer has to be disabled besides, at a time when nobody could
-set it again. What closes (a remove lock, run-down protection) is held by nobody from then on.
+set it again. What closes (a remove lock, run-down protection) is held by nobody from then on, until it is initialised.
 
 All of this is read off the graphs, on every path to a place.
 """
@@ -13,27 +13,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from modelcheck import ir
-from modelcheck.devices import device_of
-from modelcheck.ir import INITIALISED, Cell, Edge, Graph, Root, Sort, every_graph
+from modelcheck.devices import device_of, plain
+from modelcheck.ir import FREED, INITIALISED, Edge, Graph, Root, Sort, every_graph
 from modelcheck.lower.builder import constants
 from modelcheck.lower.enabling import called_out
 from modelcheck.mutual.overlap import Overlap
-from modelcheck.mutual.positions import MAY_BE_FREE, Facts, Held, Site, lock_of
-from modelcheck.record import dataclass, field, replace
+from modelcheck.mutual.positions import MAY_BE_FREE, Facts, Held, Site, Starter, lock_of
+from modelcheck.record import dataclass, replace
 from modelcheck.resolve import Program
 
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """What is certain at a place of a root: the routines that nobody starts any more, the roots, by index, for whose
-    runs it has waited, those that have ended, and the locks that it has closed. Not certain: for whose runs it has
-    perhaps waited, where a kernel routine may or may not do so."""
+    """What is certain at a place of a root: what starts no routine any more, the roots, by index, for whose runs it has
+    waited, those that have ended as far as something starts them, and the locks that it has closed. Not certain: for
+    whose runs it has perhaps waited, on some paths or where a kernel routine may or may not do so, and what it has
+    perhaps closed."""
 
-    disabled: frozenset[str] = frozenset()
+    disabled: frozenset[Starter] = frozenset()
     waited: frozenset[int] = frozenset()
-    ended: frozenset[int] = frozenset()
+    ended: frozenset[tuple[int, str]] = frozenset()
     closed: frozenset[str] = frozenset()
     perhaps: frozenset[int] = frozenset()
+    perhaps_closed: frozenset[str] = frozenset()
 
     def __and__(self, other: Gone) -> Gone:
         return Gone(
@@ -41,12 +43,17 @@ class Gone:
             self.waited & other.waited,
             self.ended & other.ended,
             self.closed & other.closed,
-            self.perhaps | other.perhaps,
+            self.perhaps | other.perhaps | self.waited ^ other.waited,
+            self.perhaps_closed | other.perhaps_closed | self.closed ^ other.closed,
         )
 
     def begun_again(self) -> Gone:
         """What is left when somebody may have begun again."""
-        return Gone(closed=self.closed, perhaps=self.perhaps)
+        return Gone(closed=self.closed, perhaps=self.perhaps, perhaps_closed=self.perhaps_closed)
+
+    def opened(self, lock: str) -> Gone:
+        """What is left when a lock is initialised again: what rests on its being closed does not hold any more."""
+        return replace(self.begun_again(), closed=self.closed - {lock}) if lock in self.closed else self
 
 
 NOTHING = Gone()
@@ -54,11 +61,14 @@ NOTHING = Gone()
 THE_ONE = "*"
 """In place of a device: the only one of a driver that declares none."""
 
+States = dict[Graph, dict[int, Gone]]
+
 
 class Ended:
     """Of the roots of one driver, by index."""
 
     def __init__(self, program: Program, roots: list[Root], facts: Facts, overlap: Overlap) -> None:
+        self.program = program
         self.roots = roots
         self.overlap = overlap
         self.graphs = every_graph([root.graph for root in roots])
@@ -70,34 +80,60 @@ class Ended:
         kinds = {name for name, kind in program.lock_kinds.items() if kind.closes}
         self.closing = {name for name, lock in program.locks.items() if lock.kind in kinds}
         self.doubtful = frozenset(filter(program.is_doubtful, self.running))
-        self.enabling: dict[str, dict[int, list[Held]]] = {}
-        """For each routine the roots that enable it, with what they may hold there."""
+        self.enabling: dict[Starter, dict[int, list[Held]]] = {}
+        """For each thing that starts a routine the roots that enable it, with what they may hold there."""
         for index, enables in enumerate(facts.enables):
-            for routine, held in enables.items():
-                self.enabling.setdefault(routine, {})[index] = held
+            for starter, held in enables.items():
+                self.enabling.setdefault(starter, {})[index] = held
         enabled = (i for graph in self.graphs for edge in graph.edges for i in _code(edge) if isinstance(i, ir.Enable))
-        self.again = {i.routine for i in enabled if i.on and i.lasts}
-        """The routines that a timer runs."""
-        self._found: dict[tuple[int, str], dict[Graph, dict[int, Gone]]] = {}
+        self.again = {(i.routine, i.by) for i in enabled if i.on and i.lasts}
+        """What starts a routine more than once: timers."""
+        self._started_by: dict[str, list[str]] = {}
+        for routine, by in self.enabling:
+            self._started_by.setdefault(routine, []).append(by)
+        self._found: dict[tuple[int, str, str], States] = {}
         self._initialising: dict[str, set[int]] | None = None
 
-    def at(self, root: int, sites: Iterable[Site], device: str = "") -> Gone:
+    def at(self, root: int, sites: Iterable[Site], device: str = "", shared: str = "") -> Gone:
         """What is certain at all of these places of a root; on a device that the root is given, if one is named: what
-        begins for another one does not matter there."""
-        states = self._states(root, device)
+        begins for another one does not matter there. Where it has ended, when it has freed the lock `shared`."""
         found: Gone | None = None
         for site in sites:
             graph = self.graphs[site.graph]
-            here = states.get(graph, {}).get(graph.edges[site.edge].source, NOTHING)
+            edge = graph.edges[site.edge]
+            freed = shared if self._is_end(root, graph, edge) else ""
+            here = self._states(root, device, freed).get(graph, {}).get(edge.source, NOTHING)
+            here = _Paths(self, root, device).within(edge, here)
             found = here if found is None else found & here
         return found or NOTHING
 
-    def _states(self, root: int, device: str) -> dict[Graph, dict[int, Gone]]:
-        found = self._found.get((root, device))
+    def _is_end(self, root: int, graph: Graph, edge: Edge) -> bool:
+        end = self.roots[root].end
+        return graph is self.roots[root].graph and end is not None and edge.source == end.source
+
+    def have_ended(self, gone: Gone, root: int) -> bool:
+        """Whether all runs of a root have ended, by whatever they are started."""
+        return all((root, by) in gone.ended for by in self.started_by(root))
+
+    def started_by(self, root: int) -> list[str]:
+        """What starts a root: DPCs, timers and work items by name; "" stands for the system and for all else."""
+        return self._started_by.get(self.roots[root].routine, [""])
+
+    def _states(self, root: int, device: str, freed: str) -> States:
+        found = self._found.get((root, device, freed))
         if found is None:
+            paths = _Paths(self, root, device)
             graphs = every_graph([self.roots[root].graph])
-            waits = any(self._awaited(edge) for graph in graphs for edge in graph.edges)
-            found = self._found[root, device] = _Paths(self, root, device, graphs).run() if waits else {}
+            if not any(self._awaited(edge) for graph in graphs for edge in graph.edges):
+                found = {}
+            elif not freed:
+                found = paths.run(graphs, [(self.roots[root].graph, self.roots[root].graph.entry, NOTHING)])
+            else:
+                before = self._states(root, device, "")
+                frees = [(g, e) for g in graphs for e in g.edges if freed in _lives(e, FREED)]
+                starts = [(g, e.target, paths.behind(e, before[g].get(e.source, NOTHING))) for g, e in frees]
+                found = paths.run(graphs, starts)
+            self._found[root, device, freed] = found
         return found
 
     def _awaited(self, edge: Edge) -> bool:
@@ -109,46 +145,51 @@ class Ended:
         """The roots that start with a routine."""
         return {index for index, root in enumerate(self.roots) if root.routine == routine}
 
-    def initialising(self, lock: str) -> set[int]:
-        """The roots that initialise a lock."""
+    def may_open(self, root: int, lock: str) -> bool:
+        """Whether somebody who can be there beside a root initialises a lock; the root itself is followed."""
         if self._initialising is None:
             self._initialising = {}
-            for index, root in enumerate(self.roots):
-                for graph in every_graph([root.graph]):
-                    for cell in (cell for edge in graph.edges for cell in _initialised(edge)):
-                        self._initialising.setdefault(cell.name.removeprefix("life "), set()).add(index)
-        return self._initialising.get(lock, set())
+            for index, other in enumerate(self.roots):
+                for graph in every_graph([other.graph]):
+                    for name in (name for edge in graph.edges for name in _lives(edge, INITIALISED)):
+                        self._initialising.setdefault(name, set()).add(index)
+        return any(self._is_beside(root, other, lock) for other in self._initialising.get(lock, ()))
+
+    def _is_beside(self, root: int, other: int, lock: str) -> bool:
+        """Whether contexts of two roots can be there at once that are both about a lock."""
+        if not self.overlap.meet(root, other):
+            return False
+        if not self.program.devices:
+            return not self.overlap.kept_apart(root, other)
+        return not device_of(lock) or self.overlap.kept_off(root, other) != device_of(lock)
 
 
-@dataclass(slots=True)
 class _Paths:
     """What is certain on all paths of one root. A call is one with all others of the same routine."""
 
-    ended: Ended
-    root: int
-    device: str
-    graphs: list[Graph]
-    states: dict[Graph, dict[int, Gone]] = field(default_factory=dict)
+    def __init__(self, ended: Ended, root: int, device: str) -> None:
+        self.ended = ended
+        self.root = root
+        self.device = device
+        self.states: States = {}
 
-    def run(self) -> dict[Graph, dict[int, Gone]]:
-        self.states = {graph: {} for graph in self.graphs}
-        start = self.ended.roots[self.root].graph
-        self.states[start][start.entry] = NOTHING
+    def run(self, graphs: list[Graph], starts: Iterable[tuple[Graph, int, Gone]]) -> States:
+        """What is certain at each location behind the starts."""
+        self.states = {graph: {} for graph in graphs}
+        for graph, location, state in starts:
+            self._join(graph, location, state)
         changed = True
         while changed:
             changed = False
-            for graph in self.graphs:
+            for graph in graphs:
                 for edge in graph.edges:
                     here = self.states[graph].get(edge.source)
-                    if here is None:
-                        continue
                     if edge.callee is None:
-                        changed |= self._join(graph, edge.target, self._behind(edge, here))
+                        changed |= here is not None and self._join(graph, edge.target, self.behind(edge, here))
                         continue
-                    changed |= self._join(edge.callee, edge.callee.entry, here)
-                    behind = self.states[edge.callee].get(edge.callee.exit)
-                    if behind is not None:
-                        changed |= self._join(graph, edge.target, behind)
+                    changed |= here is not None and self._join(edge.callee, edge.callee.entry, here)
+                    left = self.states[edge.callee].get(edge.callee.exit)
+                    changed |= left is not None and self._join(graph, edge.target, left)
         return self.states
 
     def _join(self, graph: Graph, location: int, state: Gone) -> bool:
@@ -157,59 +198,86 @@ class _Paths:
         self.states[graph][location] = joined
         return joined != known
 
-    def _behind(self, edge: Edge, state: Gone) -> Gone:
-        if called_out(edge):
-            state = state.begun_again()
-        return self._through(edge, () if edge.operation is None else edge.operation.code, state)
+    def behind(self, edge: Edge, state: Gone) -> Gone:
+        return self._through(edge, () if edge.operation is None else edge.operation.code, self._before(edge, state))
+
+    def within(self, edge: Edge, state: Gone) -> Gone:
+        """What is certain before each instruction of an edge."""
+        state = found = self._before(edge, state)
+        for instruction in () if edge.operation is None else edge.operation.code:
+            state = self._through(edge, (instruction,), state)
+            found = replace(found & state, perhaps=found.perhaps, perhaps_closed=found.perhaps_closed)
+        return found
+
+    def _before(self, edge: Edge, state: Gone) -> Gone:
+        return state.begun_again() if called_out(edge) else state
 
     def _through(self, edge: Edge, code: Sequence[ir.Instruction], state: Gone) -> Gone:
         for instruction in code:
             match instruction:
                 case ir.Choose(_, then, otherwise):
                     state = self._through(edge, then, state) & self._through(edge, otherwise, state)
-                case ir.Enable(_, True):
+                case ir.Enable(on=True):
                     state = state.begun_again()
-                case ir.Enable(routine, False, lasts):
+                case ir.Enable(routine, False, lasts, by):
                     if not lasts:
                         state = replace(state, perhaps=state.perhaps | self.ended.playing(routine))
-                    if self._nobody_begins(routine, state):
-                        state = replace(state, disabled=state.disabled | {routine})
+                    if self._nobody_begins((routine, by), state):
+                        state = replace(state, disabled=state.disabled | {(routine, by)})
                 case ir.Take():
                     for lock in _taken(edge, (instruction,)):
                         state = self._waited(lock, state)
+                case ir.Set(register, ir.Const(value)) if value == INITIALISED:
+                    cell = edge.cells[register]
+                    if cell is not None and cell.sort is Sort.LIFE:
+                        state = state.opened(cell.name.removeprefix("life "))
                 case _:
                     pass
         return state
 
     def _waited(self, lock: str, state: Gone) -> Gone:
-        if lock in self.ended.closing and not any(map(self._is_there, sorted(self.ended.initialising(lock)))):
+        if lock in self.ended.closing and not self.ended.may_open(self.root, lock):
             state = replace(state, closed=state.closed | {lock})
         runs = self.ended.running.get(lock, set())
-        ended = [index for index in sorted(runs) if self._is_over(self.ended.roots[index].routine, state)]
         if lock in self.ended.doubtful:
             return replace(state, perhaps=state.perhaps | runs)
-        return replace(state, waited=state.waited | runs, ended=state.ended.union(ended))
+        only = lock.removesuffix(".run") if lock.endswith(".run") else ""
+        ended = {
+            (index, by)
+            for index in runs
+            for by in self.ended.started_by(index)
+            if by == (only or by) and self._is_over((self.ended.roots[index].routine, by), state)
+        }
+        return replace(state, waited=state.waited | runs, ended=state.ended | ended)
 
-    def _is_over(self, routine: str, state: Gone) -> bool:
-        """Whether a routine whose runs have ended begins no more."""
-        by_itself = routine in self.ended.again or routine not in self.ended.enabling
-        return self._nobody_begins(routine, state) and (routine in state.disabled or not by_itself)
+    def _is_over(self, starter: Starter, state: Gone) -> bool:
+        """Whether what starts a routine, whose runs have ended, begins none any more."""
+        by_itself = starter in self.ended.again or starter not in self.ended.enabling
+        return self._nobody_begins(starter, state) and (starter in state.disabled or not by_itself)
 
-    def _nobody_begins(self, routine: str, state: Gone) -> bool:
-        """Whether nobody is there who could enable a routine."""
+    def _nobody_begins(self, starter: Starter, state: Gone) -> bool:
+        """Whether nobody is there who could enable what starts a routine."""
+        alone = all(len(self.ended.roots[index].devices) == 1 for index in self.ended.playing(starter[0]))
         return all(
-            index in state.ended or not self._is_there(index) or all(self._is_stopped(h, state) for h in held)
-            for index, held in self.ended.enabling.get(routine, {}).items()
+            self.ended.have_ended(state, index)
+            or not self._is_there(index, alone)
+            or all(self._is_stopped(held, state) for held in enabling)
+            for index, enabling in self.ended.enabling.get(starter, {}).items()
         )
 
-    def _is_there(self, other: int) -> bool:
-        """Whether a context of another root can be there, on the device in question if there is one."""
-        overlap, devices = self.ended.overlap, {device for _, device in self.ended.roots[other].devices}
-        if not overlap.meet(self.root, other) or (self.device and devices and self.device not in devices):
+    def _is_there(self, other: int, alone: bool) -> bool:
+        """Whether a context of another root can be there, on the device in question if there is one. `alone`: what it
+        enables is given one device, which is that of who enables it, if both are of one sort."""
+        overlap, devices = self.ended.overlap, [device for _, device in self.ended.roots[other].devices]
+        if not overlap.meet(self.root, other):
             return False
         if self.device == THE_ONE:
             return not overlap.kept_apart(self.root, other)
-        return not self.device or overlap.kept_off(self.root, other) != self.device
+        if not self.device:
+            return True
+        if alone and len(devices) == 1 and plain(devices[0]) == plain(self.device) and devices[0] != self.device:
+            return False
+        return overlap.kept_off(self.root, other) != self.device
 
     def _is_stopped(self, held: Held, state: Gone) -> bool:
         """Whether one who holds this has to be gone, because a lock of his is closed."""
@@ -229,16 +297,16 @@ def _taken(edge: Edge, code: Iterable[ir.Instruction]) -> list[str]:
     return [lock_of(cell) for cell in cells if cell is not None]
 
 
-def _initialised(edge: Edge) -> list[Cell]:
-    """The lives of the locks that an edge may initialise."""
-    found: list[Cell] = []
+def _lives(edge: Edge, value: int) -> list[str]:
+    """The locks to whose lives an edge may give that value."""
+    found: list[str] = []
     for register in () if edge.operation is None else edge.operation.writes:
         cell = edge.cells[register]
         if cell is not None and cell.sort is Sort.LIFE and edge.operation is not None:
             values = set[int]()
             constants(edge.operation.code, register, cell, values)
-            found += [cell] if INITIALISED in values else []
+            found += [cell.name.removeprefix("life ")] if value in values else []
     return found
 
 
-__all__ = ["Ended", "Gone"]
+__all__ = ["THE_ONE", "Ended", "Gone"]

@@ -12,7 +12,7 @@ from modelcheck.mutual.positions import Site
 from modelcheck.source import Span
 from modelcheck.verdict import DISPATCH_LEVEL
 
-LOAD, ADD, START, STOP, UNLOAD = 0, 1, 2, 4, 5
+LOAD, ADD, START, UNLOAD = 0, 1, 2, 5
 
 
 class Overlap:
@@ -49,9 +49,8 @@ class Overlap:
 
     def kept_off(self, first: int, second: int, sites: tuple[Iterable[Site], Iterable[Site]] | None = None) -> str:
         """A device on which contexts of two roots are never at once, the first that one of them is given: nobody is on
-        it while it is added, but for those whom adding one enables; it is not stopped while it is started; and their
-        roles may say so. `sites`: where the two are; whom one of them alone enables is there after that only. "" if
-        there is no such device."""
+        it while it is added, but for those whom adding one enables; and their roles may say so. `sites`: where the two
+        are; whom one of them alone enables is there after that only. "" if there is no such device."""
         for one, other, at in ((first, second, 0), (second, first, 1)):
             device = next((taken for _, taken in self.roots[one].devices), "")
             shared = device and device in (taken for _, taken in self.roots[other].devices)
@@ -66,10 +65,8 @@ class Overlap:
 
     def _is_kept_off(self, one: int, other: int, sites: Iterable[Site] | None) -> bool:
         """Whether a root, at the sites, keeps another one off the device that both are given."""
-        a, b = self.roots[one], self.roots[other]
+        a = self.roots[one]
         if (a.phase == ADD and not self.with_add[other]) or other in self._partners[one]:
-            return True
-        if a.phase in (ADD, START) and b.phase == STOP and b.single:
             return True
         return sites is not None and a.phase in (ADD, START) and not self._has_begun(one, sites, other)
 

@@ -26,6 +26,9 @@ WAITING = 8
 Held: TypeAlias = tuple[tuple[str, int], ...]
 """Locks that may be held, sorted, each with its mask."""
 
+Starter: TypeAlias = tuple[str, str]
+"""A routine, with the DPC, timer or work item that starts it, "" if it is started otherwise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Site:
@@ -62,15 +65,15 @@ class Position:
 class Facts:
     """All positions of a driver. `holding[root]`: for each IRQL the locks a root may hold there, with their masks
     (never MAY_BE_FREE); `ending[root]`: what it may still hold at its end; `lowest[root]`: the lowest level it is
-    ever at; `signals[root]`: events it may set, and where; `enables[root]`: routines that it may enable, with what may
-    be held there."""
+    ever at; `signals[root]`: events it may set, and where; `enables[root]`: routines that it may enable, and by what,
+    with what may be held there."""
 
     positions: list[Position] = field(default_factory=list)
     holding: list[dict[int, dict[str, int]]] = field(default_factory=list)
     ending: list[dict[str, int]] = field(default_factory=list)
     lowest: list[int] = field(default_factory=list)
     signals: list[dict[str, list[Site]]] = field(default_factory=list)
-    enables: list[dict[str, list[Held]]] = field(default_factory=list)
+    enables: list[dict[Starter, list[Held]]] = field(default_factory=list)
     accesses: list[Access] = field(default_factory=list)
     tainted: list[bool] = field(default_factory=list)
     """Roots that call what no model knows."""
@@ -367,8 +370,8 @@ class _Reader:
                 places = seen.signals.setdefault(cell(register).name.removeprefix("event "), [])
                 if site not in places:
                     places.append(site)
-            case ir.Enable(routine, True):
-                seen.enable(routine, [held])
+            case ir.Enable(routine, True, _, by):
+                seen.enable((routine, by), [held])
             case _:
                 pass
 
@@ -414,11 +417,11 @@ class _Seen:
     holding: dict[int, dict[str, int]] = field(default_factory=dict)
     levels: set[int] = field(default_factory=set)
     signals: dict[str, list[Site]] = field(default_factory=dict)
-    enables: dict[str, list[Held]] = field(default_factory=dict)
+    enables: dict[Starter, list[Held]] = field(default_factory=dict)
     tainted: bool = False
 
-    def enable(self, routine: str, held: Iterable[Held]) -> None:
-        known = self.enables.setdefault(routine, [])
+    def enable(self, starter: Starter, held: Iterable[Held]) -> None:
+        known = self.enables.setdefault(starter, [])
         known += [each for each in held if each not in known]
 
     def hold(self, level: int, masks: dict[Cell, int]) -> None:
@@ -438,8 +441,8 @@ class _Seen:
         for event, places in other.signals.items():
             known = self.signals.setdefault(event, [])
             known += [place for place in places if place not in known]
-        for routine, held in other.enables.items():
-            self.enable(routine, held)
+        for starter, held in other.enables.items():
+            self.enable(starter, held)
         self.tainted |= other.tainted
 
 

@@ -212,22 +212,24 @@ class Situation:
     ) -> bool:
         """Whether, while a context of a root is at one of the sites, none of the other root is there with these locks:
         its runs have been waited for, or a lock has been closed. `shared`: the data or lock that both are about."""
-        gone = [self.ended.at(root, sites)]
+        gone = [self.ended.at(root, sites, "", shared)]
         device = self._common(root, other)
         if device and self.sharing.keeps_off(device, root, other, shared):
-            gone.append(self.ended.at(root, sites, device))
+            gone.append(self.ended.at(root, sites, device, shared))
         elif self._is_of_the_one(shared):
-            gone.append(self.ended.at(root, sites, THE_ONE))
-        if any(other in each.ended for each in gone):
+            gone.append(self.ended.at(root, sites, THE_ONE, shared))
+        if any(self.ended.have_ended(each, other) for each in gone):
             return True
         kept = [lock for lock, mask in held if not mask & MAY_BE_FREE]
         closed = [lock for lock in kept if any(lock in each.closed for each in gone)]
         return any(self.sharing.excludes(lock, root, other, shared) for lock in closed)
 
-    def has_waited(self, root: int, sites: Sequence[Site], other: int) -> bool:
-        """Whether a root, at one of the sites, has waited for the end of all runs of another, perhaps."""
-        gone = self.ended.at(root, sites)
-        return other in gone.waited or other in gone.perhaps
+    def has_waited(self, one: Access, other: Access) -> bool:
+        """Whether a root that comes to an access has perhaps waited for the end of all runs of that of another one, or
+        closed a lock that is held there."""
+        gone = self.ended.at(one.root, (one.site,), "", one.data)
+        kept = {lock for lock, mask in other.held if not mask & MAY_BE_FREE}
+        return other.root in gone.waited | gone.perhaps or not gone.perhaps_closed.isdisjoint(kept)
 
     def _common(self, first: int, second: int) -> str:
         """The first device that a root is given, if the other one is given it too."""
@@ -323,6 +325,10 @@ class Situation:
         if found is None:
             found = self._read[root] = _shared(root, lambda e: e.operation.reads if e.operation else ())
         return found
+
+    def written(self, root: int) -> frozenset[str]:
+        """The cells of the shared variables that a root writes, by name."""
+        return frozenset(cell.name for cell in _shared(self.roots[root], really_written))
 
     def stable(self, root: Root) -> list[Cell]:
         """Shared variables that the root reads and nothing writes once there is somebody to read them."""

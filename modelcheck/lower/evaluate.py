@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from modelcheck import ir
 from modelcheck import syntax as s
-from modelcheck.devices import number_of
+from modelcheck.devices import device_of, number_of
 from modelcheck.ir import Cell, Sort, Term
 from modelcheck.lower.builder import Builder
 from modelcheck.lower.scope import (
@@ -722,6 +722,10 @@ class Evaluator(ABC):
             if freed:
                 self.ledger.number(Property.R04, "", declared.span, lock, f"nobody else uses {lock} when it is freed")
 
+    def _outlives_devices(self, lock: str) -> bool:
+        """Whether a lock is not that of a device: others use it while one is added or started."""
+        return bool(self.program.devices) and not device_of(lock)
+
     def begin_life(self, lock: str, frame: Frame, span: Span) -> None:
         """`init L`"""
         hold = self.builder.register(self.state.hold(lock))
@@ -735,7 +739,7 @@ class Evaluator(ABC):
 
     def end_life(self, lock: str, frame: Frame, span: Span) -> None:
         """`free L`"""
-        self._uses(lock, freed=not self.state.environment.early)
+        self._uses(lock, freed=not self.state.environment.early or self._outlives_devices(lock))
         hold = self.builder.register(self.state.hold(lock))
         life = self.builder.register(self.state.life(lock))
         free = negate(ir.IsHeld(hold, None))

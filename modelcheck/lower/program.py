@@ -354,7 +354,8 @@ class _ProgramLowerer:
     def _freed(self, plans: list[_Plan]) -> frozenset[str]:
         """The kinds of locks of which some may be freed by roots that others run beside; but for what can be closed,
         which others go on asking for."""
-        names = sorted(frozenset[str]().union(*(plan.routines for plan in plans if plan.phase >= RUN)))
+        beside = ADD if self.program.devices else RUN
+        names = sorted(frozenset[str]().union(*(plan.routines for plan in plans if plan.phase >= beside)))
         externs = (e for name in names for e in _externs(self.program, self.program.routines[name].body))
         found = set[str | None]()
         for extern in externs:
@@ -529,7 +530,7 @@ class _ProgramLowerer:
         """R04: who has freed a lock has still freed it at the end, having let go of what kept others out; on an edge of
         its own that leads nowhere."""
         assert root.end is not None
-        if root.phase < RUN:
+        if root.phase == LOAD:
             return
         edges = [edge for graph in every_graph([root.graph]) for edge in graph.edges if edge.operation is not None]
         touched = {edge.cells[i.register] for edge in edges for i in _accesses(edge) if i.write}

@@ -171,7 +171,7 @@ class Turn:
     `lock` (mode `event`), and stands before it (a writer that cannot take the lock has come to wait then); a later turn
     goes on from there. `calls`: as far as a call-out that may come back into the driver with the role `lock`; an actor
     `within` this one starts there. `stands`: nothing is done, the statement of the step is the context's next (R03,
-    R04). The step tells the state of that context after the turn.
+    R04; in the mode `freed` it has freed `lock`). The step tells the state of that context after the turn.
     """
 
     actor: int

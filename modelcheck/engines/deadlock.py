@@ -369,6 +369,9 @@ class Deadlock(Meeting):
                 return seen[0].removeprefix("var ")
         return ""
 
+    def _mode(self, access: Access) -> str:
+        return "freed" if self._is_end(access) else ""
+
     def _is_end(self, access: Access) -> bool:
         """Whether a root has ended where it stands before an access: it has freed the lock before."""
         root, graph = self.roots[access.root], self.situation.graphs[access.site.graph]
@@ -406,7 +409,7 @@ class Deadlock(Meeting):
                 return Open(f"one of them comes to it where `{rests}` has a value that the other may have changed")
             if all(runs):
                 members = [
-                    Member(self.roots[access.root], _up_to_block(run), "stands", a.data, "")
+                    Member(self.roots[access.root], _up_to_block(run), "stands", a.data, self._mode(access))
                     for access, run in zip((a, b), runs, strict=True)
                     if run is not None
                 ]

@@ -21,9 +21,9 @@ NODES_PER_STEP = 4
 @dataclass(frozen=True, slots=True)
 class Member:
     """A context with the run that brings it to its place. `kind`: it `waits` there for `subject` in `mode`, just is
-    there (`held`), `calls` out, has `ended`, or `stands` before an access. `over`: the member whose processor it has
-    taken, by index, -1 for none (`within`: it runs in a call-out of that one, which came back); `gates`: (step,
-    member) for each step before which another member has to be at its place."""
+    there (`held`), `calls` out, has `ended`, or `stands` before an access (mode `freed`: it has freed `subject`).
+    `over`: the member whose processor it has taken, by index, -1 for none (`within`: it runs in a call-out of that one,
+    which came back); `gates`: (step, member) for each step before which another member has to be at its place."""
 
     root: Root
     trace: Trace
@@ -284,10 +284,8 @@ def _built(
         state[number] += 1
         last = state[number] == len(member.trace.steps)
         event = member.kind if last and member.kind in ("waits", "stands", "calls") else ""
-        waiting = event in ("waits", "calls")
-        turns.append(
-            Turn(place[number], step, event, member.subject if waiting else "", member.mode if waiting else "")
-        )
+        named = event in ("waits", "calls") or (event == "stands" and member.mode == "freed")
+        turns.append(Turn(place[number], step, event, member.subject if named else "", member.mode if named else ""))
     turns.sort(key=lambda turn: turn.event == "stands")
     listed = tuple(
         sorted(

@@ -48,7 +48,8 @@ class Moment:
     """One step of one lane, numbered from 1.
 
     `waits` is what the context has come to wait for here, "" where it goes through; `free`: nobody keeps that from it
-    yet; `stands`: nothing is done yet, the statement is next; `ends`: the context has ended with it.
+    yet; `stands`: nothing is done yet, the statement is next, or the lock `freed` is; `ends`: the context has ended
+    with it.
     """
 
     number: int
@@ -60,12 +61,13 @@ class Moment:
     free: bool = False
     stands: bool = False
     ends: bool = False
+    freed: str = ""
 
     @property
     def halt(self) -> str:
         """Why the context goes no further for now, in words; "" where it does."""
         if self.stands:
-            return "comes next"
+            return f"has freed {self.freed}" if self.freed else "comes next"
         if self.free:
             return f"comes to {self.waits}, which it could still take"
         return f"has to wait for {self.waits}" if self.waits else ""
@@ -139,6 +141,7 @@ def _of_schedule(schedule: Schedule, quiet_about: frozenset[str]) -> Run:
                 turn.event == "waits" and turn.mode != "event" and not _kept(turn, last),
                 turn.event == "stands",
                 _is_end(turn.step, not first),
+                clean(turn.lock) if turn.mode == "freed" else "",
             )
         )
     names = [lane.name for lane in lanes]

@@ -573,6 +573,9 @@ class Builder:
     def role_single(self, among: Token | None) -> tuple[str, Any]:
         return "single", str(among or "")
 
+    def role_last(self) -> tuple[str, Any]:
+        return "last", True
+
     def role_apart(self, *roles: Token) -> tuple[str, Any]:
         return "apart", [self._role_name(role) for role in roles]
 
@@ -611,6 +614,7 @@ class Builder:
             kind=said.get("kind", s.ContextKind.THREAD),
             single=said.get("single") is not None,
             among=said.get("single") or "",
+            last=said.get("last", False),
             phase=said.get("phase"),
             continues=said.get("continues"),
             holds=tuple(lock for word, locks in pairs if word == "holds" for lock in locks),

@@ -135,6 +135,8 @@ class ValueCheck(ABC):
 
     def value(self, expr: s.Expr, wanted: s.Type, calls: bool = True) -> None:
         """An expression whose value goes where `wanted` is."""
+        if type_meaning(self.program, wanted, expr.span) is None:
+            return  # that is reported where the type is written
         before = len(self.found)
         have = self.type_of(expr, wanted, calls)
         if len(self.found) > before:

@@ -422,6 +422,8 @@ class Root:
     """The role in which call-outs can come back to it; "" if they do not."""
     among: str = ""
     """Of all single roots that say the same, one is there at a time; "": it says nothing."""
+    last: bool = False
+    """Of those none comes behind it."""
     apart: frozenset[str] = frozenset()
     """The roles whose roots are not there while it is."""
     awaits: frozenset[str] = frozenset()

@@ -320,6 +320,7 @@ class _Printer:
             self.emit(f"irql {low};" if low == high else f"irql {low} .. {high};", item.irql[0].span.start)
         single = f"single {item.among}" if item.among else "single"
         said = [str(item.kind), single if item.single else "any number"]
+        said += ["last"] if item.last else []
         said += [] if item.phase is None else [f"phase {item.phase}"]
         said += [] if item.continues is None else [f"continues if {condition(item.continues)}"]
         for text in said:

@@ -877,6 +877,7 @@ class Role:
     kind: ContextKind
     single: bool
     among: str
+    last: bool
     phase: str | None
     continues: Expr | None
     holds: tuple[Ref, ...]

@@ -379,6 +379,10 @@ class Deadlock(Meeting):
 
     def _meet_at(self, a: Access, b: Access) -> Finding | None:
         """Two contexts before two accesses; None if they are certainly never there at once."""
+        if self.situation.comes_later(a, b):
+            frees, uses = (a, b) if a.write else (b, a)
+            who, after = self.roots[uses.root].routine, self.roots[frees.root].routine
+            return Open(f"whether {who} may still come behind {after} is not known")
         for one, other in ((a, b), (b, a)):
             if self.situation.overlap.awaits(one.root, other.root):
                 who, after = self.roots[other.root].routine, self.roots[one.root].routine

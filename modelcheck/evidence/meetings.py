@@ -198,6 +198,8 @@ class _Proof:
     def _race(self) -> list[Query]:
         accesses = [a for a in self.situation.facts.accesses if plain(a.data) == self.obligation.subject]
         pairs = [(a, b) for n, a in enumerate(accesses) for b in accesses[n:] if clash(self.situation, a, b)]
+        if any(self.situation.comes_later(a, b) for a, b in pairs):
+            return [Impossible("one may find what the other has freed before")]
         involved = list(dict.fromkeys(access for pair in pairs for access in pair))
         states = {
             access: [

@@ -17,10 +17,10 @@ from modelcheck.syntax import BinaryOp
 from modelcheck.verdict import Property
 
 
-def enabled(edge: Edge, on: bool = True) -> set[str]:
-    """The routines that an edge enables, or disables so that they are not running either."""
+def enabled(edge: Edge) -> set[str]:
+    """The routines that an edge enables."""
     code = () if edge.operation is None else edge.operation.code
-    return {i.routine for i in instructions(code) if isinstance(i, ir.Enable) and i.on is on and (on or not i.lasts)}
+    return {i.routine for i in instructions(code) if isinstance(i, ir.Enable) and i.on}
 
 
 def _edges(root: Root) -> Iterator[Edge]:
@@ -88,6 +88,8 @@ class _Early:
         self.ledger = ledger
         self.operations = operations
         self.enables = [(root.routine, enabled_by(root)) for root in roots]
+        self.one_interrupt = len({root.routine for root in roots if root.kind == "isr"}) <= 1
+        """Whether to disconnect an interrupt, whichever, is to disconnect all of them."""
         self.known: dict[Root, dict[str, Cell]] = {}
         """The lives of locks that a root knows, by name, as far as that was asked."""
         self.changed: dict[Root, set[str]] = {}
@@ -102,9 +104,14 @@ class _Early:
                 continue
             alone = begun == {routine} and not any(routine in others for name, others in self.enables if name in begun)
             runs = frozenset[str]().union(*(other.running for other in later)) if alone else frozenset()
-            if len({i.by for edge in _edges(root) for i in _starting(edge, routine)}) > 1:  # each starts its own runs
-                runs = frozenset(lock for lock in runs if not lock.endswith(".run"))
-            found = _Lives(root, routine, runs, self._cells(root, later)).while_enabled()
+            cells = self._cells(root, later)
+            found: dict[tuple[Cell, int], list[tuple[Graph, int]]] = {}
+            starting = sorted({i.by for edge in _edges(root) for i in _starting(edge, routine)})
+            for by in starting:  # each starts runs of its own
+                stops = frozenset(lock for lock in runs if lock == f"{by}.run" or not lock.endswith(".run"))
+                alive = _Lives(root, routine, stops, cells, by, alone and self.one_interrupt).while_enabled()
+                for so, places in alive.items():
+                    found[so] = list(dict.fromkeys((*found.get(so, ()), *places)))
             exact = alone and sum(map(len, found.values())) <= MOST_PLACES
             for (cell, value), places in found.items():
                 numbers: tuple[int, ...] = ()
@@ -204,20 +211,26 @@ _IDLE, _RUNNING, _BEGINNING = range(3)
 class _Lives:
     """How a root can have left locks at each of its locations, before it has enabled a routine and while that may run:
     until the root has acquired one of the locks `stops`, which every run of the routine holds. What a timer runs has to
-    be disabled before that; a service routine that is disabled does not run. `cells`: the lives that are followed."""
+    be disabled before that. `by`: only as far as that starts it (a timer, say; None: anything). `ends`: where it is
+    disabled it does not run either, as a service routine. `cells`: the lives that are followed."""
 
     def __init__(
-        self, root: Root, routine: str = "", stops: frozenset[str] = frozenset(), cells: Iterable[Cell] = ()
+        self,
+        root: Root,
+        routine: str = "",
+        stops: frozenset[str] = frozenset(),
+        cells: Iterable[Cell] = (),
+        by: str | None = None,
+        ends: bool = False,
     ) -> None:
         self.root = root
         self.routine = routine
         self.stops = stops
+        self.by = by
+        self.ends = ends
         self.graphs = every_graph([root.graph])
         self.cells = {cell: 4 * n for n, cell in enumerate(cells)}
-        starts = [i for edge in _edges(root) for i in _starting(edge, routine)]
-        self.again = any(i.lasts for i in starts)
-        self.several = len({i.by for i in starts}) > 1
-        """Whether several timers, say, start the routine: the end of one is not that of the others."""
+        self.again = any(i.lasts for edge in _edges(root) for i in self._turned(edge, True))
         self.states: dict[Graph, tuple[dict[int, int], ...]] = {g: ({}, {}, {}) for g in self.graphs}
         """For each graph, by location: what can be while the routine does not run, runs, may begin."""
         self.effects = {graph: [self._effect(edge) for edge in graph.edges] for graph in self.graphs}
@@ -263,15 +276,19 @@ class _Lives:
 
     def _behind(self, edge: Edge, begun: int) -> int:
         """Whether the routine may run, or begin to, behind an edge."""
-        if self.routine in enabled(edge):
+        if self._turned(edge, True):
             return _BEGINNING
-        if self.routine in enabled(edge, on=False):
+        disabled = self._turned(edge, False)
+        if self.ends and any(not i.lasts for i in disabled):
             return _IDLE
-        if begun == _BEGINNING and not self.several and any(_starting(edge, self.routine, on=False)):
+        if begun == _BEGINNING and self.by is not None and disabled:
             return _RUNNING
         if _waits(edge, self.stops) and (begun == _RUNNING or not self.again):
             return _IDLE
         return begun
+
+    def _turned(self, edge: Edge, on: bool) -> list[ir.Enable]:
+        return [i for i in _starting(edge, self.routine, on) if self.by in (None, i.by)]
 
     def while_enabled(self) -> dict[tuple[Cell, int], list[tuple[Graph, int]]]:
         """The lives that locks can have while the routine may begin, each with the places at which that begins to be
@@ -284,7 +301,7 @@ class _Lives:
         for graph, begun in while_.items():
             for edge in graph.edges:
                 state = begun.get(edge.target, 0)
-                changed = self.cells if self.routine in enabled(edge) else self.cells.keys() & _written(edge).keys()
+                changed = self.cells if self._turned(edge, True) else self.cells.keys() & _written(edge).keys()
                 for cell in changed if state else ():
                     for value in self._values(cell, state >> self.cells[cell]):
                         found[cell, value][graph, edge.target] = None

@@ -577,7 +577,8 @@ class Evaluator(ABC):
         self.builder.emit(ir.Take(register, shared, state.tag(lock, tag), allowed, slot, result, waits))
         if result is None and not shared and state.environment.early:
             for routine in self.program.ended_by(lock):
-                self._note_begun(routine, False)
+                if routine not in state.again:
+                    self._note_begun(routine, False)
         self._entered(lock, result, entered)
 
     def _rising(self, lock: str, frame: Frame, span: Span) -> None:

@@ -155,7 +155,7 @@ class _ProgramLowerer:
         units: dict[object, Unit] = {}
         fixed = self._fixed(writes)
         called_back = self._called_back(plans, writes)
-        freed = self._freed(plans)
+        freed, again = self._freed(plans), self._again()
         for plan in plans:
             environment = self._environment(plan, plans, writes)
             environment.fixed = fixed
@@ -164,7 +164,7 @@ class _ProgramLowerer:
             unit = units.get(repr(key))
             if unit is None:
                 state = State(self.program, environment, self.tags, self.timed)
-                state.called_back, state.freed = called_back, freed
+                state.called_back, state.freed, state.again = called_back, freed, again
                 unit = units[repr(key)] = Unit(self.program, state, self.ledger, self.operations)
             self._root(plan, unit, plans, writes)
         self._finish(units.values())
@@ -351,6 +351,22 @@ class _ProgramLowerer:
             found[name] = Said(declared, both)
         return found
 
+    def _again(self) -> frozenset[str]:
+        """The routines that some kernel routine enables `again`, by all that it is given."""
+        names = set[str]()
+        enabling: dict[str, set[str]] = {}
+        bodies = [routine.body for routine in self.program.routines.values()]
+        for call in (call for body in bodies for expr in every_expression(body) for call in every_call(expr)):
+            if call.name not in enabling:
+                called = _externs(self.program, s.Block((s.CallStmt(call, call.span),), call.span))
+                statements = (stmt for extern in called if extern.body for stmt in every_statement(extern.body))
+                enabling[call.name] = {stmt.name for stmt in statements if isinstance(stmt, s.Enable) and stmt.again}
+            if enabling[call.name]:
+                given = (arg.ref if isinstance(arg, s.Address) else arg for arg in call.args)
+                names |= enabling[call.name] | {ref.name for ref in given if isinstance(ref, s.Ref)}
+        timed = (name for name in self.program.routines if self.program.is_timed(name))
+        return frozenset((*timed, *(routine for name in sorted(names) for routine in self.program.run_by(name))))
+
     def _freed(self, plans: list[_Plan]) -> frozenset[str]:
         """The kinds of locks of which some may be freed by roots that others run beside; but for what can be closed,
         which others go on asking for."""
@@ -474,6 +490,7 @@ class _ProgramLowerer:
         root.devices = plan.devices
         if plan.role is not None:
             root.among, root.apart = plan.role.among, frozenset(other.name for other in plan.role.apart)
+            root.last = plan.role.last
             root.awaits = frozenset(other.name for other in plan.role.awaits)
             root.follows = following(self.program.roles, role)
             root.comes_back = role if comes_back(self.program, plan.role) else ""

@@ -100,6 +100,8 @@ class State:
         """For each lock the variables it guards, once somebody has asked."""
         self.called_back: Mapping[str, Mapping[str, Sequence[int]]] = {}
         """For each role what a call-out that comes back to it can write to shared variables."""
+        self.again: frozenset[str] = frozenset()
+        """The routines that may begin again when their end was waited for."""
         self.freed: frozenset[str] = frozenset()
         """The kinds of locks of which some are freed while routines run that may use them."""
 

@@ -12,7 +12,7 @@ from modelcheck.mutual.positions import Site
 from modelcheck.source import Span
 from modelcheck.verdict import DISPATCH_LEVEL
 
-LOAD, ADD, START, UNLOAD = 0, 1, 2, 5
+LOAD, ADD, START, STOP, UNLOAD = 0, 1, 2, 4, 5
 
 
 class Overlap:

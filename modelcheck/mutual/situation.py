@@ -11,7 +11,7 @@ from modelcheck.lower import Lowered, every_graph
 from modelcheck.lower.builder import really_written
 from modelcheck.mutual.ended import THE_ONE, Ended
 from modelcheck.mutual.order import Node, Order, before_setting, build, signaller, surely_sets
-from modelcheck.mutual.overlap import LOAD, Overlap
+from modelcheck.mutual.overlap import LOAD, STOP, Overlap
 from modelcheck.mutual.positions import (
     EXCLUSIVE,
     MAY_BE_FREE,
@@ -203,6 +203,16 @@ class Situation:
         if self.sharing.keeps_off(kept_off, first, second, shared):
             return True
         return self._is_of_the_one(shared) and self.overlap.kept_apart(first, second, sites)
+
+    def comes_later(self, one: Access, other: Access) -> bool:
+        """Whether two accesses are of roots that stop one device, never at once, and the one may come behind the other
+        and find what that has freed, as no role says who is first."""
+        first, second = self.roots[one.root], self.roots[other.root]
+        if one.data.partition("[")[0] not in self.locks or first is second or {first.phase, second.phase} != {STOP}:
+            return False
+        ordered = first.role in second.follows or second.role in first.follows
+        frees = (one.write and not first.last) or (other.write and not second.last)
+        return frees and not ordered and self.overlap.kept_apart(one.root, other.root)
 
     def _is_of_the_one(self, shared: str) -> bool:
         return not self.sharing.devices and shared.partition("[")[0] in self.locks
@@ -465,6 +475,8 @@ def clash(situation: Situation, a: Access, b: Access) -> bool:
         return False
     if not (a.write or b.write) or (a.atomic and b.atomic) or not overlap.meet(a.root, b.root):
         return False
+    if situation.comes_later(a, b):
+        return True
     if situation.never_at_once(a.root, b.root, ((a.site,), (b.site,)), a.data):
         return False
     if situation.is_over(a.root, (a.site,), b.root, b.held, a.data):

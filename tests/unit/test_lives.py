@@ -26,8 +26,8 @@ CLEAN = [
     pytest.param(START + "routine Stop() as MINIPORT_HALT { NdisFreeSpinLock(&L); }", id="freed once at the end"),
     pytest.param(
         START
-        + f"routine Stop() as MINIPORT_HALT {{ {USE} NdisFreeSpinLock(&L); }}\n"
-        + f"routine Remove() as MINIPORT_REMOVE_DEVICE {{ {USE} }}",
+        + f"routine Stop() as DRIVER_DISPATCH(IRP_MN_STOP_DEVICE) {{ {USE} }}\n"
+        + f"routine Remove() as DRIVER_DISPATCH(IRP_MN_REMOVE_DEVICE) {{ {USE} NdisFreeSpinLock(&L); }}",
         id="stop routines do not start from each other's end",
     ),
     pytest.param(

@@ -15,7 +15,7 @@ from modelcheck.names import (
 )
 from modelcheck.printer import parameter, reference, signature, type_text
 from modelcheck.record import dataclass
-from modelcheck.resolve import Program, handed
+from modelcheck.resolve import Program, said
 from modelcheck.source import Span
 
 
@@ -230,7 +230,7 @@ class CallCheck(ValueCheck):
                 elif self.lock(ref, kind).sort is Sort.TARGET and not self.place.primitives:
                     message = f"`{reference(ref)}` belongs to the kernel model, which alone uses it as a lock"
                     self.error(Code.WRONG_SORT, message, ref.span, help="write the lock itself")
-            case s.ValueParam(if_said=True) if handed(self.program, param, arg) is not arg:
+            case s.ValueParam(kind_, if_said=True) if said(self.program, kind_, arg) is None:
                 self._no_calls(arg, callee)
             case s.ValueParam(kind_, _, by_ref):
                 self._value_argument(arg, ref, param, kind_, by_ref, callee)

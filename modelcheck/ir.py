@@ -377,6 +377,11 @@ class Edge:
     taken: bool | None = None
     joined: bool = False
 
+    @property
+    def code(self) -> tuple[Instruction, ...]:
+        """The instructions of its operation; none for a call."""
+        return () if self.operation is None else self.operation.code
+
 
 @dataclass(slots=True, eq=False, repr=False)
 class Graph:

@@ -261,12 +261,10 @@ def enum_of(program: Program, kind: s.Type) -> tuple[str, ...]:
             return ()
 
 
-def handed(program: Program, param: s.ValueParam, arg: s.Expr) -> s.Expr:
-    """What is handed over for a parameter: of one that is looked at if it is said, a constant of its enum."""
-    values = enum_of(program, param.type) if param.if_said else ()
-    if not values or (isinstance(arg, s.Ref) and not arg.selectors and arg.name in values):
-        return arg
-    return s.Ref(values[0], (), arg.span)
+def said(program: Program, kind: s.Type, arg: s.Expr) -> int | None:
+    """Which constant of an enum is written; None if none is."""
+    values = enum_of(program, kind)
+    return values.index(arg.name) if isinstance(arg, s.Ref) and not arg.selectors and arg.name in values else None
 
 
 def type_range(program: Program, kind: s.Type) -> tuple[int, int]:

@@ -615,7 +615,7 @@ def deadlock_forgets_what_is_left_held(patch: Patch) -> None:
 
 @fault("race", CERTIFICATE)
 def deadlock_sees_no_accesses_at_once(patch: Patch) -> None:
-    patch.setattr(deadlock, "clash", lambda *_: False)
+    patch.setattr(deadlock, "clashes", lambda *_: [])
 
 
 @fault("shared race", CERTIFICATE)
@@ -744,7 +744,7 @@ def meetings_asks_for_nothing(patch: Patch) -> None:
 @fault("race", SEARCH)
 def shared_no_accesses_at_once(patch: Patch) -> None:
     for owner in (deadlock, meetings):
-        patch.setattr(owner, "clash", lambda *_: False)
+        patch.setattr(owner, "clashes", lambda *_: [])
 
 
 @pytest.mark.parametrize("seeded", FAULTS, ids=lambda seeded: seeded.name)

@@ -7,7 +7,6 @@ is put together to a schedule (`shown`, `meeting`, `schedule`), to be replayed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import compress
 
 from modelcheck.devices import plain
@@ -22,7 +21,7 @@ from modelcheck.mutual.nesting import Nesting
 from modelcheck.mutual.overlap import LOAD
 from modelcheck.mutual.positions import EXCLUSIVE, Access, Position
 from modelcheck.mutual.questions import Question
-from modelcheck.mutual.situation import Candidates, Tests, clash, go_together, known_holds
+from modelcheck.mutual.situation import Candidates, Tests, clashes, go_together, known_holds
 from modelcheck.record import replace
 from modelcheck.verdict import BEGUN_AGAIN, MUTUAL, RACES, SEEN_TO, Property, Trace
 
@@ -340,11 +339,11 @@ class Deadlock(Meeting):
     def _race(self, data: str) -> Finding:
         """R03: no two contexts touch the data at once, one of them writing. R04: nor use a lock and free it."""
         accesses = [a for a in self.facts.accesses if plain(a.data) == data]
-        pairs = [(a, b) for n, a in enumerate(accesses) for b in accesses[n:] if clash(self.situation, a, b)]
+        pairs = clashes(self.situation, accesses)
         if not pairs:
             return Ranked(bool(accesses))
         doubt: Open | None = None
-        pairs.sort(key=lambda pair: any(map(self._is_end, pair)))
+        pairs.sort(key=lambda pair: any(map(self._mode, pair)))
         for a, b in pairs:
             finding = self._meet_at(a, b)
             if isinstance(finding, Deadlocked):
@@ -353,29 +352,23 @@ class Deadlock(Meeting):
                 doubt = doubt or finding
         return doubt or Excluded(-1, ("no two contexts can stand before it at once",))
 
-    def _depends(self, one: int, other: int) -> str:
-        """An event that a root waits for and the other one sets, in words: it may have ended by then."""
-        waited = {p.wanted for p in self.facts.positions if p.root == one and p.sort == "event"}
-        event = next((event for event in sorted(self.facts.signals[other]) if event in waited), "")
-        who, sets = self.roots[one].routine, self.roots[other].routine
-        return f"{who} waits for {event}, which {sets} sets: it may have ended by then" if event else ""
-
-    def _rests(self, runs: Sequence[Trace | None], roots: Sequence[int]) -> str:
-        """A variable that one of two runs has looked at and the root of the other writes; "" if there is none."""
-        for run, other in zip(runs, reversed(roots), strict=True):
-            written = self.situation.written(other)
-            seen = [choice.name for choice in (run.choices if run is not None else ()) if choice.name in written]
-            if seen:
-                return seen[0].removeprefix("var ")
+    def _ended_by_then(self, run: Trace, root: int) -> str:
+        """Why another root may have ended when a run comes to its place: it has waited for what that one sets. "" if
+        nothing of the sort is known."""
+        name = self.roots[root].routine
+        for step in run.steps[:-1]:
+            for event in self._awaited(step.span):
+                if event in self.facts.signals[root]:
+                    return f"{run.root} waits for {event}, which {name} sets: it may have ended by then"
         return ""
 
-    def _mode(self, access: Access) -> str:
-        return "freed" if self._is_end(access) else ""
+    def _rests(self, run: Trace, root: int) -> str:
+        """A variable that a run has looked at and another root writes; "" if there is none."""
+        written = self.situation.written(root)
+        return next((c.name.removeprefix("var ") for c in run.choices if c.name in written), "")
 
-    def _is_end(self, access: Access) -> bool:
-        """Whether a root has ended where it stands before an access: it has freed the lock before."""
-        root, graph = self.roots[access.root], self.situation.graphs[access.site.graph]
-        return graph is root.graph and root.end is not None and graph.edges[access.site.edge].source == root.end.source
+    def _mode(self, access: Access) -> str:
+        return "freed" if self.situation.ended.is_end(access.root, access.site) else ""
 
     def _meet_at(self, a: Access, b: Access) -> Finding | None:
         """Two contexts before two accesses; None if they are certainly never there at once."""
@@ -387,8 +380,6 @@ class Deadlock(Meeting):
             if self.situation.overlap.awaits(one.root, other.root):
                 who, after = self.roots[other.root].routine, self.roots[one.root].routine
                 return Open(f"that {who} has ended when {after} begins {SEEN_TO}")
-            if why := self._depends(one.root, other.root):
-                return Open(why)
             if self.situation.has_waited(one, other):
                 who, waited = self.roots[other.root].routine, self.roots[one.root].routine
                 return Open(f"{waited} waits for {who} before, of which a run {BEGUN_AGAIN}")
@@ -408,14 +399,17 @@ class Deadlock(Meeting):
                 continue
             tried.add((pair[0][1], pair[1][1]))
             runs = [self._run_beside(*pair[0], b.root), self._run_beside(*pair[1], a.root)]
-            rests = self._rests(runs, (a.root, b.root)) if a.data in self.situation.locks else ""
-            if rests:
-                return Open(f"one of them comes to it where `{rests}` has a value that the other may have changed")
-            if all(runs):
+            if runs[0] is not None and runs[1] is not None:
+                for run, root in ((runs[0], b.root), (runs[1], a.root)):
+                    if why := self._ended_by_then(run, root):
+                        return Open(why)
+                    if self.situation.is_lock(a.data) and (name := self._rests(run, root)):
+                        return Open(
+                            f"one of them comes to it where `{name}` has a value that the other may have changed"
+                        )
                 members = [
                     Member(self.roots[access.root], _up_to_block(run), "stands", a.data, self._mode(access))
-                    for access, run in zip((a, b), runs, strict=True)
-                    if run is not None
+                    for access, run in ((a, runs[0]), (b, runs[1]))
                 ]
                 found = self.together(members, [])
                 if isinstance(found, Deadlocked):

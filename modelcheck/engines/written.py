@@ -173,7 +173,7 @@ class Written:
 
 def _writes(edge: Edge, wanted: dict[Cell, int]) -> bool:
     """Whether an edge can write one of these values."""
-    for instruction in instructions(() if edge.operation is None else edge.operation.code):
+    for instruction in instructions(edge.code):
         match instruction:
             case ir.Set(register, ir.Const(value)):
                 cell = edge.cells[register]
@@ -230,8 +230,7 @@ def _is_step(edge: Edge) -> bool:
 
 
 def _releases(edge: Edge, lock: str) -> bool:
-    code = () if edge.operation is None else edge.operation.code
-    dropped = [i.register for i in instructions(code) if isinstance(i, ir.Drop)]
+    dropped = [i.register for i in instructions(edge.code) if isinstance(i, ir.Drop)]
     return any((cell := edge.cells[register]) is not None and cell.name == lock for register in dropped)
 
 

@@ -19,7 +19,7 @@ from modelcheck.mutual.order import Node
 from modelcheck.mutual.positions import EXCLUSIVE, Arrival, Case, Position
 from modelcheck.mutual.questions import Question
 from modelcheck.mutual.rings import Rings
-from modelcheck.mutual.situation import Candidates, Situation, Splits, Tests, apart, clash, go_together
+from modelcheck.mutual.situation import Candidates, Situation, Splits, Tests, apart, clashes, go_together
 from modelcheck.record import dataclass, field
 from modelcheck.verdict import Property
 
@@ -197,7 +197,7 @@ class _Proof:
 
     def _race(self) -> list[Query]:
         accesses = [a for a in self.situation.facts.accesses if plain(a.data) == self.obligation.subject]
-        pairs = [(a, b) for n, a in enumerate(accesses) for b in accesses[n:] if clash(self.situation, a, b)]
+        pairs = clashes(self.situation, accesses)
         if any(self.situation.comes_later(a, b) for a, b in pairs):
             return [Impossible("one may find what the other has freed before")]
         involved = list(dict.fromkeys(access for pair in pairs for access in pair))

@@ -412,9 +412,10 @@ class Player(Machine):
 
     def freed(self, state: State) -> list[Access]:
         """The locks that a context has freed, and not initialised again: to use them now is as bad as before."""
-        self.state, frame = state, state.frames[-1]
-        span = frame.site or frame.span
-        return [Access(lock, True, False, self._routine(), span) for lock in sorted(state.freed)]
+        frame = state.frames[-1]
+        with self._looking_at(state):
+            routine, span = self._routine(), frame.site or frame.span
+        return [Access(lock, True, False, routine, span) for lock in sorted(state.freed)]
 
 
 def _next(frame: Frame) -> Instruction | None:

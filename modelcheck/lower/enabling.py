@@ -19,8 +19,7 @@ from modelcheck.verdict import Property
 
 def enabled(edge: Edge) -> set[str]:
     """The routines that an edge enables."""
-    code = () if edge.operation is None else edge.operation.code
-    return {i.routine for i in instructions(code) if isinstance(i, ir.Enable) and i.on}
+    return {i.routine for i in instructions(edge.code) if isinstance(i, ir.Enable) and i.on}
 
 
 def _edges(root: Root) -> Iterator[Edge]:
@@ -29,8 +28,7 @@ def _edges(root: Root) -> Iterator[Edge]:
 
 def called_out(edge: Edge) -> set[str]:
     """The roles that an edge calls out to."""
-    code = () if edge.operation is None else edge.operation.code
-    return {i.role for i in instructions(code) if isinstance(i, ir.Reenter)}
+    return {i.role for i in instructions(edge.code) if isinstance(i, ir.Reenter)}
 
 
 def enabled_by(root: Root) -> frozenset[str]:
@@ -163,7 +161,7 @@ class _Early:
 
     def _changed(self, root: Root) -> set[str]:
         if root not in self.changed:
-            self.changed[root] = {cell.name for edge in _edges(root) for cell in _written(edge)}
+            self.changed[root] = {cell.name for edge in _edges(root) for cell in written_lives(edge)}
         return self.changed[root]
 
     def _ask(
@@ -245,7 +243,7 @@ class _Lives:
     def _effect(self, edge: Edge) -> tuple[int, int]:
         """What of a state remains behind an edge, and what is added."""
         kept, added = -1, 0
-        for cell, (values, certain) in _written(edge).items() if self.cells else ():
+        for cell, (values, certain) in written_lives(edge).items() if self.cells else ():
             if cell in self.cells:
                 at = self.cells[cell]
                 kept &= ~(15 << at) if certain else -1
@@ -283,7 +281,7 @@ class _Lives:
             return _IDLE
         if begun == _BEGINNING and self.by is not None and disabled:
             return _RUNNING
-        if _waits(edge, self.stops) and (begun == _RUNNING or not self.again):
+        if not self.stops.isdisjoint(acquired(edge, edge.code)) and (begun == _RUNNING or not self.again):
             return _IDLE
         return begun
 
@@ -301,7 +299,7 @@ class _Lives:
         for graph, begun in while_.items():
             for edge in graph.edges:
                 state = begun.get(edge.target, 0)
-                changed = self.cells if self._turned(edge, True) else self.cells.keys() & _written(edge).keys()
+                changed = self.cells if self._turned(edge, True) else self.cells.keys() & written_lives(edge).keys()
                 for cell in changed if state else ():
                     for value in self._values(cell, state >> self.cells[cell]):
                         found[cell, value][graph, edge.target] = None
@@ -333,8 +331,7 @@ def _either(one: dict[int, int], other: dict[int, int]) -> dict[int, int]:
 
 def _starting(edge: Edge, routine: str, on: bool = True) -> list[ir.Enable]:
     """Where an edge lets a routine begin, or no longer."""
-    code = () if edge.operation is None else edge.operation.code
-    return [i for i in instructions(code) if isinstance(i, ir.Enable) and i.on is on and i.routine == routine]
+    return [i for i in instructions(edge.code) if isinstance(i, ir.Enable) and i.on is on and i.routine == routine]
 
 
 def _join(states: dict[int, int], location: int, state: int) -> bool:
@@ -344,26 +341,23 @@ def _join(states: dict[int, int], location: int, state: int) -> bool:
     return before != states[location]
 
 
-def _waits(edge: Edge, locks: frozenset[str]) -> bool:
-    """Whether an edge acquires one of these locks exclusively."""
-    code = () if edge.operation is None else edge.operation.code
-    taken = [i.register for i in code if isinstance(i, ir.Take) and not i.shared and i.result is None]
-    return any(cell.name.removeprefix("hold ") in locks for r in taken if (cell := edge.cells[r]) is not None)
+def acquired(edge: Edge, code: Iterable[ir.Instruction]) -> list[str]:
+    """The locks that instructions of an edge acquire exclusively, however long that takes."""
+    cells = [edge.cells[i.register] for i in code if isinstance(i, ir.Take) and not i.shared and i.result is None]
+    return [cell.name.removeprefix("hold ") for cell in cells if cell is not None]
 
 
 def _is_life(cell: Cell | None) -> TypeGuard[Cell]:
     return cell is not None and cell.sort is Sort.LIFE
 
 
-def _written(edge: Edge) -> dict[Cell, tuple[set[int], bool]]:
+def written_lives(edge: Edge) -> dict[Cell, tuple[set[int], bool]]:
     """The life cells that an edge writes, with the values, and whether it does for certain."""
     found: dict[Cell, tuple[set[int], bool]] = {}
-    if edge.operation is not None:
-        code = edge.operation.code
-        for register in edge.operation.writes:
-            cell = edge.cells[register]
-            if _is_life(cell):
-                values = set[int]()
-                constants(code, register, cell, values)
-                found[cell] = (values, any(isinstance(i, ir.Set) and i.register == register for i in code))
+    for register in () if edge.operation is None else edge.operation.writes:
+        cell = edge.cells[register]
+        if _is_life(cell):
+            values = set[int]()
+            constants(edge.code, register, cell, values)
+            found[cell] = (values, any(isinstance(i, ir.Set) and i.register == register for i in edge.code))
     return found

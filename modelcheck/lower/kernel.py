@@ -21,7 +21,7 @@ from modelcheck.lower.scope import (
     Variable,
     object_name,
 )
-from modelcheck.resolve import Program, handed, qualified, type_range
+from modelcheck.resolve import Program, qualified, said, type_range
 from modelcheck.source import Span
 from modelcheck.verdict import Property
 from modelcheck.walk import expressions
@@ -210,7 +210,7 @@ class KernelCalls(Evaluator):
                 case s.LockParam(name):
                     names[name] = Lock(chosen[name])
                 case s.ValueParam(kind, name, if_said=True):
-                    names[name] = Value(self.term(handed(self.program, param, arg), frame, kind), kind)
+                    names[name] = Value(ir.Const(said(self.program, kind, arg) or 0), kind)
                 case s.ValueParam(kind, name, by_ref):
                     names[name] = self._value(kind, by_ref, arg, ref, frame, by_reference)
                 case s.ObjectParam(s.ObjectKind.TIMEOUT, name):

@@ -863,8 +863,7 @@ def _held_alike(one: Term, other: Term) -> Term:
 
 
 def _accesses(edge: Edge) -> Iterator[ir.Access]:
-    code = () if edge.operation is None else edge.operation.code
-    return (instruction for instruction in ir.instructions(code) if isinstance(instruction, ir.Access))
+    return (instruction for instruction in ir.instructions(edge.code) if isinstance(instruction, ir.Access))
 
 
 def frame_of(graph: Graph) -> frozenset[Cell]:

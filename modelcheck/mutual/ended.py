@@ -11,14 +11,15 @@ All of this is read off the graphs, on every path to a place.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property, reduce
+from operator import and_
 
 from modelcheck import ir
 from modelcheck.devices import device_of, plain
 from modelcheck.ir import FREED, INITIALISED, Edge, Graph, Root, Sort, every_graph
-from modelcheck.lower.builder import constants
-from modelcheck.lower.enabling import called_out
+from modelcheck.lower.enabling import acquired, called_out, written_lives
 from modelcheck.mutual.overlap import Overlap
-from modelcheck.mutual.positions import MAY_BE_FREE, Facts, Held, Site, Starter, lock_of
+from modelcheck.mutual.positions import MAY_BE_FREE, Facts, Held, Site, Starter
 from modelcheck.record import dataclass, replace
 from modelcheck.resolve import Program
 
@@ -67,11 +68,13 @@ States = dict[Graph, dict[int, Gone]]
 class Ended:
     """Of the roots of one driver, by index."""
 
-    def __init__(self, program: Program, roots: list[Root], facts: Facts, overlap: Overlap) -> None:
+    def __init__(
+        self, program: Program, roots: list[Root], graphs: list[Graph], facts: Facts, overlap: Overlap
+    ) -> None:
         self.program = program
         self.roots = roots
+        self.graphs = graphs
         self.overlap = overlap
-        self.graphs = every_graph([root.graph for root in roots])
         self.running: dict[str, set[int]] = {}
         """For each lock the roots whose runs hold it."""
         for index, root in enumerate(roots):
@@ -85,31 +88,52 @@ class Ended:
         for index, enables in enumerate(facts.enables):
             for starter, held in enables.items():
                 self.enabling.setdefault(starter, {})[index] = held
-        enabled = (i for graph in self.graphs for edge in graph.edges for i in _code(edge) if isinstance(i, ir.Enable))
-        self.again = {(i.routine, i.by) for i in enabled if i.on and i.lasts}
-        """What starts a routine more than once: timers."""
         self._started_by: dict[str, list[str]] = {}
         for routine, by in self.enabling:
             self._started_by.setdefault(routine, []).append(by)
         self._found: dict[tuple[int, str, str], States] = {}
-        self._initialising: dict[str, set[int]] | None = None
+        self._waiting: dict[int, bool] = {}
+        self._at: dict[tuple[int, Site, str, str], Gone] = {}
+
+    @cached_property
+    def again(self) -> set[Starter]:
+        """What starts a routine more than once: timers."""
+        enables = (i for graph in self.graphs for edge in graph.edges for i in ir.instructions(edge.code))
+        return {(i.routine, i.by) for i in enables if isinstance(i, ir.Enable) and i.on and i.lasts}
+
+    @cached_property
+    def initialising(self) -> dict[str, set[int]]:
+        """For each lock the roots that initialise it."""
+        found: dict[str, set[int]] = {}
+        for index, root in enumerate(self.roots):
+            for graph in every_graph([root.graph]):
+                for name in (name for edge in graph.edges for name in _lives(edge, INITIALISED)):
+                    found.setdefault(name, set()).add(index)
+        return found
 
     def at(self, root: int, sites: Iterable[Site], device: str = "", shared: str = "") -> Gone:
         """What is certain at all of these places of a root; on a device that the root is given, if one is named: what
         begins for another one does not matter there. Where it has ended, when it has freed the lock `shared`."""
-        found: Gone | None = None
-        for site in sites:
+        found = [self._at_site(root, site, device, shared) for site in sites]
+        return reduce(and_, found) if found else NOTHING
+
+    def _at_site(self, root: int, site: Site, device: str, shared: str) -> Gone:
+        freed = shared if self.is_end(root, site) else ""
+        states = self._states(root, device, freed)
+        if not states:
+            return NOTHING
+        known = self._at.get((root, site, device, freed))
+        if known is None:
             graph = self.graphs[site.graph]
             edge = graph.edges[site.edge]
-            freed = shared if self._is_end(root, graph, edge) else ""
-            here = self._states(root, device, freed).get(graph, {}).get(edge.source, NOTHING)
-            here = _Paths(self, root, device).within(edge, here)
-            found = here if found is None else found & here
-        return found or NOTHING
+            here = states.get(graph, {}).get(edge.source, NOTHING)
+            known = self._at[root, site, device, freed] = _Paths(self, root, device).within(edge, here)
+        return known
 
-    def _is_end(self, root: int, graph: Graph, edge: Edge) -> bool:
-        end = self.roots[root].end
-        return graph is self.roots[root].graph and end is not None and edge.source == end.source
+    def is_end(self, root: int, site: Site) -> bool:
+        """Whether a root has ended at one of its places: what it still does there is to have freed a lock."""
+        graph, end = self.graphs[site.graph], self.roots[root].end
+        return graph is self.roots[root].graph and end is not None and graph.edges[site.edge].source == end.source
 
     def have_ended(self, gone: Gone, root: int) -> bool:
         """Whether all runs of a root have ended, by whatever they are started."""
@@ -124,7 +148,7 @@ class Ended:
         if found is None:
             paths = _Paths(self, root, device)
             graphs = every_graph([self.roots[root].graph])
-            if not any(self._awaited(edge) for graph in graphs for edge in graph.edges):
+            if not self.waits(root):
                 found = {}
             elif not freed:
                 found = paths.run(graphs, [(self.roots[root].graph, self.roots[root].graph.entry, NOTHING)])
@@ -136,10 +160,18 @@ class Ended:
             self._found[root, device, freed] = found
         return found
 
+    def waits(self, root: int) -> bool:
+        """Whether a root may wait for the end of anybody, close anything or disable what then does not run."""
+        known = self._waiting.get(root)
+        if known is None:
+            graphs = every_graph([self.roots[root].graph])
+            known = self._waiting[root] = any(self._awaited(edge) for graph in graphs for edge in graph.edges)
+        return known
+
     def _awaited(self, edge: Edge) -> bool:
         """Whether an edge may acquire what runs hold, or what closes, or end what is enabled."""
-        taken = any(lock in self.running or lock in self.closing for lock in _taken(edge, _code(edge)))
-        return taken or any(isinstance(i, ir.Enable) and not i.on and not i.lasts for i in _code(edge))
+        taken = any(lock in self.running or lock in self.closing for lock in acquired(edge, ir.instructions(edge.code)))
+        return taken or any(isinstance(i, ir.Enable) and not i.on and not i.lasts for i in ir.instructions(edge.code))
 
     def playing(self, routine: str) -> set[int]:
         """The roots that start with a routine."""
@@ -147,13 +179,7 @@ class Ended:
 
     def may_open(self, root: int, lock: str) -> bool:
         """Whether somebody who can be there beside a root initialises a lock; the root itself is followed."""
-        if self._initialising is None:
-            self._initialising = {}
-            for index, other in enumerate(self.roots):
-                for graph in every_graph([other.graph]):
-                    for name in (name for edge in graph.edges for name in _lives(edge, INITIALISED)):
-                        self._initialising.setdefault(name, set()).add(index)
-        return any(self._is_beside(root, other, lock) for other in self._initialising.get(lock, ()))
+        return any(self._is_beside(root, other, lock) for other in self.initialising.get(lock, ()))
 
     def _is_beside(self, root: int, other: int, lock: str) -> bool:
         """Whether contexts of two roots can be there at once that are both about a lock."""
@@ -199,12 +225,12 @@ class _Paths:
         return joined != known
 
     def behind(self, edge: Edge, state: Gone) -> Gone:
-        return self._through(edge, () if edge.operation is None else edge.operation.code, self._before(edge, state))
+        return self._through(edge, edge.code, self._before(edge, state))
 
     def within(self, edge: Edge, state: Gone) -> Gone:
         """What is certain before each instruction of an edge."""
         state = found = self._before(edge, state)
-        for instruction in () if edge.operation is None else edge.operation.code:
+        for instruction in edge.code:
             state = self._through(edge, (instruction,), state)
             found = replace(found & state, perhaps=found.perhaps, perhaps_closed=found.perhaps_closed)
         return found
@@ -225,7 +251,7 @@ class _Paths:
                     if self._nobody_begins((routine, by), state):
                         state = replace(state, disabled=state.disabled | {(routine, by)})
                 case ir.Take():
-                    for lock in _taken(edge, (instruction,)):
+                    for lock in acquired(edge, (instruction,)):
                         state = self._waited(lock, state)
                 case ir.Set(register, ir.Const(value)) if value == INITIALISED:
                     cell = edge.cells[register]
@@ -287,26 +313,9 @@ class _Paths:
         )
 
 
-def _code(edge: Edge) -> Iterable[ir.Instruction]:
-    return ir.instructions(() if edge.operation is None else edge.operation.code)
-
-
-def _taken(edge: Edge, code: Iterable[ir.Instruction]) -> list[str]:
-    """The locks that are acquired exclusively, however long that takes."""
-    cells = [edge.cells[i.register] for i in code if isinstance(i, ir.Take) and not i.shared and i.result is None]
-    return [lock_of(cell) for cell in cells if cell is not None]
-
-
 def _lives(edge: Edge, value: int) -> list[str]:
     """The locks to whose lives an edge may give that value."""
-    found: list[str] = []
-    for register in () if edge.operation is None else edge.operation.writes:
-        cell = edge.cells[register]
-        if cell is not None and cell.sort is Sort.LIFE and edge.operation is not None:
-            values = set[int]()
-            constants(edge.operation.code, register, cell, values)
-            found += [cell.name.removeprefix("life ")] if value in values else []
-    return found
+    return [cell.name.removeprefix("life ") for cell, (values, _) in written_lives(edge).items() if value in values]
 
 
 __all__ = ["THE_ONE", "Ended", "Gone"]

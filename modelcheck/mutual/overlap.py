@@ -52,11 +52,15 @@ class Overlap:
         it while it is added, but for those whom adding one enables; and their roles may say so. `sites`: where the two
         are; whom one of them alone enables is there after that only. "" if there is no such device."""
         for one, other, at in ((first, second, 0), (second, first, 1)):
-            device = next((taken for _, taken in self.roots[one].devices), "")
-            shared = device and device in (taken for _, taken in self.roots[other].devices)
-            if shared and self._is_kept_off(one, other, None if sites is None else sites[at]):
+            device = self.common(one, other)
+            if device and self._is_kept_off(one, other, None if sites is None else sites[at]):
                 return device
         return ""
+
+    def common(self, one: int, other: int) -> str:
+        """The first device that a root is given, if another root is given it too; else ""."""
+        device = next((taken for _, taken in self.roots[one].devices), "")
+        return device if device in (taken for _, taken in self.roots[other].devices) else ""
 
     def kept_apart(self, first: int, second: int, sites: tuple[Iterable[Site], Iterable[Site]] | None = None) -> bool:
         """The same of a driver that has one device and does not declare it."""

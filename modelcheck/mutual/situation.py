@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
@@ -55,11 +56,11 @@ class Situation:
         self.facts = facts
         self.overlap = Overlap(roots)
         self.sharing = Sharing(lowered.program, roots)
-        self.ended = Ended(lowered.program, roots, facts, self.overlap)
         self.writers_first = frozenset(
             lock_of(c) for r in roots for c in r.environment.cells.values() if c.writers_first
         )
         self.graphs: list[Graph] = every_graph([r.graph for r in roots])
+        self.ended = Ended(lowered.program, roots, self.graphs, facts, self.overlap)
         self.idle = frozenset(n for n, p in enumerate(facts.positions) if p.sort == "event" and self.set_before(p))
         """Positions that wait for an event which is set: they do not wait."""
         self.enders: dict[str, list[tuple[int, int]]] = {}
@@ -73,6 +74,7 @@ class Situation:
             self.members.setdefault(number, {})[node] = None
         self.parts = self._parts()
         self._stable: dict[Root, list[Cell]] | None = None
+        self._written: dict[int, frozenset[str]] = {}
         self._read: dict[Root, list[Cell]] = {}
         self._questions: dict[tuple[Candidates, Tests], Question] = {}
         self._variables: dict[tuple[Candidates, Tests], list[str]] = {}
@@ -204,26 +206,32 @@ class Situation:
             return True
         return self._is_of_the_one(shared) and self.overlap.kept_apart(first, second, sites)
 
+    def is_lock(self, name: str) -> bool:
+        """Whether what two contexts are about is a lock, or one of a family."""
+        return name.partition("[")[0] in self.locks
+
     def comes_later(self, one: Access, other: Access) -> bool:
         """Whether two accesses are of roots that stop one device, never at once, and the one may come behind the other
         and find what that has freed, as no role says who is first."""
         first, second = self.roots[one.root], self.roots[other.root]
-        if one.data.partition("[")[0] not in self.locks or first is second or {first.phase, second.phase} != {STOP}:
+        if not self.is_lock(one.data) or first is second or {first.phase, second.phase} != {STOP}:
             return False
         ordered = first.role in second.follows or second.role in first.follows
         frees = (one.write and not first.last) or (other.write and not second.last)
         return frees and not ordered and self.overlap.kept_apart(one.root, other.root)
 
     def _is_of_the_one(self, shared: str) -> bool:
-        return not self.sharing.devices and shared.partition("[")[0] in self.locks
+        return not self.sharing.devices and self.is_lock(shared)
 
     def is_over(
         self, root: int, sites: Sequence[Site], other: int, held: Iterable[tuple[str, int]], shared: str
     ) -> bool:
         """Whether, while a context of a root is at one of the sites, none of the other root is there with these locks:
         its runs have been waited for, or a lock has been closed. `shared`: the data or lock that both are about."""
+        if not self.ended.waits(root):
+            return False
         gone = [self.ended.at(root, sites, "", shared)]
-        device = self._common(root, other)
+        device = self.overlap.common(root, other)
         if device and self.sharing.keeps_off(device, root, other, shared):
             gone.append(self.ended.at(root, sites, device, shared))
         elif self._is_of_the_one(shared):
@@ -240,11 +248,6 @@ class Situation:
         gone = self.ended.at(one.root, (one.site,), "", one.data)
         kept = {lock for lock, mask in other.held if not mask & MAY_BE_FREE}
         return other.root in gone.waited | gone.perhaps or not gone.perhaps_closed.isdisjoint(kept)
-
-    def _common(self, first: int, second: int) -> str:
-        """The first device that a root is given, if the other one is given it too."""
-        devices = [device for _, device in self.roots[first].devices][:1]
-        return "".join(device for device in devices if device in (taken for _, taken in self.roots[second].devices))
 
     # ---- exact states ----
 
@@ -338,7 +341,11 @@ class Situation:
 
     def written(self, root: int) -> frozenset[str]:
         """The cells of the shared variables that a root writes, by name."""
-        return frozenset(cell.name for cell in _shared(self.roots[root], really_written))
+        known = self._written.get(root)
+        if known is None:
+            cells = _shared(self.roots[root], really_written)
+            known = self._written[root] = frozenset(cell.name for cell in cells)
+        return known
 
     def stable(self, root: Root) -> list[Cell]:
         """Shared variables that the root reads and nothing writes once there is somebody to read them."""
@@ -441,52 +448,60 @@ def _together(states: list[dict[str, int]]) -> Held:
     return tuple(sorted(masks.items()))
 
 
+Stand: TypeAlias = tuple[int, Sequence[Site], Sequence[tuple[str, int]]]
+"""A context of a root, by index, at one of some sites, with the locks that it may hold."""
+
+
+def _never_there(situation: Situation, one: Stand, other: Stand, shared: str) -> bool:
+    """Whether two contexts never stand there at once: by a lock that one of them holds exclusively, by their roles, or
+    as one of them has ended. `shared`: the data or lock that both are about."""
+    (first, at, held), (second, there, others) = one, other
+    mine = dict(held)
+    for lock, mask in others:
+        both = mask | mine.get(lock, MAY_BE_FREE)
+        exclusive = not both & MAY_BE_FREE and EXCLUSIVE in (mask, mine[lock])
+        if exclusive and situation.sharing.excludes(lock, first, second, shared):
+            return True
+    if situation.never_at_once(first, second, (at, there), shared):
+        return True
+    over = situation.is_over
+    return over(first, at, second, others, shared) or over(second, there, first, held, shared)
+
+
 def go_together(
     situation: Situation, one: tuple[Candidates, Tests], other: tuple[Candidates, Tests], shared: str
 ) -> bool:
     """Whether two contexts can be in these states at once, by what they surely hold and what cannot change. `shared`:
     the data or lock that both are about."""
-    first, second, excludes = one[0].root, other[0].root, situation.sharing.excludes
-    if situation.never_at_once(first, second, (one[0].sites, other[0].sites), shared):
+    first, second = one[0].root, other[0].root
+    mine, others = ((state[0].root, state[0].sites, known_holds(*state)) for state in (one, other))
+    if _never_there(situation, mine, others, shared):
         return False
-    if situation.is_over(first, one[0].sites, second, known_holds(*other), shared):
-        return False
-    if situation.is_over(second, other[0].sites, first, known_holds(*one), shared):
-        return False
-    mine = dict(known_holds(*one))
-    for lock, mask in known_holds(*other):
-        both = mask | mine.get(lock, MAY_BE_FREE)
-        exclusive = not both & MAY_BE_FREE and EXCLUSIVE in (mask, mine[lock])
-        if exclusive and excludes(lock, first, second, shared):
-            return False
     values = situation.steady(*one)
     return all(
-        values.get(name, value) == value or not excludes(name.removeprefix("var "), first, second, shared)
+        values.get(name, value) == value
+        or not situation.sharing.excludes(name.removeprefix("var "), first, second, shared)
         for name, value in situation.steady(*other).items()
     )
 
 
+def clashes(situation: Situation, accesses: Sequence[Access]) -> list[tuple[Access, Access]]:
+    """The pairs of accesses that can come at once, as far as the fixpoint knows."""
+    writes = [number for number, access in enumerate(accesses) if access.write]
+    found = []
+    for number, access in enumerate(accesses):
+        others = range(number, len(accesses)) if access.write else writes[bisect_left(writes, number) :]
+        found += [(access, accesses[n]) for n in others if clash(situation, access, accesses[n])]
+    return found
+
+
 def clash(situation: Situation, a: Access, b: Access) -> bool:
-    """Whether two accesses can come at once, as far as the fixpoint knows."""
+    """Whether two accesses, one of them a write, can come at once, as far as the fixpoint knows."""
     overlap = situation.overlap
-    if a.data != b.data:
+    if a.data != b.data or (a.atomic and b.atomic) or not overlap.meet(a.root, b.root):
         return False
     if not overlap.started(a.root, (a.site,), b.root) or not overlap.started(b.root, (b.site,), a.root):
         return False
-    if not (a.write or b.write) or (a.atomic and b.atomic) or not overlap.meet(a.root, b.root):
-        return False
     if situation.comes_later(a, b):
         return True
-    if situation.never_at_once(a.root, b.root, ((a.site,), (b.site,)), a.data):
-        return False
-    if situation.is_over(a.root, (a.site,), b.root, b.held, a.data):
-        return False
-    if situation.is_over(b.root, (b.site,), a.root, a.held, a.data):
-        return False
-    mine = dict(a.held)
-    for lock, mask in b.held:
-        both = mask | mine.get(lock, MAY_BE_FREE)
-        exclusive = not both & MAY_BE_FREE and EXCLUSIVE in (mask, mine[lock])
-        if exclusive and situation.sharing.excludes(lock, a.root, b.root, a.data):
-            return False
-    return True
+    return not _never_there(situation, (a.root, (a.site,), a.held), (b.root, (b.site,), b.held), a.data)

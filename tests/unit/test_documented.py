@@ -82,18 +82,14 @@ def test_says_what_must_not_be_called_under_a_spin_lock(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["KfAcquireSpinLock", "KeEnterCriticalRegion", "ClassAcquireChildLock", "KfRaiseIrql", "KsAcquireDevice"],
+    [
+        *("KfAcquireSpinLock", "KeEnterCriticalRegion", "ClassAcquireChildLock", "KfRaiseIrql", "KsAcquireDevice"),
+        # spelled out: `NdisInterlockedInsertHeadList / InsertTailList` names two, neither of them `InsertTailList`
+        *("NdisInterlockedInsertTailList", "NdisInterlockedDecrement", "KsReleaseDevice"),
+    ],
 )
 def test_lock_routines_are_marked(name: str) -> None:
     """They change what is held or the IRQL, so that a model is needed to go on."""
-    found = lookup(name)
-    assert found is not None
-    assert found.has_lock_effect
-
-
-@pytest.mark.parametrize("name", ["NdisInterlockedInsertTailList", "NdisInterlockedDecrement", "KsReleaseDevice"])
-def test_names_that_share_how_they_begin_are_spelled_out(name: str) -> None:
-    """`NdisInterlockedInsertHeadList / InsertTailList` names two routines, neither of them `InsertTailList`."""
     found = lookup(name)
     assert found is not None
     assert found.has_lock_effect

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -386,6 +387,9 @@ def _confirmed(checked: Checked, decision: Decision | None) -> bool:
     return isinstance(decision, Held) and decision.invariant not in {*checked.rejected, *checked.unanswered}
 
 
+_IN_ORDER = (Proved("order", True), Proved("order", False))
+"""By whether anything comes there."""
+_BY_CYCLES = Proved("cycles")
 _WAITS = {Property.D01, Property.D02, Property.D03}
 _WORDS = {Proved: "proved", Violated: "violated", Undecided: "unknown"}
 
@@ -403,8 +407,12 @@ def _proved(checked: Checked, obligation: Obligation, invariant: int, reached: b
         raise InternalError(f"Z3 rejects the invariant that should prove {obligation.id}:\n{query}")
     if invariant in checked.unanswered:
         return Undecided("Z3 did not answer all queries of the certificate in time")
-    name = f"invariant {invariant}" if invariant >= 0 else f"formulas {-1 - invariant}"
-    return Proved(name, not reached)
+    return _by_invariant(invariant, reached)
+
+
+@cache
+def _by_invariant(number: int, reached: bool) -> Proved:
+    return Proved(f"invariant {number}" if number >= 0 else f"formulas {-1 - number}", not reached)
 
 
 def _fact(obligation: Obligation, holds: bool) -> Verdict:
@@ -564,9 +572,9 @@ class _Meetings:
             return Undecided(self.reason)
         match self.found.findings.get(number):
             case Ranked(reached):
-                return Proved("order", not reached)
+                return _IN_ORDER[reached]
             case Excluded():
-                return Proved("cycles")
+                return _BY_CYCLES
             case Deadlocked(schedule, roots):
                 return self.replays.together(self.lowered.obligations[number], schedule, roots)
             case Open(reason):

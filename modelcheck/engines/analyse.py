@@ -113,7 +113,7 @@ class Analysis:
     """How paths were found to be possible."""
     only: frozenset[str] = frozenset()
     """The properties that are asked for; empty: all."""
-    _roots: dict[int, list[Root]] = field(default_factory=dict)
+    _roots: dict[int, tuple[Root, ...]] = field(default_factory=dict)
     _strangers: dict[tuple[Root, ...], str] = field(default_factory=dict)
     """The callees of roots that no model knows, in words."""
     _ends: dict[Root, dict[str, tuple[int, ...]]] = field(default_factory=dict)
@@ -149,7 +149,7 @@ class Analysis:
         inner.lives = self.lives
         by_root: dict[Root, set[int]] = {}
         for question, number in zip(questions, numbers, strict=True):
-            inner._roots[number] = [question.root]
+            inner._roots[number] = (question.root,)
             by_root.setdefault(question.root, set()).add(number)
         for wanted in by_root.values():
             inner.decide(wanted)
@@ -163,9 +163,7 @@ class Analysis:
             for left, number in root.outcomes.items():
                 first[left] = min(root.phase, first.get(left, root.phase))
                 questions.setdefault(left, []).append(number)
-        for number, decision in sorted(self.decisions.items()):
-            if not isinstance(decision, Broken):
-                continue
+        for number, decision in self._broken():
             root = decision.root
             for choice in decision.trace.start:
                 left = (choice.name, choice.value)
@@ -179,8 +177,8 @@ class Analysis:
         """Takes back what rests on how a lock is while an earlier phase lasts, where no run of that phase is known in
         which it is so when the root may start."""
         resting: dict[tuple[Root, str, int], list[int]] = {}
-        for number, decision in sorted(self.decisions.items()):
-            if isinstance(decision, Broken) and decision.root.early:
+        for number, decision in self._broken():
+            if decision.root.early:
                 settled = self._start(decision.root)
                 for choice in decision.trace.start:
                     if choice.name in decision.root.early and choice.value not in settled[choice.name]:
@@ -190,6 +188,11 @@ class Analysis:
                 lock = f"{name.removeprefix('life ')} is {LIFE[value]}"
                 reason = f"whether {root.routine} can run while {lock}, in a phase before its own, is not known"
                 self.decisions.update(dict.fromkeys(numbers, Open(reason)))
+
+    def _broken(self) -> list[tuple[int, Broken]]:
+        """What was found to be broken, by the number of the obligation."""
+        found = [(number, decision) for number, decision in self.decisions.items() if isinstance(decision, Broken)]
+        return sorted(found, key=lambda pair: pair[0])
 
     def _sketch(self) -> frozenset[Cell]:
         """What to follow from the beginning, guessed from how each routine goes by itself."""
@@ -270,14 +273,14 @@ class Analysis:
     def _hopeful(self) -> list[int]:
         """What another engine may decide. How locks are left is none of it: all that rests on it is decided already."""
         phases = self.lowered.questions.difference(self.lowered.ledger.timing.values())
-        found = ((n, d) for n, d in sorted(self.decisions.items()) if n not in phases)
-        return [number for number, decision in found if isinstance(decision, Open) and decision.hopeful]
+        found = (n for n, decision in self.decisions.items() if isinstance(decision, Open) and decision.hopeful)
+        return sorted(number for number in found if number not in phases)
 
     def _merge(self) -> None:
         """Proves what it can of the open obligations by path-merged queries, all with the same roots together."""
         together: dict[tuple[Root, ...], set[int]] = {}
         for number in self._hopeful():
-            together.setdefault(tuple(self._roots[number]), set()).add(number)
+            together.setdefault(self._roots[number], set()).add(number)
         for roots, numbers in together.items():
             found = self._blocks(roots, frozenset(numbers))
             if found is not None:
@@ -326,7 +329,7 @@ class Analysis:
 
     def _after_a_stranger(self, obligation: int) -> str:
         """Why nothing is certain of an obligation."""
-        roots = tuple(self._roots.get(obligation, ()))
+        roots = self._roots.get(obligation, ())
         callees = self._strangers.get(roots)
         if callees is None:
             callees = self._strangers[roots] = self.lowered.strangers(roots)
@@ -422,7 +425,7 @@ class Analysis:
         """
         tracked = group.tracked()
         numbers = set(group.needs)
-        met = {root for number in numbers for root in self._roots.get(number, ())}
+        met = {root for roots in {self._roots.get(number, ()) for number in numbers} for root in roots}
         roots = [root for root in self.lowered.roots if root in met]
         budget = min(self.limits.steps, group.budget(roots)) if group.split() else self.limits.steps
         fixpoint = Fixpoint(roots, tracked, budget, self.shapes, self._prepared)
@@ -430,6 +433,7 @@ class Analysis:
             fixpoint.run(root, self.lives[root])
         number = len(self.invariants)
         reached = _reached(fixpoint)
+        held = (Held(number, False), Held(number, True))
         proved: set[int] = set()
         alarmed: list[int] = []
         for obligation in sorted(numbers):
@@ -438,7 +442,7 @@ class Analysis:
             elif obligation in fixpoint.doubts:
                 self.decisions[obligation] = Open(self._after_a_stranger(obligation))
             else:
-                self.decisions[obligation] = Held(number, obligation in reached)
+                self.decisions[obligation] = held[obligation in reached]
                 proved.add(obligation)
         if proved:
             self.invariants.append(_invariant(fixpoint, self.lives, frozenset(proved)))
@@ -584,17 +588,20 @@ def _looked_at(moves: list[Move], fixpoint: Fixpoint) -> frozenset[Cell]:
     return frozenset()
 
 
-def _roots_of(lowered: Lowered) -> dict[int, list[Root]]:
+def _roots_of(lowered: Lowered) -> dict[int, tuple[Root, ...]]:
     """The roots from which each obligation can be met."""
-    found: dict[int, list[Root]] = {}
+    found: dict[int, tuple[Root, ...]] = {}
     for root in lowered.roots:
         numbers: dict[int, None] = {}
         for graph in every_graph([root.graph]):
             for edge in graph.edges:
-                numbers.update(dict.fromkeys(edge.obligations))
-                numbers.update(dict.fromkeys(check.obligation for check in edge.checks))
+                for number in edge.obligations:
+                    numbers[number] = None
+                for check in edge.checks:
+                    numbers[check.obligation] = None
+        alone = (root,)
         for number in numbers:
-            found.setdefault(number, []).append(root)
+            found[number] = found[number] + alone if number in found else alone
     return found
 
 
@@ -604,7 +611,8 @@ def _reached(fixpoint: Fixpoint) -> set[int]:
         for location, plans in enumerate(activation.plans):
             for plan in plans if activation.table[location] else ():
                 numbers.update(plan.edge.obligations)
-                numbers.update(check.obligation for check in plan.edge.checks)
+                for check in plan.edge.checks:
+                    numbers.add(check.obligation)
     return numbers
 
 

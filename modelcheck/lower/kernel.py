@@ -95,12 +95,8 @@ class KernelCalls(Evaluator):
             result = self._called(call, frame, wanted)
             self.patterns.learn(repeatable, self.builder, result, self.state, self.ledger)
             return result
-        return pattern.apply(
-            repeatable,
-            self.builder,
-            self.state,
-            lambda said: self.ledger.number(said[0], frame.routine, call.span, said[1], said[2]),
-        )
+        slots = self.ledger.numbered(frame.routine, call.span, pattern.says(repeatable.locks))
+        return pattern.apply(repeatable, self.builder, self.state, slots)
 
     def _repeatable(self, call: s.Call, frame: Frame, wanted: s.Type | None) -> Repeatable | None:
         """The call, if it begins its step and all that it is given are locks that guard no variable and have no order,

@@ -141,12 +141,14 @@ class _ProgramLowerer:
         self.timed = states_costs(program)
         self.kinds = Kinds(program)
         self.callees = {name: _called(program, routine.body) for name, routine in program.routines.items()}
+        self.externs = {name: _externs(program, routine.body) for name, routine in program.routines.items()}
+        """For each routine the kernel routines with a body that it calls, directly or through them."""
 
     def run(self) -> Lowered:
         self.lowered.levels = self._levels()
         self._declarations()
         plans = self._plans()
-        writes = {name: _routine_writes(self.program, routine) for name, routine in self.program.routines.items()}
+        writes = {name: self._routine_writes(name, routine) for name, routine in self.program.routines.items()}
         for routine, written in sorted(writes.items()):
             for name, what in sorted(written.items()):
                 for value in sorted(what.values):
@@ -306,14 +308,16 @@ class _ProgramLowerer:
 
     def _hands_over(self, plan: _Plan) -> bool:
         """Whether a root can start something: it names it, or what the role or a kernel routine does enables it."""
-        routines = [self.program.routines[name] for name in sorted(plan.routines)]
         blocks = [] if plan.role is None else [b for b in (plan.role.entry, plan.role.exit) if b is not None]
-        return any(map(self._names, routines)) or any(map(self._enables, (*(r.body for r in routines), *blocks)))
+        bodies = [(block, _externs(self.program, block)) for block in blocks]
+        bodies += [(self.program.routines[name].body, self.externs[name]) for name in sorted(plan.routines)]
+        named = any(self._names(self.program.routines[name]) for name in plan.routines)
+        return named or any(self._enables(body, called) for body, called in bodies)
 
-    def _enables(self, body: s.Block) -> bool:
+    def _enables(self, body: s.Block, called: Iterable[s.Extern]) -> bool:
         """Whether a body, or a kernel routine that it calls, enables something by its own name."""
         parts = [(body, frozenset[str]())]
-        parts += [(extern.body, _local(extern.params)) for extern in _externs(self.program, body) if extern.body]
+        parts += [(extern.body, _local(extern.params)) for extern in called if extern.body]
         return any(
             isinstance(stmt, s.Enable) and stmt.name not in hidden and self.program.run_by(stmt.name)
             for part, hidden in parts
@@ -372,7 +376,7 @@ class _ProgramLowerer:
         which others go on asking for."""
         beside = ADD if self.program.devices else RUN
         names = sorted(frozenset[str]().union(*(plan.routines for plan in plans if plan.phase >= beside)))
-        externs = (e for name in names for e in _externs(self.program, self.program.routines[name].body))
+        externs = {id(e): e for name in names for e in self.externs[name]}.values()
         found = set[str | None]()
         for extern in externs:
             frees = {stmt.lock.name for stmt in every_statement(extern.body or s.Block(())) if isinstance(stmt, s.Free)}
@@ -418,8 +422,8 @@ class _ProgramLowerer:
                 for name, what in self._written(plan, writes).items():
                     written.setdefault(name, _Written()).add(what)
                 for name in sorted(plan.routines):
-                    called = _call_outs(self.program, self.program.routines[name].body)
-                    inner.setdefault(plan.role.name, set()).update(called)
+                    called = (self.program.routines[name].body, *(e.body for e in self.externs[name]))
+                    inner.setdefault(plan.role.name, set()).update(_call_outs(called))
         found: dict[str, dict[str, Sequence[int]]] = {}
         for role in total:
             roles, pending = {role}, [role]
@@ -439,7 +443,13 @@ class _ProgramLowerer:
         """What the `entry` and `exit` of a role write to shared variables: only the user's own see any."""
         if role is None or role.span.source not in self.program.own:
             return []
-        return [_writes(self.program, block, {}) for block in (role.entry, role.exit) if block is not None]
+        blocks = [block for block in (role.entry, role.exit) if block is not None]
+        return [_writes(self.program, block, _externs(self.program, block)) for block in blocks]
+
+    def _routine_writes(self, name: str, routine: s.Routine) -> dict[str, _Written]:
+        """What a routine's own statements write to shared variables, also through a device that it is given."""
+        devices = device_parameters(self.program, routine)
+        return _writes(self.program, routine.body, self.externs[name], devices, routine.params)
 
     def _verify_writes(self, plan: _Plan, root: Root, writes: dict[str, dict[str, _Written]]) -> None:
         """What a root writes to shared variables is what the others are told that it may write."""
@@ -925,18 +935,17 @@ def _called(program: Program, body: s.Block) -> frozenset[str]:
     return frozenset(found)
 
 
-def _routine_writes(program: Program, routine: s.Routine) -> dict[str, _Written]:
-    """What a routine's own statements write to shared variables, also through a device that it is given."""
-    return _writes(program, routine.body, device_parameters(program, routine), routine.params)
-
-
 def _writes(
-    program: Program, body: s.Block, devices: Mapping[str, str], params: tuple[s.Param, ...] = ()
+    program: Program,
+    body: s.Block,
+    called: Iterable[s.Extern],
+    devices: Mapping[str, str] = MappingProxyType({}),
+    params: tuple[s.Param, ...] = (),
 ) -> dict[str, _Written]:
     """What a body's own statements, and the driver's own kernel routines that it calls, write to shared variables."""
     found: dict[str, _Written] = {}
     parts = [_scoped(body, _local(params, devices))]
-    own = (extern for extern in _externs(program, body) if extern.span.source in program.own)
+    own = (extern for extern in called if extern.span.source in program.own)
     parts += [_scoped(extern.body, _local(extern.params)) for extern in own if extern.body]
     for stmt, hidden in (pair for part in parts for pair in part):
         if isinstance(stmt, s.Assign) and stmt.target.name not in hidden:
@@ -964,9 +973,8 @@ def _scoped(stmt: s.Stmt, hidden: frozenset[str]) -> Iterator[tuple[s.Stmt, froz
             hidden = hidden | {part.name}
 
 
-def _call_outs(program: Program, body: s.Block) -> set[str]:
-    """The roles to which kernel routines that a body calls may come back."""
-    bodies = (body, *(extern.body for extern in _externs(program, body)))
+def _call_outs(bodies: Iterable[s.Block | None]) -> set[str]:
+    """The roles to which these may come back."""
     statements = (stmt for part in bodies if part is not None for stmt in every_statement(part))
     return {stmt.role for stmt in statements if isinstance(stmt, s.MayReenter)}
 

@@ -12,16 +12,15 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+from modelcheck.devices import plain
 from modelcheck.ir import Cell, Term
 from modelcheck.lower.builder import Builder, Range, Whole
-from modelcheck.lower.scope import Ledger, State
+from modelcheck.lower.scope import Ledger, Said, State
 from modelcheck.record import dataclass, field
 from modelcheck.verdict import Property
 
 Cut: TypeAlias = tuple[str | int, ...]
 """A text; for the name of a lock the number of that lock among the call's."""
-Said: TypeAlias = tuple[Property, str, str]
-"""An obligation as far as it is not a matter of its place: code, subject, why."""
 Register: TypeAlias = Cell | tuple[int, Callable[[State, str], Cell]] | int | None
 """What a register stands for: always the same cell, something of a lock, a local variable (its number among the
 call's), or nothing."""
@@ -67,18 +66,20 @@ class Pattern:
         """The obligations of a call that is given these locks."""
         said = self._said.get(locks)
         if said is None:
-            said = [(code, _join(subject, locks), _join(why, locks)) for code, subject, why in self.demands]
+            said = [
+                (code, plain(_join(subject, locks)), plain(_join(why, locks))) for code, subject, why in self.demands
+            ]
             self._said[locks] = said
         return said
 
-    def apply(self, call: Repeatable, builder: Builder, state: State, number: Callable[[Said], int]) -> Term:
-        """Begins a step with it. `number` gives an obligation its number."""
+    def apply(self, call: Repeatable, builder: Builder, state: State, slots: list[int]) -> Term:
+        """Begins a step with it. `slots` are the numbers of what it says."""
         builder.whole = self.whole
         builder.code = list(self.whole.code)
         builder.cells = self.cells(call, state)
         builder.registers = {cell: index for index, cell in enumerate(builder.cells) if cell is not None}
         builder.ranges = list(self.ranges)
-        builder.slots = [number(said) for said in self.says(call.locks)]
+        builder.slots = slots
         builder.changes_irql = self.changes_irql
         return self.result
 

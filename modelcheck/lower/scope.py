@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from modelcheck import ir
@@ -11,10 +11,13 @@ from modelcheck.devices import plain
 from modelcheck.ir import Cell, Sort, Term
 from modelcheck.record import dataclass, field
 from modelcheck.resolve import Program, enum_of, qualified, type_range
-from modelcheck.source import Span
+from modelcheck.source import Source, Span
 from modelcheck.verdict import NO_LEVEL, Obligation, Property
 
 MAX_TAGS = 200
+
+Said: TypeAlias = tuple[Property, str, str]
+"""An obligation as far as it is not a matter of its place: code, subject, why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +209,8 @@ class Ledger:
     """The obligations of a program, each once, and the callees no model knows."""
 
     obligations: list[Obligation] = field(default_factory=list)
-    numbers: dict[tuple[object, ...], int] = field(default_factory=dict)
+    places: dict[tuple[str, Source, int, int], dict[Said, int]] = field(default_factory=dict)
+    """For each place in a routine the numbers of what is said there."""
     unmodelled: dict[str, Span] = field(default_factory=dict)
     strangers: dict[str, dict[str, None]] = field(default_factory=dict)
     """For each routine the callees in it that no model knows."""
@@ -220,12 +224,23 @@ class Ledger:
     """Kernel routines whose cost no model states, taken to be nothing."""
 
     def number(self, code: Property, routine: str, span: Span, subject: str, why: str) -> int:
-        subject, why = plain(subject), plain(why)
-        same = (code, routine, span.source, span.start, span.end, subject, why)
-        found = self.numbers.get(same)
-        if found is None:
-            found = self.numbers[same] = len(self.obligations)
-            self.obligations.append(Obligation(code, routine, span, subject, why))
+        """The number of an obligation, which is a new one if nobody has said it yet."""
+        return self.numbered(routine, span, ((code, plain(subject), plain(why)),))[0]
+
+    def numbered(self, routine: str, span: Span, said: Iterable[Said]) -> list[int]:
+        """The number of each of several obligations at one place, named as the model declares names."""
+        at = (routine, span.source, span.start, span.end)
+        known = self.places.get(at)
+        if known is None:
+            known = self.places[at] = {}
+        found = []
+        for each in said:
+            number = known.get(each)
+            if number is None:
+                number = known[each] = len(self.obligations)
+                code, subject, why = each
+                self.obligations.append(Obligation(code, routine, span, subject, why))
+            found.append(number)
         return found
 
 

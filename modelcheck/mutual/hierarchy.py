@@ -28,7 +28,7 @@ def hierarchy(situation: Situation, ruled: Mapping[int, Iterable[str]]) -> Hiera
     ranks = _levels(graph, numbers)
     listed = sorted(((str(node[0]), rank) for node, rank in ranks.items()), key=lambda item: (item[1], item[0]))
     pairs = tuple(
-        (held, wanted, tuple(dict.fromkeys(spans)))
+        (held, wanted, tuple(spans))
         for (held, wanted), spans in sorted(places.items(), key=lambda item: (ranks[item[0][0],], item[0]))
     )
     cycles = tuple(
@@ -59,10 +59,10 @@ def _locks(situation: Situation, component: int) -> tuple[str, ...]:
     return tuple(sorted({plain(str(node[1])) for node in nodes if node[0] in ("lock", "event")}))
 
 
-def _places(situation: Situation) -> dict[tuple[str, str], list[Span]]:
+def _places(situation: Situation) -> dict[tuple[str, str], dict[Span, None]]:
     """For each pair (held, waited for) the places where it occurs, or, across processors and call-outs, where the
     second is waited for."""
-    found: dict[tuple[str, str], list[Span]] = {}
+    found: dict[tuple[str, str], dict[Span, None]] = {}
     order = situation.order
     before: dict[Node, list[Node]] = {}
     for source, targets in order.edges.items():
@@ -94,14 +94,12 @@ def _shown_before(node: Node, before: Mapping[Node, Iterable[Node]]) -> list[Nod
 
 
 def _note(
-    found: dict[tuple[str, str], list[Span]], source: Node, target: Node, situation: Situation, site: Site
+    found: dict[tuple[str, str], dict[Span, None]], source: Node, target: Node, situation: Situation, site: Site
 ) -> None:
     span = situation.graphs[site.graph].edges[site.edge].span
     held, wanted = plain(str(source[1])), plain(str(target[1]))
     if held != wanted or source[1] == target[1]:  # else a lock of two devices: no order of two locks
-        spans = found.setdefault((held, wanted), [])
-        if span not in spans:
-            spans.append(span)
+        found.setdefault((held, wanted), {})[span] = None
 
 
 def _levels(graph: Mapping[Node, Iterable[Node]], numbers: Mapping[Node, int]) -> dict[Node, int]:

@@ -234,10 +234,10 @@ def cases(report: Report, among: Sequence[Result] | None = None) -> Iterator[Cas
     Where many runs end with others waiting for the same hold, only the shortest is told."""
     sharing: dict[Trace | Schedule, list[Result]] = {}
     worlds = _worlds(report.results)
-    wanted = report.results if among is None else among
-    for result in sorted(wanted, key=lambda r: (worlds[r.obligation.scenario], r.obligation.code in MUTUAL)):
-        if isinstance(result.verdict, Violated):
-            sharing.setdefault(result.verdict.trace, []).append(result)
+    violated = [r for r in (report.results if among is None else among) if isinstance(r.verdict, Violated)]
+    for result in sorted(violated, key=lambda r: (worlds[r.obligation.scenario], r.obligation.code in MUTUAL)):
+        assert isinstance(result.verdict, Violated)
+        sharing.setdefault(result.verdict.trace, []).append(result)
     for number, (hold, family) in enumerate(_families(list(sharing)), 1):
         told = min(family, key=_length)
         alike = tuple(result for evidence in family if evidence is not told for result in sharing[evidence])

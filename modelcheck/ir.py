@@ -330,7 +330,8 @@ Mutual: TypeAlias = Await | Signal | Access | Enable | Reenter
 @dataclass(frozen=True, slots=True, eq=False)
 class Operation:
     """Instructions on `size` registers. `reads`: registers whose value on entry can matter; `kills`: registers
-    certainly written before they are read; `writes`: all that can change. `holds`: (register, spins, level) of lock
+    certainly written before they are read; `refreshes`: those of `reads` of which nothing is read before it is certain
+    that others may have written to them; `writes`: all that can change. `holds`: (register, spins, level) of lock
     registers; `meets_others`: which locks are held there decides what several contexts can do; `scratch`: registers
     that stand for no cell. A driver has one object for each different operation (`Builder.finish`)."""
 
@@ -340,6 +341,7 @@ class Operation:
     reads: frozenset[int]
     writes: frozenset[int]
     kills: frozenset[int]
+    refreshes: frozenset[int]
     demands_free: bool
     meets_others: bool
     scratch: frozenset[int]

@@ -7,7 +7,7 @@ is one `|` for all locks together. Variables nobody asked for are in neither: th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 from modelcheck.ir import Cell, Edge, Graph, Operation, Sort
@@ -90,10 +90,12 @@ def layouts(roots: list[Graph], tracked: frozenset[Cell]) -> dict[Graph, Layout]
     touched = frames(roots)
     demanding = _demanding(touched)
     holds = _holds_together(roots, touched)
-    return {
+    made = {
         graph: Layout(graph, cells | holds[graph] if graph in demanding else cells, tracked)
         for graph, cells in touched.items()
     }
+    _forget_shared(made)
+    return made
 
 
 def _holds_together(roots: list[Graph], touched: dict[Graph, frozenset[Cell]]) -> dict[Graph, frozenset[Cell]]:
@@ -149,8 +151,78 @@ def killed_cells(edge: Edge) -> Iterable[Cell]:
         yield cell
 
 
+def _forget_shared(made: Mapping[Graph, Layout]) -> None:
+    """Where the value of a followed shared variable cannot matter any more, it is not followed: behind the last look at
+    it under its guard, until the guard is acquired again, if others may write any value in between."""
+    shared = dict.fromkeys(c for layout in made.values() for c in layout.keys if c.sort is Sort.SHARED)
+    if not shared:
+        return
+    needed: dict[Cell, set[tuple[Graph, int]]] = {cell: set() for cell in shared}
+    lost: dict[Edge, frozenset[Cell]] = {}
+    into: dict[Graph, list[list[Edge]]] = {graph: [[] for _ in range(graph.size)] for graph in made}
+    callers: dict[Graph, list[tuple[Graph, Edge]]] = {graph: [] for graph in made}
+    for graph in made:
+        for edge in graph.edges:
+            into[graph][edge.target].append(edge)
+            if edge.callee is not None:
+                callers[edge.callee].append((graph, edge))
+            fresh = frozenset(_refreshed(edge))
+            lost[edge] = fresh.union(killed_cells(edge))
+            for cell in shared.keys() & set(used_cells(edge)) - fresh:
+                needed[cell].add((graph, edge.source))
+    for cell, live in needed.items():
+        _spread(cell, live, made, lost, into, callers)
+        for graph, layout in made.items():
+            if cell in layout.keys:
+                mask = ~layout.key_mask(cell)
+                layout.live = [
+                    bits if (graph, location) in live else bits & mask for location, bits in enumerate(layout.live)
+                ]
+
+
+def _spread(
+    cell: Cell,
+    live: set[tuple[Graph, int]],
+    made: Mapping[Graph, Layout],
+    lost: Mapping[Edge, frozenset[Cell]],
+    into: Mapping[Graph, list[list[Edge]]],
+    callers: Mapping[Graph, list[tuple[Graph, Edge]]],
+) -> None:
+    """Adds to the places where a shared variable matters those from which its value comes to them, across calls: in
+    whatever callers come to a callee, out of it to all of them."""
+    pending = list(live)
+
+    def mark(graph: Graph, location: int) -> None:
+        if (graph, location) not in live:
+            live.add((graph, location))
+            pending.append((graph, location))
+
+    while pending:
+        graph, location = pending.pop()
+        if location == graph.entry:
+            for caller, edge in callers[graph]:
+                mark(caller, edge.source)
+        for edge in into[graph][location]:
+            if cell in lost[edge]:
+                continue
+            if edge.callee is not None and cell in made[edge.callee].keys:
+                mark(edge.callee, edge.callee.exit)
+            else:
+                mark(graph, edge.source)
+
+
+def _refreshed(edge: Edge) -> Iterable[Cell]:
+    """The cells that can have any value after the edge or before it looks at them, whatever they had before."""
+    if edge.operation is not None:
+        for register in edge.operation.refreshes:
+            cell = edge.cells[register]
+            if cell is not None and len(cell.others) == cell.high - cell.low + 1:
+                yield cell
+
+
 def _liveness(graph: Graph, layout: Layout) -> list[int]:
-    """For each location the key bits whose value can still matter; global cells always can."""
+    """For each location the key bits whose value can still matter; global cells always can, as far as one graph can
+    tell."""
     everywhere = 0
     for cell in layout.keys:
         if cell.is_global:

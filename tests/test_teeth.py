@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import z3
 
-from modelcheck import encode, invariant, ir, pipeline
+from modelcheck import encode, invariant, ir, layout, pipeline
 from modelcheck.encode import Encoded
 from modelcheck.engines import (
     analyse,
@@ -132,6 +132,8 @@ routine R() as DPC { bool t = false; while (*) { t = Any(); } if (t) { Release(&
 routine R() as DPC { Acquire(&M); busy = true; while (*) { Release(&M); Acquire(&M); } assert busy; Release(&M); }
 routine W() as DPC { Acquire(&M); busy = false; Release(&M); }""",
     "forgotten": "routine R() as DPC { KIRQL x; x = HIGH_LEVEL; assert x == PASSIVE_LEVEL; }",
+    "forgotten count": """var n : int 0..1 = 0 guarded by M;
+routine R() as DPC { Acquire(&M); n = 0; while (*) { if (n > 0) { assert false; } n = 1; } Release(&M); }""",
     "lowered": "routine R() as DISPATCH { KIRQL o; Up(DISPATCH_LEVEL, &o); Acquire(&S); Down(o); }",
     "converted": "routine R() as DPC { Share(&S); Upgrade(&S); Unshare(&S); }",
     "nested": """routine R() as DPC { int 0..2 i = 0; while (*) { Acquire(&M); }
@@ -392,7 +394,7 @@ def _only_the_first_root(analysis: analyse.Analysis) -> None:
     analysis.lives.update({root: {} for root in analysis.lowered.roots})
     first = analysis.lowered.roots[0]
     for number in analysis._roots:
-        analysis._roots[number] = [first]
+        analysis._roots[number] = (first,)
 
 
 @fault("lives", CERTIFICATE)
@@ -539,6 +541,24 @@ def liveness_kills_too_much(patch: Patch) -> None:
         self.live = [everywhere] * self.graph.size
 
     patch.setattr(Layout, "__init__", forgetful)
+
+
+@fault("forgotten count", CERTIFICATE)
+def liveness_forgets_shared_variables(patch: Patch) -> None:
+    """A shared variable is taken not to matter anywhere."""
+
+    def forgetful(made: dict[ir.Graph, Layout]) -> None:
+        for found in made.values():
+            lost = sum(found.key_mask(cell) for cell in found.keys if cell.sort is ir.Sort.SHARED)
+            found.live = [live & ~lost for live in found.live]
+
+    patch.setattr(layout, "_forget_shared", forgetful)
+
+
+@fault("forgotten count", CERTIFICATE)
+def liveness_forgets_across_loops(patch: Patch) -> None:
+    """A shared variable is taken to matter only just before it is looked at."""
+    patch.setattr(layout, "_spread", lambda *_: None)
 
 
 # -- lowering: what is asked at all

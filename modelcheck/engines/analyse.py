@@ -14,7 +14,7 @@ from typing import TypeAlias
 from modelcheck.blocks import Sets
 from modelcheck.engines import merge, spacer
 from modelcheck.engines.arrive import Cases, meetings
-from modelcheck.engines.correlation import FIRST, suspects
+from modelcheck.engines.correlation import FIRST, counted_by, suspects
 from modelcheck.engines.fixpoint import Activation, Fixpoint, Prepared
 from modelcheck.engines.paths import Move, Paths
 from modelcheck.engines.refine import Feasible, Infeasible, Models, decide
@@ -37,7 +37,7 @@ from modelcheck.mutual.questions import Question
 from modelcheck.mutual.situation import Situation
 from modelcheck.record import dataclass, field
 from modelcheck.system import NotFlat, System
-from modelcheck.verdict import MUTUAL, Trace
+from modelcheck.verdict import MUTUAL, Property, Trace
 
 MERGE_MILLISECONDS = 10_000
 """For the path-merged queries of one root and level."""
@@ -464,6 +464,11 @@ class Analysis:
                 if known is not None:
                     self.decisions[obligation] = known
                     del group.needs[obligation]
+                    continue
+            if self.lowered.obligations[obligation].code is Property.C04:
+                counted = counted_by(fixpoint, obligation)
+                if counted:
+                    group.needs[obligation] = needed | counted
                     continue
             moves, alarm = paths.shortest(fixpoint.alarms[obligation])
             new = found.get(_shared(needed))

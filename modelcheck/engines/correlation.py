@@ -57,6 +57,14 @@ def suspects(fixpoint: Fixpoint, obligations: Iterable[int], manners: tuple[_Man
     return frozenset()
 
 
+def counted_by(fixpoint: Fixpoint, obligation: int) -> frozenset[Cell]:
+    """The shared variable that is not yet followed and that alone decides whether a value stays in its range: a count
+    that is tested before it goes up. Empty if there is none, or several."""
+    looked_at = {c for alarm in fixpoint.alarms[obligation] for c in used_cells(alarm.plan.edge)}
+    shared = [c for c in looked_at if c.sort is Sort.SHARED and c.high - c.low < MAX_VALUES]
+    return frozenset(shared) - fixpoint.tracked if len(shared) == 1 else frozenset()
+
+
 class _Joins:
     """The joins of one graph, and where their paths part."""
 

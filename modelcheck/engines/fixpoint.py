@@ -315,8 +315,10 @@ class Fixpoint:
         callee = self._callees.get(part)
         if callee is None:
             assert plan.edge.callee is not None
-            entered = enter(plan, self.layouts[plan.edge.callee], *part[1:])
-            callee = self._callees[part] = self.activation(plan.edge.callee, *entered)
+            inner = self.layouts[plan.edge.callee]
+            entry_key, entry_sets = enter(plan, inner, *part[1:])
+            entry_key &= inner.live[plan.edge.callee.entry]
+            callee = self._callees[part] = self.activation(plan.edge.callee, entry_key, entry_sets)
         return callee
 
 
@@ -335,7 +337,7 @@ def passed_along(roots: list[Graph], tracked: frozenset[Cell]) -> frozenset[Cell
 
 
 def start_states(root: Root, layout: Layout, lives: Lives) -> list[tuple[int, int]]:
-    """Every key a root can start with, and the sets that go with it."""
+    """Every key a root can start with, as far as it matters, and the sets that go with it."""
     keys, sets = [0], 0
     for cell in layout.keys:
         if cell.is_global:
@@ -346,7 +348,8 @@ def start_states(root: Root, layout: Layout, lives: Lives) -> list[tuple[int, in
     for cell in layout.sets:
         if cell.is_global:
             sets |= layout.set_bits(cell, start_values(root, cell, lives))
-    return [(key, sets) for key in keys]
+    live = layout.live[layout.graph.entry]
+    return [(key, sets) for key in dict.fromkeys(key & live for key in keys)]
 
 
 def reverse_postorder(graph: Graph) -> list[int]:

@@ -70,6 +70,9 @@ class Impossible:
     why: str
 
 
+_NOT_FOLLOWED = Impossible("a cell is not followed")
+
+
 @dataclass(frozen=True, slots=True)
 class FormulaQuery:
     """A query as it is written, about integers or (`bits`) bit-vectors, with names of its own."""
@@ -319,7 +322,8 @@ class _Conditions:
     def _checks(self, layout: Layout, edge: Edge, key: int, sets: int) -> None:
         for check in edge.checks:
             if check.obligation in self.invariant.obligations:
-                self.add(InclusionQuery(_values(layout, check.cell, key, sets) or (), tuple(sorted(check.allowed))))
+                values = self._after(layout, check.cell, key, sets, layout.live[edge.source])
+                self.add(_NOT_FOLLOWED if values is None else InclusionQuery(values, tuple(sorted(check.allowed))))
                 if layout.taint & key:
                     self.add(Impossible("met after a call that no model knows"))
 
@@ -334,6 +338,8 @@ class _Conditions:
         key_mask, set_mask, seen = prepared.key_mask, prepared.set_mask, prepared.seen
         demands_free, full, taint = prepared.operation.demands_free, self.pool.full, layout.taint
         kept = ~prepared.changed & layout.live[edge.target]
+        if kept & ~layout.live[edge.source]:
+            self.add(Impossible("what is followed after an operation that does not change it was not before it"))
         outside = (False, False, -1)
         for key, sets in states.items():
             if edge.checks:
@@ -404,7 +410,7 @@ class _Conditions:
             source = cell if cell.is_global else sources.get(cell)
             if not inner.key_mask(cell) & live:
                 continue
-            values = None if source is None else _values(outer, source, key, sets)
+            values = self._after(outer, source, key, sets, outer.live[edge.source])
             if values is None or len(values) != 1:
                 self.add(Impossible(f"`{cell.name}` has no one value where {callee.graph.name} is entered"))
                 return
@@ -419,25 +425,27 @@ class _Conditions:
 
     def _included(self, given: Values | None, expected: Values) -> None:
         if given != expected:
-            self.add(Impossible("a cell is not followed") if given is None else InclusionQuery(given, expected))
+            self.add(_NOT_FOLLOWED if given is None else InclusionQuery(given, expected))
 
     def _return(
         self, table: Table, outer: Layout, inner: Layout, edge: Edge, before: tuple[int, int], end: tuple[int, int]
     ) -> None:
-        live = outer.live[edge.target]
+        live, live_inside = outer.live[edge.target], inner.live[inner.graph.exit]
         key, sets = before
         new_key, changed = key, {}
-        for cell in inner.keys:
-            if cell.is_global and cell in outer.keys:
-                value = inner.key_value(end[0], cell)
-                new_key = new_key & ~outer.key_mask(cell) | outer.key_bits(cell, value)
-        for formal, actual in edge.copies_out:
-            if actual in outer.keys and outer.key_mask(actual) & live:
-                values = _values(inner, formal, *end)
-                if values is None or len(values) != 1:
-                    self.add(Impossible(f"`{actual.name}` has no one value after the call"))
-                    return
-                new_key = new_key & ~outer.key_mask(actual) | outer.key_bits(actual, values[0])
+        kept = live
+        given = [(cell, cell) for cell in inner.keys if cell.is_global and cell in outer.keys]
+        for formal, actual in (*given, *edge.copies_out):
+            if actual not in outer.keys or not outer.key_mask(actual) & live:
+                continue
+            values = self._after(inner, formal, *end, live_inside)
+            if values is None or len(values) != 1:
+                self.add(Impossible(f"`{actual.name}` has no one value after the call"))
+                return
+            new_key = new_key & ~outer.key_mask(actual) | outer.key_bits(actual, values[0])
+            kept &= ~outer.key_mask(actual)
+        if kept & ~outer.live[edge.source]:
+            self.add(Impossible("what is followed after a call was not before it"))
         for cell in inner.sets:
             if cell.is_global and cell in outer.sets:
                 sets &= ~outer.set_mask(cell)

@@ -117,6 +117,7 @@ class Builder:
             frozenset(effects.reads),
             frozenset(effects.writes),
             frozenset(effects.kills),
+            frozenset(effects.refreshes),
             effects.demands_free,
             effects.meets_others,
             scratch,
@@ -186,12 +187,14 @@ def constants(code: Iterable[ir.Instruction], register: int, cell: ir.Cell, valu
 
 
 class _Effects:
-    """Which registers an operation reads before it writes them, can write, and writes for certain."""
+    """Which registers an operation reads before it writes them, can write, and writes for certain; and to which others
+    may write before it does anything with them."""
 
     def __init__(self) -> None:
         self.reads: set[int] = set()
         self.writes: set[int] = set()
         self.kills: set[int] = set()
+        self.refreshes: set[int] = set()
         self.demands_free = False
         self.meets_others = False
 
@@ -226,6 +229,8 @@ class _Effects:
                 self.sequence(then, False)
                 self.sequence(otherwise, False)
             case ir.Interfere(register) | ir.CounterStep(register):
+                if certain and isinstance(instruction, ir.Interfere) and register not in self.reads | self.kills:
+                    self.refreshes.add(register)
                 self.read({register})
                 self.write(register, False)
             case ir.Take(register, result=result) | ir.Convert(register, result=result):

@@ -309,7 +309,8 @@ class _Reader:
         """For each arrival at what is observed, from these bits that the edge touches: its index, the IRQL if the edge
         touches it, and its locks that may be held."""
         cells = watch.edge.cells
-        case = replace(watch.case, inputs=tuple(_constraint(layout, c, key, sets) for c in cells))
+        live = layout.live[watch.edge.source]
+        case = replace(watch.case, inputs=tuple(_constraint(layout, c, key, sets, live) for c in cells))
         if () in case.inputs:
             return []
         arrivals = self.known.get(case)
@@ -446,9 +447,9 @@ class _Seen:
         self.tainted |= other.tainted
 
 
-def _constraint(layout: Layout, cell: Cell | None, key: int, sets: int) -> Constraint:
+def _constraint(layout: Layout, cell: Cell | None, key: int, sets: int, live: int) -> Constraint:
     if cell is None:
         return None
     if cell in layout.keys:
-        return (layout.key_value(key, cell),)
+        return (layout.key_value(key, cell),) if layout.key_mask(cell) & live else None
     return layout.set_values(sets, cell) if cell in layout.sets else None

@@ -199,7 +199,7 @@ def _within(term: Term) -> Iterator[Term]:
 def operation_of(*code: Instruction, size: int = 1, holds: tuple[tuple[int, bool, int], ...] = ()) -> Operation:
     """The instructions on `size` registers that all matter."""
     every = frozenset(range(size))
-    return Operation(code, size, holds, every, every, frozenset(), False, False, frozenset())
+    return Operation(code, size, holds, every, every, frozenset(), frozenset(), False, False, frozenset())
 
 
 Shown = set[tuple[tuple[int, ...] | None, tuple[int, ...]]]
@@ -523,7 +523,8 @@ def written(seed: int, stars: bool) -> Operation:
     """An operation on REGISTERS."""
     code = Writer(random.Random(seed), stars).code(4)
     everything = frozenset(range(len(REGISTERS)))
-    return Operation(code, len(REGISTERS), HOLDS, everything, everything, frozenset(), True, True, frozenset())
+    nothing: frozenset[int] = frozenset()
+    return Operation(code, len(REGISTERS), HOLDS, everything, everything, nothing, nothing, True, True, nothing)
 
 
 @pytest.mark.parametrize("stars", [False, True])

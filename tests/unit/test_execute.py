@@ -18,7 +18,7 @@ def after(
 ) -> list[State]:
     """What the instructions make of these registers; register 0 is a spin lock of level 2."""
     every = frozenset(range(len(inputs)))
-    operation = Operation(code, len(inputs), LOCK, every, every, frozenset(), False, False, frozenset())
+    operation = Operation(code, len(inputs), LOCK, every, every, frozenset(), frozenset(), False, False, frozenset())
     return run(operation, inputs, [others] * len(inputs), [followed] * len(inputs))
 
 

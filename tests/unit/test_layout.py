@@ -97,3 +97,58 @@ def test_a_saved_level_is_live_from_its_write_to_its_last_read() -> None:
     assert live
     (irql,) = (cell for cell in layout.keys if cell.sort is Sort.IRQL)
     assert all(live & layout.key_mask(irql) for live in layout.live)
+
+
+GUARDED = """var n : int 0..3 guarded by A;
+routine Other() as DPC { Take(&A); n = 3; n = *; Give(&A); }
+"""
+FIRST_LOOK, LAST_LOOK = "n == 1", "n == 2"
+
+
+def matters(body: str, variable: str = "n") -> tuple[Layout, set[int]]:
+    """The layout of routine R with a shared variable followed, and the locations where its value matters."""
+    program = lowered(body)
+    graphs = list(layouts([root.graph for root in program.roots], frozenset()))
+    cells = {c for graph in graphs for edge in graph.edges for c in edge.cells if c is not None}
+    (cell,) = (c for c in cells if c.name == f"var {variable}")
+    found = layouts([root.graph for root in program.roots], frozenset({cell}))
+    layout = next(made for graph, made in found.items() if graph.name == "R" and _is_routine(graph, program))
+    return layout, {at for at in range(layout.graph.size) if layout.live[at] & layout.key_mask(cell)}
+
+
+def places(layout: Layout, text: str) -> set[int]:
+    """The locations before the steps that stand at a text."""
+    return {edge.source for edge in layout.graph.edges if text in edge.span.text}
+
+
+def test_a_guarded_variable_matters_until_it_is_last_looked_at_under_its_guard() -> None:
+    """Anybody may have written anything to it when the guard is acquired again."""
+    layout, live = matters(
+        GUARDED + "routine R() as DPC { Take(&A); if (n == 1) { n = 0; } if (n == 2) { n = 1; } Give(&A); }"
+    )
+    assert places(layout, FIRST_LOOK) | places(layout, LAST_LOOK) <= live
+    assert live.isdisjoint(places(layout, "Take(&A)") | places(layout, "Give(&A)") | {layout.graph.exit})
+
+
+def test_a_guarded_variable_matters_in_a_callee_of_whoever_looks_at_it() -> None:
+    """Its value comes through the callee to what the caller does behind the call."""
+    layout, live = matters(
+        GUARDED
+        + """routine R() { if (*) { n = 1; } }
+routine Q() as DPC { Take(&A); n = 2; R(); if (n == 2) { n = 0; } Give(&A); }"""
+    )
+    assert {layout.graph.entry, layout.graph.exit} <= live
+
+
+def test_a_variable_of_which_others_write_only_some_values_matters_before_too() -> None:
+    """It may still have the value it had."""
+    some = "var n : int 0..3 = 0 guarded by A; routine Other() as DPC { Take(&A); n = 3; Give(&A); }"
+    layout, live = matters(some + "routine R() as DPC { Take(&A); if (n == 1) { n = 0; } Give(&A); }")
+    assert layout.graph.entry in live
+
+
+def test_a_variable_without_a_guard_does_not_matter_before_it_is_looked_at() -> None:
+    """Others may write to it at any time."""
+    free = "var n : int 0..3; routine Other() as DPC { n = *; } "
+    _, live = matters(free + "routine R() as DPC { n = 1; if (n == 1) { n = 0; } }")
+    assert not live

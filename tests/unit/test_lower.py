@@ -213,7 +213,7 @@ def test_a_write_that_nobody_is_told_of_is_noticed(monkeypatch: pytest.MonkeyPat
     """What others may write meanwhile is collected from the text; a write that was overlooked there is our fault."""
     text = "driver d; import wdm; var flag : bool = false; routine W() as KDEFERRED_ROUTINE { flag = true; }"
     assert lower(resolve_text(text)).roots
-    monkeypatch.setattr(program, "_routine_writes", lambda *_: {})
+    monkeypatch.setattr(program._ProgramLowerer, "_routine_writes", lambda *_: {})
     monkeypatch.setattr(program._ProgramLowerer, "_fixed", lambda *_: {})
     with pytest.raises(AssertionError, match="W writes var flag, and nobody is told"):
         lower(resolve_text(text))

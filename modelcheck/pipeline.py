@@ -13,7 +13,7 @@ from modelcheck import syntax as s
 from modelcheck.check import check
 from modelcheck.devices import MANY, instances, number_of, plain
 from modelcheck.diagnostics import Code, Diagnostic, Rejected, in_source_order, reported
-from modelcheck.interpret import Environment, Failure, Machine, replay_on, replay_schedule
+from modelcheck.interpret import Environment, Failure, Machine, Player, replay_on, replay_schedule
 from modelcheck.ir import CALLED_BACK, INITIALISED, Root, Sort
 from modelcheck.lower import Lowered, lower
 from modelcheck.lower.closed import lower_scenarios
@@ -593,6 +593,7 @@ class _Replays:
         self.analysis = analysis
         self.written = Written(lowered, analysis)
         self.machine: Machine | None = None
+        self.player: Player | None = None
         self.by_routine: dict[str, list[Root]] = {}
         """The roots of each routine: on other devices or locks."""
         for root in lowered.roots:
@@ -652,7 +653,9 @@ class _Replays:
         if odd:
             return Undecided(f"no run was found in which all see the same value of `{odd}`, which nobody changes")
         whole = replace(schedule, actors=tuple(actors))
-        outcome = replay_schedule(self.lowered.program, whole, obligation, environments)
+        if self.player is None:
+            self.player = Player(self.lowered.program)
+        outcome = replay_schedule(self.lowered.program, whole, obligation, environments, self.player)
         if not outcome.reproduced and any(actor.within >= 0 for actor in whole.actors):
             return Undecided("a call-out may come back into the driver; such a run was not put together")
         if not outcome.reproduced:

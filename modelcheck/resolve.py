@@ -18,7 +18,15 @@ from modelcheck.parser import parse
 from modelcheck.record import dataclass, field, replace
 from modelcheck.source import Source, Span
 from modelcheck.verdict import APC_LEVEL, DISPATCH_LEVEL, HIGH_LEVEL, NO_LEVEL, PASSIVE_LEVEL
-from modelcheck.walk import every_call, every_expression, every_statement, lock_tests, references, substatements
+from modelcheck.walk import (
+    calls_in,
+    every_call,
+    every_expression,
+    every_statement,
+    lock_tests,
+    references,
+    substatements,
+)
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_IMPORT_DEPTH = 50
@@ -553,7 +561,7 @@ class _Resolver:
             if isinstance(param, s.ObjectParam) and extern.body is not None and _waits_for(extern.body, param.name)
         }
         bodies = [routine.body for routine in program.routines.values()] if waiting and program.deferred else []
-        calls = [call for body in bodies for expr in every_expression(body) for call in every_call(expr)]
+        calls = [call for body in bodies for call in calls_in(body)]
         wanted = {
             arg.name
             for call in calls

@@ -81,6 +81,11 @@ def every_expression(stmt: s.Stmt) -> Iterator[s.Expr]:
         yield from conditions(current)
 
 
+def calls_in(stmt: s.Stmt) -> list[s.Call]:
+    """All calls of a statement and of those inside it."""
+    return [call for expr in every_expression(stmt) for call in every_call(expr)]
+
+
 def references(expr: s.Expr) -> Iterator[s.Ref]:
     """The references an expression reads, left to right; what is passed by address is not read."""
     match expr:

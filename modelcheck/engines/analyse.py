@@ -14,7 +14,7 @@ from typing import TypeAlias
 from modelcheck.blocks import Sets
 from modelcheck.engines import merge, spacer
 from modelcheck.engines.arrive import Cases, meetings
-from modelcheck.engines.correlation import FIRST, counted_by, suspects
+from modelcheck.engines.correlation import FIRST, Geometry, counted_by, suspects
 from modelcheck.engines.fixpoint import Activation, Fixpoint, Prepared
 from modelcheck.engines.paths import Move, Paths
 from modelcheck.engines.refine import Feasible, Infeasible, Models, decide
@@ -118,6 +118,7 @@ class Analysis:
     """The callees of roots that no model knows, in words."""
     _ends: dict[Root, dict[str, tuple[int, ...]]] = field(default_factory=dict)
     _prepared: Prepared | None = None
+    _joins: Geometry = field(default_factory=dict)
 
     @property
     def held(self) -> frozenset[int]:
@@ -204,7 +205,7 @@ class Analysis:
                 fixpoint.sketch(root, self.lives[root])
         except GaveUp:
             return frozenset()
-        return suspects(fixpoint, fixpoint.alarms, FIRST)
+        return suspects(fixpoint, fixpoint.alarms, self._joins, FIRST)
 
     def _find_base(self) -> None:
         """For each root the invariant that follows most of what obligations asked for. If contexts may meet in ways
@@ -448,7 +449,7 @@ class Analysis:
             self.invariants.append(_invariant(fixpoint, self.lives, frozenset(proved)))
         group.needs = {obligation: group.needs[obligation] for obligation in alarmed}
         group.rounds += 1
-        if alarmed and not group.guess(fixpoint):
+        if alarmed and not group.guess(fixpoint, self._joins):
             self._alarms(fixpoint, group)
 
     def _alarms(self, fixpoint: Fixpoint, group: _Group) -> None:
@@ -528,9 +529,10 @@ class _Group:
     def tracked(self) -> frozenset[Cell]:
         return self.guessed.union(*self.needs.values())
 
-    def guess(self, fixpoint: Fixpoint) -> bool:
+    def guess(self, fixpoint: Fixpoint, joins: Geometry) -> bool:
         """Whether there is something new to follow without asking Z3."""
-        more = suspects(fixpoint, self.needs) if self.guessing and self.rounds <= MAX_GUESSES else frozenset()
+        guessing = self.guessing and self.rounds <= MAX_GUESSES
+        more = suspects(fixpoint, self.needs, joins) if guessing else frozenset()
         self.guessed |= more
         return bool(more)
 

@@ -9,6 +9,7 @@ time: what is followed too much changes no verdict.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeAlias
 
 from modelcheck.engines.fixpoint import Activation, Fixpoint, reverse_postorder
 from modelcheck.ir import Cell, Edge, Graph, Sort
@@ -38,7 +39,13 @@ LATER = (_Manner(False, True, MAX_VALUES), _Manner(True, False, 2), _Manner(True
 """Where there are alarms: the next manner where the one before finds nothing new."""
 
 
-def suspects(fixpoint: Fixpoint, obligations: Iterable[int], manners: tuple[_Manner, ...] = LATER) -> frozenset[Cell]:
+Geometry: TypeAlias = "dict[Graph, _Joins]"
+"""The joins of graphs that were looked at before: they do not depend on how an analysis goes."""
+
+
+def suspects(
+    fixpoint: Fixpoint, obligations: Iterable[int], known: Geometry, manners: tuple[_Manner, ...] = LATER
+) -> frozenset[Cell]:
     """Local variables not yet followed that may tell apart what a fixpoint has joined, or that these obligations look
     at."""
     entered: dict[Graph, list[Activation]] = {}
@@ -46,11 +53,13 @@ def suspects(fixpoint: Fixpoint, obligations: Iterable[int], manners: tuple[_Man
         entered.setdefault(activation.graph, []).append(activation)
     alarms = [alarm for number in obligations for alarm in fixpoint.alarms[number]]
     looked_at = {c for edge in dict.fromkeys(alarm.plan.edge for alarm in alarms) for c in used_cells(edge)}
-    graphs = [_Joins(fixpoint, graph, activations) for graph, activations in entered.items()]
+    for graph in entered:
+        if graph not in known:
+            known[graph] = _Joins(graph)
     for manner in manners:
         found: set[Cell] = set()
-        for joins in graphs:
-            found |= joins.suspects(manner, looked_at)
+        for graph, activations in entered.items():
+            found |= known[graph].suspects(fixpoint, activations, manner, looked_at)
         new = found - fixpoint.tracked
         if new:
             return frozenset(new)
@@ -68,9 +77,7 @@ def counted_by(fixpoint: Fixpoint, obligation: int) -> frozenset[Cell]:
 class _Joins:
     """The joins of one graph, and where their paths part."""
 
-    def __init__(self, fixpoint: Fixpoint, graph: Graph, activations: list[Activation]) -> None:
-        self.fixpoint = fixpoint
-        self.activations = activations
+    def __init__(self, graph: Graph) -> None:
         self.small = frozenset(c for c in graph.locals if c.sort is Sort.LOCAL and c.high - c.low < MAX_VALUES)
         if not self.small:
             return
@@ -83,27 +90,28 @@ class _Joins:
         self.parting = _dominators(graph, self.into)
         self.layout = Layout(graph, (), self.small)
 
-    def suspects(self, manner: _Manner, looked_at: set[Cell]) -> set[Cell]:
+    def suspects(
+        self, fixpoint: Fixpoint, activations: list[Activation], manner: _Manner, looked_at: set[Cell]
+    ) -> set[Cell]:
         if not self.small:
             return set()
         found = looked_at & self.small
         for join in self.joins:
             above = self.parting[join]
-            if above != join and self._confused(join, above, manner.polluted):
+            if above == join:
+                continue
+            changed = set(self._written(join, above, fixpoint)) if manner.polluted else set[Cell]()
+            if any(_mixed(a, join, above, changed) for a in activations):
                 live = self.layout.live[join]
-                cells = [*_tested(self.out[above]), *(self._written(join, above) if manner.written else ())]
+                written = self._written(join, above, fixpoint) if manner.written else ()
+                cells = [*_tested(self.out[above]), *written]
                 found.update(c for c in cells if c in self.small and self.layout.key_mask(c) & live)
         found = {c for c in found if c.high - c.low < manner.values}
-        followed = found | self.fixpoint.tracked & self.small
+        followed = found | fixpoint.tracked & self.small
         bits = sum(self.layout.key_mask(cell) for cell in followed)
         return found if all((live & bits).bit_count() <= MAX_BITS for live in self.layout.live) else set()
 
-    def _confused(self, join: int, above: int, polluted: bool) -> bool:
-        """At the join there are more levels, or more ways for a lock to be held, than where the paths parted."""
-        changed = set(self._written(join, above)) if polluted else set()
-        return any(_mixed(a, join, above, changed) for a in self.activations)
-
-    def _written(self, join: int, above: int) -> Iterable[Cell]:
+    def _written(self, join: int, above: int, fixpoint: Fixpoint) -> Iterable[Cell]:
         """Cells written between where paths part and where they join."""
         pending, seen = [join], {join, above}
         while pending:
@@ -113,8 +121,8 @@ class _Joins:
                         cell = edge.cells[register]
                         if cell is not None:
                             yield cell
-                elif edge.callee in self.fixpoint.layouts:
-                    yield from (c for c in self.fixpoint.layouts[edge.callee].holds)
+                elif edge.callee in fixpoint.layouts:
+                    yield from fixpoint.layouts[edge.callee].holds
                 for _, cell in edge.copies_out:
                     yield cell
                 if edge.source not in seen:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from modelcheck.ir import Root
 from modelcheck.lower import Lowered
 from modelcheck.record import dataclass
-from modelcheck.verdict import DISPATCH_LEVEL, Actor, Schedule, Step, Trace, Turn, Wait
+from modelcheck.verdict import DISPATCH_LEVEL, Actor, Schedule, Trace, Turn, Wait
 
 MAX_NODES = 2_000
 NODES_PER_STEP = 4
@@ -95,6 +95,35 @@ def _assignments(members: Sequence[Member]) -> list[list[int]]:
     return found
 
 
+class _Run:
+    """The run of a member in parts that others can tell apart: after its first step a part changes neither what is held
+    nor the level, so whoever can take that step can take all of it. `taken`: what each part acquires, (lock, mode);
+    `held`, `levels`: what is held after it, at which IRQL; `sizes`: its steps; `gates`: for each part the members that
+    have to be at their places before it."""
+
+    def __init__(self, member: Member) -> None:
+        self.taken: list[tuple[tuple[str, str], ...]] = []
+        self.held: list[dict[str, str]] = []
+        self.levels: list[int] = []
+        self.sizes: list[int] = []
+        self.gates: list[list[int]] = []
+        steps = member.trace.steps
+        before: dict[str, str] = {}
+        for at, step in enumerate(steps):
+            after = {lock: mode for lock, mode, _ in step.held}
+            taken = (*((lock, mode) for lock, mode in after.items() if before.get(lock) != mode), *step.passed)
+            gates = [other for gate, other in member.gates if gate == at]
+            ends = at in (0, len(steps) - 1)
+            if ends or taken or gates or after != before or step.irql != self.levels[-1]:
+                self.taken.append(taken)
+                self.held.append(after)
+                self.levels.append(step.irql)
+                self.sizes.append(0)
+                self.gates.append(gates)
+            self.sizes[-1] += 1
+            before = after
+
+
 class _Search:
     """Depth first, going on with the same context as long as it can."""
 
@@ -105,16 +134,22 @@ class _Search:
         self.first = first
         self.writers_first = writers_first
         self.processors = processors
-        self.lengths = [len(m.trace.steps) for m in members]
-        self.effects = [_effects(m.trace.steps) for m in members]
+        self.runs = [_Run(member) for member in members]
+        self.lengths = [len(run.sizes) for run in self.runs]
         self.seen: set[tuple[int, ...]] = set()
         self.nodes = 0
         self.most = MAX_NODES + NODES_PER_STEP * sum(self.lengths)
 
     def run(self) -> list[int] | None:
-        order = self._one_after_the_other()
-        if order is not None:
-            return order
+        """For each step the member that takes it; None if no order was found."""
+        order = self._one_after_the_other() or self._in_turns()
+        if order is None:
+            return None
+        parts = [iter(run.sizes) for run in self.runs]
+        return [member for member in order for _ in range(next(parts[member]))]
+
+    def _in_turns(self) -> list[int] | None:
+        """Any order of the parts."""
         start = (0,) * len(self.members)
         path: list[int] = []
         stack = [(start, -1, self._following(start, -1))]
@@ -143,11 +178,11 @@ class _Search:
         """Whole runs, in an order in which nobody needs what is kept already."""
         needs: dict[int, set[int]] = {n: set() for n in range(len(self.members))}
         keepers: dict[str, list[tuple[int, str]]] = {}
-        for number, effects in enumerate(self.effects):
-            for lock, mode in effects[-1][1].items() if effects else ():
+        for number, run in enumerate(self.runs):
+            for lock, mode in run.held[-1].items() if run.held else ():
                 keepers.setdefault(lock, []).append((number, mode))
-        for one, effects in enumerate(self.effects):
-            for lock, mode in dict.fromkeys(taken for acquired, _ in effects for taken in acquired):
+        for one, run in enumerate(self.runs):
+            for lock, mode in dict.fromkeys(taken for acquired in run.taken for taken in acquired):
                 for other, kept in keepers.get(lock, ()):
                     if other != one and "exclusive" in (mode, kept):
                         needs[other].add(one)
@@ -197,25 +232,25 @@ class _Search:
         return sorted(members, key=lambda n: (n != last, n))
 
     def _can(self, state: tuple[int, ...], member: int) -> bool:
-        """Whether the member may take its next step."""
+        """Whether the member may go on with its next part."""
         at = state[member]
         if at >= self.lengths[member]:
             return False
-        me = self.members[member]
-        if any(step == at and state[other] < self.lengths[other] for step, other in me.gates):
+        me, mine = self.members[member], self.runs[member]
+        if any(state[other] < self.lengths[other] for other in mine.gates[at]):
             return False
         if self.first >= 0 and member != self.first and state[self.first] < self.lengths[self.first]:
             return False
         if self._interrupts(me) and state[me.over] < self.lengths[me.over]:
             return False
-        taken = self.effects[member][at][0]
+        taken = mine.taken[at]
         for other, there in enumerate(self.members):
             done = state[other]
             if other == member or done == 0:
                 continue
             gone = there.kind == "ended" and done == self.lengths[other]
             if self.processors[other] == self.processors[member] and not gone:
-                level = there.trace.steps[done - 1].irql
+                level = self.runs[other].levels[done - 1]
                 interrupts = me.root.kind != "thread" or me.within
                 if there.over == member and self._interrupts(there):
                     return False
@@ -227,12 +262,12 @@ class _Search:
                     return False
             if not taken:
                 continue
-            held = self.effects[other][done - 1][1]
+            held = self.runs[other].held[done - 1]
             stopped = self._stopped(there) if done == self.lengths[other] else ""
             for lock, mode in taken:
                 if lock in held and "exclusive" in (mode, held[lock]):
                     return False
-                if lock == stopped and mode == "shared" and not (at and lock in self.effects[member][at - 1][1]):
+                if lock == stopped and mode == "shared" and not (at and lock in mine.held[at - 1]):
                     return False
         return True
 
@@ -240,18 +275,6 @@ class _Search:
         """The lock that nobody can take shared any more while the member waits for it, "" if there is none."""
         writes = member.kind == "waits" and not member.mode and member.subject in self.writers_first
         return member.subject if writes else ""
-
-
-def _effects(steps: Sequence[Step]) -> list[tuple[tuple[tuple[str, str], ...], dict[str, str]]]:
-    """For each step what it acquires (lock, mode), and what is held after it."""
-    found = []
-    before: dict[str, str] = {}
-    for step in steps:
-        after = {lock: mode for lock, mode, _ in step.held}
-        taken = tuple((lock, mode) for lock, mode in after.items() if before.get(lock) != mode)
-        found.append(((*taken, *step.passed), after))
-        before = after
-    return found
 
 
 def _built(

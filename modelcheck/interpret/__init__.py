@@ -15,7 +15,7 @@ from __future__ import annotations
 from modelcheck.interpret.configuration import Configuration, Entrant
 from modelcheck.interpret.entrants import closed_world
 from modelcheck.interpret.machine import Machine
-from modelcheck.interpret.player import TooLong
+from modelcheck.interpret.player import Player, TooLong
 from modelcheck.interpret.replay import Replay, replay, replay_on
 from modelcheck.interpret.schedule import Outcome, replay_schedule
 from modelcheck.interpret.state import Divergence, State
@@ -48,6 +48,7 @@ __all__ = [
     "Failure",
     "Machine",
     "Outcome",
+    "Player",
     "Replay",
     "State",
     "Stepped",

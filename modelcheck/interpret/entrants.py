@@ -100,9 +100,11 @@ def entrant(player: Player, routine: str, processor: int, level: int, binding: M
     return Entrant(routine, kind_of(player, routine), processor, level, interrupts, player, binding)
 
 
-def players(program: Program, environments: Mapping[str, Environment]) -> dict[str, Player]:
-    """A player for each routine, in the environment of that routine; what is compiled is shared."""
-    first = Player(program)
+def players(
+    program: Program, environments: Mapping[str, Environment], first: Player | None = None
+) -> dict[str, Player]:
+    """A player for each routine, in the environment of that routine; what is compiled is shared, with `first` too."""
+    first = first or Player(program)
     return {routine: first.with_environment(environment) for routine, environment in environments.items()}
 
 

@@ -43,13 +43,17 @@ class Outcome:
 
 
 def replay_schedule(
-    program: Program, schedule: Schedule, obligation: Obligation, environments: Mapping[str, Environment] | None = None
+    program: Program,
+    schedule: Schedule,
+    obligation: Obligation,
+    environments: Mapping[str, Environment] | None = None,
+    player: Player | None = None,
 ) -> Outcome:
     """Runs `schedule` and tells whether its end breaks `obligation`. In the open world each routine runs in its own
-    environment of `environments`."""
+    environment of `environments`; many schedules of one program share what `player` has compiled."""
     result = None
     try:
-        for world, first, numbers in _worlds(program, schedule, environments or {}):
+        for world, first, numbers in _worlds(program, schedule, environments or {}, player):
             for entrant in world.entrants:
                 entrant.player.watches_locks = obligation.code is Property.R04
             for eager, whole in product((True, False), (False, True)):
@@ -66,7 +70,7 @@ def replay_schedule(
 
 
 def _worlds(
-    program: Program, schedule: Schedule, environments: Mapping[str, Environment]
+    program: Program, schedule: Schedule, environments: Mapping[str, Environment], player: Player | None
 ) -> Iterator[tuple[World, Configuration, tuple[int, ...]]]:
     """The worlds the schedule can belong to, with the number that each of its actors has there."""
     if not schedule.actors:
@@ -80,7 +84,7 @@ def _worlds(
         yield world, first, _assigned(world, schedule)
         return
     routines = {actor.routine for actor in schedule.actors}
-    machines = players(program, {name: environments.get(name, Environment()) for name in sorted(routines)})
+    machines = players(program, {name: environments.get(name, Environment()) for name in sorted(routines)}, player)
     order = _callers_first(schedule)
     for actor in schedule.actors:
         if actor.within < 0:

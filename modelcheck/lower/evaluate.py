@@ -31,7 +31,7 @@ from modelcheck.lower.scope import (
 from modelcheck.resolve import Program, apply, qualified, type_range
 from modelcheck.source import Span
 from modelcheck.verdict import DISPATCH_LEVEL, NO_LEVEL, Property
-from modelcheck.walk import every_call, every_expression, references, substatements
+from modelcheck.walk import calls_in, references, substatements
 
 TRUE, FALSE = ir.Const(1), ir.Const(0)
 BOOL = s.BoolType(Span.__new__(Span))
@@ -919,7 +919,7 @@ def states_costs(program: Program) -> bool:
         for name, overloads in program.externs.items()
         if any(e.body is not None and any(isinstance(stmt, s.Cost) for stmt in e.body.body) for e in overloads)
     }
-    if costly and any(call.name in costly for b in bodies for e in every_expression(b) for call in every_call(e)):
+    if costly and any(call.name in costly for body in bodies for call in calls_in(body)):
         return True
     pending: list[s.Stmt] = [*bodies]
     pending += [

@@ -30,9 +30,9 @@ from modelcheck.resolve import Program, around_run, comes_back, find_role, follo
 from modelcheck.source import Span
 from modelcheck.verdict import APC_LEVEL, DISPATCH_LEVEL, HIGH_LEVEL, PASSIVE_LEVEL, Obligation, Property
 from modelcheck.walk import (
+    calls_in,
     conditions,
     every_call,
-    every_expression,
     every_statement,
     expressions,
     lock_tests,
@@ -140,8 +140,9 @@ class _ProgramLowerer:
         self.tags: dict[str, dict[str | None, int]] = {}
         self.timed = states_costs(program)
         self.kinds = Kinds(program)
-        self.callees = {name: _called(program, routine.body) for name, routine in program.routines.items()}
-        self.externs = {name: _externs(program, routine.body) for name, routine in program.routines.items()}
+        self.calls = {name: calls_in(routine.body) for name, routine in program.routines.items()}
+        self.callees = {name: _called(program, calls) for name, calls in self.calls.items()}
+        self.externs = {name: _externs(program, calls) for name, calls in self.calls.items()}
         """For each routine the kernel routines with a body that it calls, directly or through them."""
 
     def run(self) -> Lowered:
@@ -309,9 +310,9 @@ class _ProgramLowerer:
     def _hands_over(self, plan: _Plan) -> bool:
         """Whether a root can start something: it names it, or what the role or a kernel routine does enables it."""
         blocks = [] if plan.role is None else [b for b in (plan.role.entry, plan.role.exit) if b is not None]
-        bodies = [(block, _externs(self.program, block)) for block in blocks]
+        bodies = [(block, _externs(self.program, calls_in(block))) for block in blocks]
         bodies += [(self.program.routines[name].body, self.externs[name]) for name in sorted(plan.routines)]
-        named = any(self._names(self.program.routines[name]) for name in plan.routines)
+        named = any(map(self._names, plan.routines))
         return named or any(self._enables(body, called) for body, called in bodies)
 
     def _enables(self, body: s.Block, called: Iterable[s.Extern]) -> bool:
@@ -324,11 +325,11 @@ class _ProgramLowerer:
             for stmt in every_statement(part)
         )
 
-    def _names(self, routine: s.Routine) -> bool:
+    def _names(self, routine: str) -> bool:
         """Whether a routine hands to kernel routines what can be started."""
-        program, devices = self.program, device_parameters(self.program, routine)
+        program, calls = self.program, self.calls[routine]
+        devices = device_parameters(program, program.routines[routine])
         started = {*program.routines, *program.deferred, *program.interrupts}
-        calls = [call for expr in every_expression(routine.body) for call in every_call(expr)]
         given = [arg.ref for call in calls for arg in call.args if isinstance(arg, s.Address)]
         given += [ref for call in calls for arg in call.args for ref in references(arg)]
         return any(_meant(ref, devices) in started for ref in given)
@@ -359,10 +360,9 @@ class _ProgramLowerer:
         """The routines that some kernel routine enables `again`, by all that it is given."""
         names = set[str]()
         enabling: dict[str, set[str]] = {}
-        bodies = [routine.body for routine in self.program.routines.values()]
-        for call in (call for body in bodies for expr in every_expression(body) for call in every_call(expr)):
+        for call in (call for calls in self.calls.values() for call in calls):
             if call.name not in enabling:
-                called = _externs(self.program, s.Block((s.CallStmt(call, call.span),), call.span))
+                called = _externs(self.program, [call])
                 statements = (stmt for extern in called if extern.body for stmt in every_statement(extern.body))
                 enabling[call.name] = {stmt.name for stmt in statements if isinstance(stmt, s.Enable) and stmt.again}
             if enabling[call.name]:
@@ -444,7 +444,7 @@ class _ProgramLowerer:
         if role is None or role.span.source not in self.program.own:
             return []
         blocks = [block for block in (role.entry, role.exit) if block is not None]
-        return [_writes(self.program, block, _externs(self.program, block)) for block in blocks]
+        return [_writes(self.program, block, _externs(self.program, calls_in(block))) for block in blocks]
 
     def _routine_writes(self, name: str, routine: s.Routine) -> dict[str, _Written]:
         """What a routine's own statements write to shared variables, also through a device that it is given."""
@@ -911,27 +911,18 @@ def _ghost_writes(roots: list[Root]) -> dict[str, set[int]]:
     return found
 
 
-def _called(program: Program, body: s.Block) -> frozenset[str]:
-    """Routines a body calls, and those it hands to kernel routines that call back."""
+def _called(program: Program, calls: Iterable[s.Call]) -> frozenset[str]:
+    """Routines that are called, and those that are handed to kernel routines that call back."""
     found: set[str] = set()
-
-    def visit_expr(expr: s.Expr) -> None:
-        for call in every_call(expr):
-            if call.name in program.routines:
-                found.add(call.name)
-            for extern in program.externs.get(call.name, ()):
-                for param, arg in zip(extern.params, call.args, strict=False):
-                    ref = arg.ref if isinstance(arg, s.Address) else arg
-                    if (
-                        isinstance(param, s.ObjectParam)
-                        and param.kind is s.ObjectKind.ROUTINE
-                        and isinstance(ref, s.Ref)
-                    ):
-                        target = program.deferred[ref.name].routine if ref.name in program.deferred else ref.name
-                        found.add(target)
-
-    for expr in every_expression(body):
-        visit_expr(expr)
+    for call in calls:
+        if call.name in program.routines:
+            found.add(call.name)
+        for extern in program.externs.get(call.name, ()):
+            for param, arg in zip(extern.params, call.args, strict=False):
+                ref = arg.ref if isinstance(arg, s.Address) else arg
+                if isinstance(param, s.ObjectParam) and param.kind is s.ObjectKind.ROUTINE and isinstance(ref, s.Ref):
+                    target = program.deferred[ref.name].routine if ref.name in program.deferred else ref.name
+                    found.add(target)
     return frozenset(found)
 
 
@@ -979,17 +970,15 @@ def _call_outs(bodies: Iterable[s.Block | None]) -> set[str]:
     return {stmt.role for stmt in statements if isinstance(stmt, s.MayReenter)}
 
 
-def _externs(program: Program, body: s.Block) -> list[s.Extern]:
-    """The kernel routines with a body that a body calls, or they call."""
+def _externs(program: Program, calls: Iterable[s.Call]) -> list[s.Extern]:
+    """The kernel routines with a body that are called, or called by these."""
     found: dict[int, s.Extern] = {}
-    pending = [body]
+    pending = list(dict.fromkeys(call.name for call in calls))
     while pending:
-        current = pending.pop()
-        names = [call.name for expr in every_expression(current) for call in every_call(expr)]
-        for extern in (e for name in names for e in program.externs.get(name, ())):
+        for extern in program.externs.get(pending.pop(), ()):
             if extern.body is not None and id(extern.body) not in found:
                 found[id(extern.body)] = extern
-                pending.append(extern.body)
+                pending += [call.name for call in calls_in(extern.body)]
     return list(found.values())
 
 

@@ -28,6 +28,8 @@ class Overlap:
             set[str]().union(*(e for r, e in zip(roots, self.enabled, strict=True) if r.phase in (LOAD, ADD)))
         )
         by_any = set[str]().union(*self.enabled)
+        self.devices = [tuple(device for _, device in root.devices) for root in roots]
+        """For each root the devices it is given."""
         self.with_load = [root.routine in by_load for root in roots]
         self.with_add = [root.routine in by_add for root in roots]
         self.with_unload = [root.routine in by_any for root in roots]
@@ -59,8 +61,8 @@ class Overlap:
 
     def common(self, one: int, other: int) -> str:
         """The first device that a root is given, if another root is given it too; else ""."""
-        device = next((taken for _, taken in self.roots[one].devices), "")
-        return device if device in (taken for _, taken in self.roots[other].devices) else ""
+        given = self.devices[one]
+        return given[0] if given and given[0] in self.devices[other] else ""
 
     def kept_apart(self, first: int, second: int, sites: tuple[Iterable[Site], Iterable[Site]] | None = None) -> bool:
         """The same of a driver that has one device and does not declare it."""

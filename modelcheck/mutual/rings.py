@@ -169,8 +169,8 @@ class Rings:
             (stand, root)
             for stand, (candidates, _) in enumerate(self.states)
             for root in used
-            if overlap.meet(candidates.root, root)
-            and not overlap.started(candidates.root, candidates.sites, root)
+            if not overlap.started(candidates.root, candidates.sites, root)
+            and overlap.meet(candidates.root, root)
             and (candidates.root, root) not in together
         )
 

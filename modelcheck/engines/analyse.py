@@ -164,15 +164,33 @@ class Analysis:
             for left, number in root.outcomes.items():
                 first[left] = min(root.phase, first.get(left, root.phase))
                 questions.setdefault(left, []).append(number)
+        resting: dict[int, list[tuple[str, int]]] = {}
+        """For each decision, by identity, how it needs locks to be left by earlier phases."""
+        pending: list[tuple[int, Broken]] = []
         for number, decision in self._broken():
             root = decision.root
-            for choice in decision.trace.start:
-                left = (choice.name, choice.value)
-                before = first.get(left, RUN) < min(root.phase, RUN)
-                runs = (self.decisions.get(asked) for asked in questions.get(left, ()))
-                if before and choice.value not in root.early.get(choice.name, ()) and not any(map(_is_run, runs)):
-                    lock = f"{choice.name.removeprefix('life ')} is {LIFE[choice.value]}"
-                    self.decisions[number] = Open(f"whether {lock} when {root.routine} starts is not known")
+            if id(decision) not in resting:
+                starts = ((choice.name, choice.value) for choice in decision.trace.start)
+                resting[id(decision)] = [
+                    (name, value)
+                    for name, value in starts
+                    if first.get((name, value), RUN) < min(root.phase, RUN) and value not in root.early.get(name, ())
+                ]
+            if resting[id(decision)]:
+                pending.append((number, decision))
+        while True:  # what is taken back here may be what others rest on
+            runs = {left for left, asked in questions.items() if any(_is_run(self.decisions.get(n)) for n in asked)}
+            kept = []
+            for number, decision in pending:
+                missing = next((left for left in resting[id(decision)] if left not in runs), None)
+                if missing is None:
+                    kept.append((number, decision))
+                    continue
+                lock = f"{missing[0].removeprefix('life ')} is {LIFE[missing[1]]}"
+                self.decisions[number] = Open(f"whether {lock} when {decision.root.routine} starts is not known")
+            if len(kept) == len(pending):
+                return
+            pending = kept
 
     def _confirm_early(self) -> None:
         """Takes back what rests on how a lock is while an earlier phase lasts, where no run of that phase is known in

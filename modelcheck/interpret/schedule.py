@@ -255,6 +255,10 @@ class _Replaying:
             shown = last and isinstance(trouble, _Assumed) and self._broken()
             reason = "" if shown else f"turn {done + 1}: {trouble}"
             return Outcome(shown, reason, tuple(self.failures), done + shown, self.misplaced)
+        if self.schedule.turns and not self.schedule.waits and not self.schedule.turns[-1].event:
+            self._behind(self.schedule.turns[-1].actor)
+            if self._broken():
+                return Outcome(True, "", tuple(self.failures), done, self.misplaced)
         reason = self._stuck() if self.schedule.waits else self._stands()
         return Outcome(not reason, reason, tuple(self.failures), done, self.misplaced)
 
@@ -356,6 +360,18 @@ class _Replaying:
             if not self.world.can_step(self.now, number) or self.world.can_come_to_wait(self.now, number):
                 return
             self._advance(turn.actor)
+
+    def _behind(self, actor: int) -> None:
+        """What is behind the last turn without being a step of its own: calls as statements come to their end, and
+        with them the routines in which they stand."""
+        number = self.numbers[actor]
+        for _ in range(MAX_UNLISTED + self._depth(number)):
+            state = self.now.contexts[number].state
+            if state is None or state.ended or self._broken():
+                return
+            if not self.world.entrants[number].player.is_rest(state) or not self.world.can_step(self.now, number):
+                return
+            self._advance(actor)
 
     def _is_as_said(self, number: int, turn: Turn) -> bool:
         """Whether the level and the locks of a context are those that the turn tells of."""

@@ -19,6 +19,7 @@ from modelcheck.interpret import replay_schedule
 from modelcheck.lower import every_graph
 from modelcheck.lower.closed import Closed, lower_scenarios
 from modelcheck.resolve import resolve_text
+from modelcheck.verdict import Property
 from tests.random_scenarios import random_crowd, random_scenario
 
 SEEDS = range(40)
@@ -178,6 +179,44 @@ def test_every_schedule_replays(seed: int) -> None:
         if isinstance(decision, Broken):
             outcome = replay_schedule(program, decision.schedule, found.obligations[number])
             assert outcome.reproduced, f"{found.obligations[number].id}: {outcome.reason}"
+
+
+CLAUSES = """
+driver clauses;
+role THREAD {{ irql PASSIVE_LEVEL; thread; any number; }}
+extern Up() {{ raise DISPATCH_LEVEL; }}
+var g : int 0..3 = 0;
+{inner}
+routine T() as THREAD {clause} {{ {body} }}
+scenario alone {{ run T() on 0; }}
+"""
+LOW, KEPT = "ensures irql == PASSIVE_LEVEL", "ensures g == 1"
+LAST_CALLS = {
+    "statement": ("routine f() { Up(); }", LOW, "f();"),
+    "nested": ("routine h() { Up(); } routine f() { h(); }", LOW, "f();"),
+    "clause of the callee": (f"routine h() {{ Up(); }} routine f() {LOW} {{ h(); }}", "", "f(); g = 2;"),
+    "with a result": ("routine f() : bool { Up(); return true; }", LOW, "if (f()) { }"),
+    "in a branch": ("routine f() { if (*) { Up(); } }", LOW, "if (*) { f(); }"),
+    "in a loop": ("routine f() { Up(); }", LOW, "while (*) { f(); break; }"),
+    "nothing in it": ("routine f() { }", KEPT, "f();"),
+    "in try": ("routine f() { Up(); }", KEPT, "try { f(); leave; } finally { f(); }"),
+    "in atomic": ("routine f() { Up(); }", KEPT, "atomic { f(); }"),
+    "always": ("routine f() { Up(); }", "always irql <= PASSIVE_LEVEL", "f();"),
+}
+
+
+@pytest.mark.parametrize("name", LAST_CALLS)
+def test_a_clause_is_looked_at_behind_a_call_that_comes_last(name: str) -> None:
+    """Where the routine ends with the routine it calls, no step of the schedule stands behind the call."""
+    inner, clause, body = LAST_CALLS[name]
+    program = resolve_text(CLAUSES.format(inner=inner, clause=clause, body=body))
+    (found,) = lower_scenarios(program)
+    broken = {n: d for n, d in solve(found).decisions.items() if found.obligations[n].code is Property.C02}
+    assert broken
+    for number, decision in broken.items():
+        assert isinstance(decision, Broken)
+        outcome = replay_schedule(program, decision.schedule, found.obligations[number])
+        assert outcome.reproduced, f"{found.obligations[number].id}: {outcome.reason}"
 
 
 CROSSING = """

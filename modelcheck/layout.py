@@ -19,9 +19,10 @@ MAX_SET = 256
 
 
 class Layout:
-    """Where each cell of a graph's frame is kept. Offsets are in bits."""
+    """Where each cell of a graph's frame is kept. Offsets are in bits. `loose`: saved levels only where they are
+    tracked."""
 
-    def __init__(self, graph: Graph, frame: Iterable[Cell], tracked: frozenset[Cell]) -> None:
+    def __init__(self, graph: Graph, frame: Iterable[Cell], tracked: frozenset[Cell], loose: bool = False) -> None:
         self.graph = graph
         self.keys: dict[Cell, tuple[int, int]] = {}
         self.sets: dict[Cell, tuple[int, int]] = {}
@@ -29,7 +30,7 @@ class Layout:
         key_bits = set_bits = 0
         for cell in cells:
             size = cell.high - cell.low + 1
-            if cell.sort in _EXACT or cell in tracked:
+            if cell in tracked or (cell.sort in _EXACT and not (loose and cell.sort is Sort.LEVEL)):
                 width = max(1, (size - 1).bit_length())
                 self.keys[cell] = (key_bits, width)
                 key_bits += width
@@ -84,14 +85,14 @@ def _members(bits: int, low: int) -> tuple[int, ...]:
     return tuple(low + i for i in range(bits.bit_length()) if bits >> i & 1)
 
 
-def layouts(roots: list[Graph], tracked: frozenset[Cell]) -> dict[Graph, Layout]:
+def layouts(roots: list[Graph], tracked: frozenset[Cell], loose: bool = False) -> dict[Graph, Layout]:
     """A layout for every graph reachable from the roots. A graph in which it matters whether *any* lock is held sees
     all of them, and the IRQL."""
     touched = frames(roots)
     demanding = _demanding(touched)
     holds = _holds_together(roots, touched)
     made = {
-        graph: Layout(graph, cells | holds[graph] if graph in demanding else cells, tracked)
+        graph: Layout(graph, cells | holds[graph] if graph in demanding else cells, tracked, loose)
         for graph, cells in touched.items()
     }
     _forget_shared(made)

@@ -35,7 +35,7 @@ from modelcheck.lower import Lowered, every_graph, frames
 from modelcheck.mutual.positions import Facts
 from modelcheck.mutual.questions import Question
 from modelcheck.mutual.situation import Situation
-from modelcheck.record import dataclass, field
+from modelcheck.record import dataclass, field, replace
 from modelcheck.system import NotFlat, System
 from modelcheck.verdict import MUTUAL, Property, Trace
 
@@ -49,6 +49,9 @@ MAX_ROUNDS = 60
 MAX_GUESSES = 6
 """Rounds after which nothing is guessed any more."""
 STEPS_PER_EDGE = 400
+SEEKING_STEPS = 1_000_000
+SEEKING_ROUNDS = 3
+"""For runs that break what could not be decided."""
 LEAST_STEPS = 200_000
 """Fixpoint steps for each edge, and for however few of them, where there are smaller groups to fall back on."""
 
@@ -59,12 +62,13 @@ LIFE = {UNINITIALISED: "not initialised", INITIALISED: "initialised", FREED: "fr
 @dataclass(frozen=True, slots=True)
 class Limits:
     """`steps`: fixpoint steps for each analysis. `milliseconds`: for each question to Z3. `horn_seconds`, `horn_total`:
-    for Spacer on one obligation, on all of them."""
+    for Spacer on one obligation, on all of them. `rounds`: fixpoints for one group of obligations."""
 
     steps: int = 50_000_000
     milliseconds: int = 60_000
     horn_seconds: float = 20.0
     horn_total: float = 120.0
+    rounds: int = MAX_ROUNDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,8 @@ class Analysis:
     """How paths were found to be possible."""
     only: frozenset[str] = frozenset()
     """The properties that are asked for; empty: all."""
+    loose: bool = False
+    """Saved levels are followed only where an obligation asks for them: what holds then is certified by nobody."""
     _roots: dict[int, tuple[Root, ...]] = field(default_factory=dict)
     _strangers: dict[tuple[Root, ...], str] = field(default_factory=dict)
     """The callees of roots that no model knows, in words."""
@@ -272,7 +278,8 @@ class Analysis:
         return made
 
     def _last_resort(self) -> None:
-        """Path-merged queries and then Spacer, for what the tables could not decide."""
+        """Path-merged queries and then Spacer, for what the tables could not decide; but first runs that break it."""
+        self._seek()
         self._merge()
         hopeful = self._hopeful()
         deadline = monotonic() + self.limits.horn_total
@@ -294,6 +301,17 @@ class Analysis:
         phases = self.lowered.questions.difference(self.lowered.ledger.timing.values())
         found = (n for n, decision in self.decisions.items() if isinstance(decision, Open) and decision.hopeful)
         return sorted(number for number in found if number not in phases)
+
+    def _seek(self) -> None:
+        """Finds runs where too many saved levels go together for a table of them: of most, a run needs to know none."""
+        numbers = set(self._hopeful())
+        if not numbers:
+            return
+        limits = replace(self.limits, steps=min(self.limits.steps, SEEKING_STEPS), rounds=SEEKING_ROUNDS)
+        inner = Analysis(self.lowered, limits, shapes=self.shapes, models=self.models, loose=True)
+        inner.lives, inner._roots = self.lives, self._roots
+        inner.decide(numbers, guessing=False)
+        self.decisions.update((n, d) for n, d in inner.decisions.items() if isinstance(d, Broken))
 
     def _merge(self) -> None:
         """Proves what it can of the open obligations by path-merged queries, all with the same roots together."""
@@ -402,14 +420,15 @@ class Analysis:
 
     # ---- refinement ----
 
-    def decide(self, obligations: set[int], guessed: frozenset[Cell] = frozenset()) -> None:
-        """Decides these obligations. `guessed`: variables that may be worth following.
+    def decide(self, obligations: set[int], guessed: frozenset[Cell] = frozenset(), guessing: bool = True) -> None:
+        """Decides these obligations. `guessed`: variables that may be worth following; `guessing`: whether more are
+        guessed.
 
         Those that need the same shared variables form a group and share fixpoints, which follow every variable that one
         of them needs: a local variable costs only where it lives. A group that is too much for one fixpoint is split.
         """
         agenda: dict[tuple[frozenset[Cell], int], _Group] = {
-            (frozenset(), 0): _Group(dict.fromkeys(obligations, frozenset()), guessed)
+            (frozenset(), 0): _Group(dict.fromkeys(obligations, frozenset()), guessed, guessing)
         }
         lanes = 0
         while agenda:
@@ -447,7 +466,7 @@ class Analysis:
         met = {root for roots in {self._roots.get(number, ()) for number in numbers} for root in roots}
         roots = [root for root in self.lowered.roots if root in met]
         budget = min(self.limits.steps, group.budget(roots)) if group.split() else self.limits.steps
-        fixpoint = Fixpoint(roots, tracked, budget, self.shapes, self._prepared)
+        fixpoint = Fixpoint(roots, tracked, budget, self.shapes, self._prepared, self.loose)
         for root in roots:
             fixpoint.run(root, self.lives[root])
         number = len(self.invariants)
@@ -495,7 +514,7 @@ class Analysis:
                 continue
             root = roots[moves[0].plan.layout.graph]
             more = self._alarm(fixpoint, root, moves, obligation)
-            if more and len(needed | more) <= MAX_TRACKED and group.rounds <= MAX_ROUNDS:
+            if more and len(needed | more) <= MAX_TRACKED and group.rounds <= self.limits.rounds:
                 group.needs[obligation] = needed | more
                 found.setdefault(_shared(needed | more), set()).update(more - fixpoint.tracked)
                 continue

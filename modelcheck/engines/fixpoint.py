@@ -83,12 +83,13 @@ class Fixpoint:
         budget: int,
         shapes: dict[Shape, Ways] | None = None,
         prepared: Prepared | None = None,
+        loose: bool = False,
     ) -> None:
         self.roots = roots
         self.tracked = passed_along([root.graph for root in roots], tracked)
         self.budget = budget
         if prepared is None or (prepared.roots, prepared.tracked) != (roots, self.tracked):
-            prepared = Prepared(roots, self.tracked, layouts([root.graph for root in roots], self.tracked))
+            prepared = Prepared(roots, self.tracked, layouts([root.graph for root in roots], self.tracked, loose))
         self.prepared = prepared
         self.layouts = prepared.layouts
         self._plans, self._orders = prepared.plans, prepared.orders

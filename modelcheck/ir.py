@@ -285,11 +285,15 @@ class Access:
     atomic: bool
 
 
+ONE_OF_SEVERAL = "?"
+"""In place of a DPC, timer or work item: it is not known which of several routines is meant."""
+
+
 @dataclass(frozen=True, slots=True)
 class Enable:
     """The system may start the routine from now on, or no longer. `lasts`: also again when its end was waited for, as a
     timer does; or, of one that is no longer started, a run of it that has begun goes on. `by`: the DPC, timer or work
-    item that starts it, "" if it is named otherwise."""
+    item that starts it, "" if it is named otherwise, `ONE_OF_SEVERAL` if this one or another is no longer started."""
 
     routine: str
     on: bool

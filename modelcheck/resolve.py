@@ -98,7 +98,8 @@ class Program:
     interrupts: dict[str, s.InterruptDecl] = field(default_factory=dict)
     deferred: dict[str, s.DeferredDecl] = field(default_factory=dict)
     runs: dict[str, list[str]] = field(default_factory=dict)
-    """For each routine the deferred objects whose `run` it holds while it runs: those whose end is waited for."""
+    """For each routine the deferred objects, or itself, whose `run` it holds while it runs: those whose end is waited
+    for."""
     awaited: set[str] = field(default_factory=set)
     """The locks of roles (`holds`) that anybody acquires or asks for: runs of these roles hold them, and no others."""
     devices: dict[str, s.DeviceDecl] = field(default_factory=dict)
@@ -150,6 +151,14 @@ class Program:
             and any(role.kind is s.ContextKind.ISR for role in self.roles.get(routine.role.name, ()))
             and name in {ref.name for arg in routine.role.args for ref in references(arg)}
         )
+
+    def disabled_by(self, name: str) -> tuple[tuple[str, bool], ...]:
+        """The routines that begin no more for what has this name, each with whether that is certain: not where a lock
+        stands for one of several, which is not known."""
+        routines = self.run_by(name)
+        roles = [use.name if (use := self.routines[routine].role) is not None else routine for routine in routines]
+        doubtful = self.is_doubtful(name)
+        return tuple((r, not doubtful or roles.count(role) == 1) for r, role in zip(routines, roles, strict=True))
 
     def ended_by(self, lock: str) -> tuple[str, ...]:
         """The routines that have run to their end, and begin no more unless they are enabled again, when somebody has
@@ -551,7 +560,8 @@ class _Resolver:
         return self.program
 
     def _runs(self) -> None:
-        """Declares `D.run` for the deferred objects that are given to a kernel routine which waits for them."""
+        """Declares `D.run` for the deferred objects, and `R.run` for the routines, that are given to a kernel routine
+        which waits for them."""
         program = self.program
         waiting = {
             (name, number)
@@ -560,7 +570,7 @@ class _Resolver:
             for number, param in enumerate(extern.params)
             if isinstance(param, s.ObjectParam) and extern.body is not None and _waits_for(extern.body, param.name)
         }
-        bodies = [routine.body for routine in program.routines.values()] if waiting and program.deferred else []
+        bodies = [routine.body for routine in program.routines.values()] if waiting else []
         calls = [call for body in bodies for call in calls_in(body)]
         wanted = {
             arg.name
@@ -569,11 +579,15 @@ class _Resolver:
             if (call.name, number) in waiting
             and isinstance(arg := given.ref if isinstance(given, s.Address) else given, s.Ref)
         }
-        for name, item in program.deferred.items():
-            if name in wanted:
+        run_by = {name: item.routine for name, item in program.deferred.items()} | {
+            name: name for name in program.routines
+        }
+        for name, routine in run_by.items():
+            if name in wanted and routine in program.routines:
                 lock = f"{name}.run"
-                program.locks[lock] = s.LockDecl(lock, None, RUN_LOCK_KIND, False, True, False, item.span)
-                program.runs.setdefault(item.routine, []).append(name)
+                span = program.deferred[name].span if name in program.deferred else program.routines[name].span
+                program.locks[lock] = s.LockDecl(lock, None, RUN_LOCK_KIND, False, True, False, span)
+                program.runs.setdefault(routine, []).append(name)
 
     def _awaited(self) -> None:
         """Finds the locks of roles (`holds`) that the driver uses, in whatever form of a kernel routine."""

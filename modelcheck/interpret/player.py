@@ -394,7 +394,7 @@ class Player(Machine):
             self.events = self.events | event if verb is s.SignalOp.SET else self.events - event
 
     def _permit(self, on: bool, target: Target) -> None:
-        names = frozenset(self.program.run_by(str(target[1])))
+        names = frozenset(name for name, sure in self.program.disabled_by(str(target[1])) if on or sure)
         self.enabled = self.enabled | names if on else self.enabled - names
 
     def _touch(self, target: Target, write: bool) -> None:

@@ -106,7 +106,7 @@ class _Early:
             found: dict[tuple[Cell, int], list[tuple[Graph, int]]] = {}
             starting = sorted({i.by for edge in _edges(root) for i in _starting(edge, routine)})
             for by in starting:  # each starts runs of its own
-                stops = frozenset(lock for lock in runs if lock == f"{by}.run" or not lock.endswith(".run"))
+                stops = frozenset(lock for lock in runs if lock == f"{by or routine}.run" or not lock.endswith(".run"))
                 alive = _Lives(root, routine, stops, cells, by, alone and self.one_interrupt).while_enabled()
                 for so, places in alive.items():
                     found[so] = list(dict.fromkeys((*found.get(so, ()), *places)))
@@ -279,9 +279,11 @@ class _Lives:
         disabled = self._turned(edge, False)
         if self.ends and any(not i.lasts for i in disabled):
             return _IDLE
+        code = certain(self.root, edge)
         if begun == _BEGINNING and self.by is not None and disabled:
-            return _RUNNING
-        if not self.stops.isdisjoint(acquired(edge, edge.code)) and (begun == _RUNNING or not self.again):
+            begun = _RUNNING
+            code = code[max((n for n, i in enumerate(code) if i in disabled), default=len(code)) :]
+        if not self.stops.isdisjoint(acquired(edge, code)) and (begun == _RUNNING or not self.again):
             return _IDLE
         return begun
 
@@ -339,6 +341,24 @@ def _join(states: dict[int, int], location: int, state: int) -> bool:
     before = states.get(location)
     states[location] = state if before is None else before | state
     return before != states[location]
+
+
+def certain(root: Root, edge: Edge) -> tuple[ir.Instruction, ...]:
+    """What a root does on an edge in any case."""
+    return tuple(step for i in edge.code for step in (i.then if is_no_run(i, root, edge) else (i,)))
+
+
+def is_no_run(instruction: ir.Instruction, root: Root, edge: Edge) -> TypeGuard[ir.Choose]:
+    """Whether an instruction asks if `R.run` is not held, where a root is no run of R: it never holds that, unless it
+    takes it to be beside those who hold it."""
+    if not (isinstance(instruction, ir.Choose) and isinstance(instruction.condition, ir.Not)):
+        return False
+    held = instruction.condition.operand
+    cell = edge.cells[held.register] if isinstance(held, ir.IsHeld) else None
+    if cell is None or not cell.name.endswith(".run") or cell.name.removeprefix("hold ") in root.running:
+        return False
+    takes = ((other, i) for other in _edges(root) for i in instructions(other.code) if isinstance(i, ir.Take))
+    return not any(i.shared and other.cells[i.register] == cell for other, i in takes)
 
 
 def acquired(edge: Edge, code: Iterable[ir.Instruction]) -> list[str]:

@@ -864,11 +864,11 @@ class Evaluator(ABC):
         routines."""
         binding = frame.names.get(name)
         target = binding.name if isinstance(binding, Object) else name
-        for routine in self.program.run_by(target):
-            program, by = self.program, target if target in self.program.deferred else ""
-            lasts = again or program.is_timer(target) if on else not program.is_service_routine(routine)
-            self.builder.emit(ir.Enable(routine, on, lasts, by))
-            if on or not lasts:
+        program, by = self.program, target if target in self.program.deferred else ""
+        for routine, sure in program.disabled_by(target):
+            lasts = again or program.is_timer(target) if on else sure and not program.is_service_routine(routine)
+            self.builder.emit(ir.Enable(routine, on, lasts, by if on or sure else ir.ONE_OF_SEVERAL))
+            if on or (sure and not lasts):
                 self._note_begun(routine, on)
 
     def _note_begun(self, routine: str, begun: bool) -> None:

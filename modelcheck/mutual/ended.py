@@ -17,7 +17,7 @@ from operator import and_
 from modelcheck import ir
 from modelcheck.devices import device_of, plain
 from modelcheck.ir import FREED, INITIALISED, Edge, Graph, Root, Sort, every_graph
-from modelcheck.lower.enabling import acquired, called_out, written_lives
+from modelcheck.lower.enabling import acquired, called_out, is_no_run, written_lives
 from modelcheck.mutual.overlap import Overlap
 from modelcheck.mutual.positions import MAY_BE_FREE, Facts, Held, Site, Starter
 from modelcheck.record import dataclass, replace
@@ -143,6 +143,12 @@ class Ended:
         """What starts a root: DPCs, timers and work items by name; "" stands for the system and for all else."""
         return self._started_by.get(self.roots[root].routine, [""])
 
+    def is_run_of(self, lock: str, by: str) -> bool:
+        """Whether a lock is held by all runs of a routine that this starts; `D.run` by those of D, `R.run`, of a
+        routine, by those that no declared object starts."""
+        name = lock.removesuffix(".run")
+        return name == lock or by == (name if name in self.program.deferred else "")
+
     def _states(self, root: int, device: str, freed: str) -> States:
         found = self._found.get((root, device, freed))
         if found is None:
@@ -241,6 +247,8 @@ class _Paths:
     def _through(self, edge: Edge, code: Sequence[ir.Instruction], state: Gone) -> Gone:
         for instruction in code:
             match instruction:
+                case ir.Choose(_, then, _) if is_no_run(instruction, self.ended.roots[self.root], edge):
+                    state = self._through(edge, then, state)
                 case ir.Choose(_, then, otherwise):
                     state = self._through(edge, then, state) & self._through(edge, otherwise, state)
                 case ir.Enable(on=True):
@@ -248,7 +256,7 @@ class _Paths:
                 case ir.Enable(routine, False, lasts, by):
                     if not lasts:
                         state = replace(state, perhaps=state.perhaps | self.ended.playing(routine))
-                    if self._nobody_begins((routine, by), state):
+                    if by != ir.ONE_OF_SEVERAL and self._nobody_begins((routine, by), state):
                         state = replace(state, disabled=state.disabled | {(routine, by)})
                 case ir.Take():
                     for lock in acquired(edge, (instruction,)):
@@ -267,12 +275,11 @@ class _Paths:
         runs = self.ended.running.get(lock, set())
         if lock in self.ended.doubtful:
             return replace(state, perhaps=state.perhaps | runs)
-        only = lock.removesuffix(".run") if lock.endswith(".run") else ""
         ended = {
             (index, by)
             for index in runs
             for by in self.ended.started_by(index)
-            if by == (only or by) and self._is_over((self.ended.roots[index].routine, by), state)
+            if self.ended.is_run_of(lock, by) and self._is_over((self.ended.roots[index].routine, by), state)
         }
         return replace(state, waited=state.waited | runs, ended=state.ended | ended)
 

@@ -16,7 +16,8 @@ from modelcheck.verdict import Hierarchy
 def annotated(program: Program) -> frozenset[str]:
     """The locks whose declaration in C can carry an annotation: those that the driver declares itself, one by one. An
     interrupt's lock is the system's, as is what a routine holds while it runs; the locks of a family share one."""
-    system = {f"{name}.lock" for name in program.interrupts} | {f"{name}.run" for name in program.deferred}
+    runs = {f"{name}.run" for names in program.runs.values() for name in names}
+    system = {f"{name}.lock" for name in program.interrupts} | runs
     return frozenset(
         name
         for name, lock in program.locks.items()

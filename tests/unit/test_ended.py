@@ -10,6 +10,7 @@ import pytest
 from modelcheck import verify
 from modelcheck.lower import program
 from modelcheck.mutual import ended, overlap
+from modelcheck.resolve import Program
 from modelcheck.verdict import RACES, Proved
 
 FOLDER = Path(__file__).parent.parent / "verdicts" / "teardown"
@@ -57,6 +58,14 @@ def a_lock_that_both_hold_is_enough(patch: Patch) -> None:
     patch.setattr(program._ProgramLowerer, "_freed_at_end", lambda *_: None)
 
 
+def a_wait_for_one_object_is_for_all(patch: Patch) -> None:
+    patch.setattr(ended.Ended, "is_run_of", lambda *_: True)
+
+
+def which_one_is_known(patch: Patch) -> None:
+    patch.setattr(Program, "disabled_by", lambda self, name: tuple((one, True) for one in self.run_by(name)))
+
+
 def nobody_is_beside_anybody(patch: Patch) -> None:
     patch.setattr(overlap.Overlap, "kept_off", lambda self, first, second, sites=None: "Dev")
 
@@ -75,6 +84,8 @@ def nobody_is_beside_anybody(patch: Patch) -> None:
         (devices_of_other_sorts_do_not_matter, "started_for_a_child"),
         (a_lock_that_both_hold_is_enough, "freed_under_a_lock"),
         (nobody_is_beside_anybody, "timer_stopped_only"),
+        (a_wait_for_one_object_is_for_all, "callback_that_a_timer_runs_too"),
+        (which_one_is_known, "one_of_two_network_interrupts"),
     ],
     ids=lambda part: part if isinstance(part, str) else part.__name__,
 )

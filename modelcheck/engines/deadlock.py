@@ -377,7 +377,7 @@ class Deadlock(Meeting):
             who, after = self.roots[uses.root].routine, self.roots[frees.root].routine
             return Open(f"whether {who} may still come behind {after} is not known")
         for one, other in ((a, b), (b, a)):
-            if self.situation.overlap.awaits(one.root, other.root):
+            if self.situation.is_seen_to(one.root, other.root):
                 who, after = self.roots[other.root].routine, self.roots[one.root].routine
                 return Open(f"that {who} has ended when {after} begins {SEEN_TO}")
             if self.situation.has_waited(one, other):

@@ -18,7 +18,7 @@ from modelcheck import ir
 from modelcheck.devices import device_of, plain
 from modelcheck.ir import FREED, INITIALISED, Edge, Graph, Root, Sort, every_graph
 from modelcheck.lower.enabling import acquired, called_out, is_no_run, written_lives
-from modelcheck.mutual.overlap import Overlap
+from modelcheck.mutual.overlap import STOP, Overlap
 from modelcheck.mutual.positions import MAY_BE_FREE, Facts, Held, Site, Starter
 from modelcheck.record import dataclass, replace
 from modelcheck.resolve import Program
@@ -165,6 +165,17 @@ class Ended:
                 found = paths.run(graphs, starts)
             self._found[root, device, freed] = found
         return found
+
+    @cached_property
+    def stopped(self) -> frozenset[int]:
+        """The roots for whose end somebody has perhaps waited who stops a device. Whether he runs for each device, and
+        after all who could begin again what he has ended, nothing says."""
+        found = set[int]()
+        for index, root in enumerate(self.roots):
+            if root.phase == STOP:
+                gone = self._states(index, "", "").get(root.graph, {}).get(root.graph.exit, NOTHING)
+                found |= gone.waited | gone.perhaps
+        return frozenset(found)
 
     def waits(self, root: int) -> bool:
         """Whether a root may wait for the end of anybody, close anything or disable what then does not run."""

@@ -12,7 +12,7 @@ from modelcheck.lower import Lowered, every_graph
 from modelcheck.lower.builder import really_written
 from modelcheck.mutual.ended import THE_ONE, Ended
 from modelcheck.mutual.order import Node, Order, before_setting, build, signaller, surely_sets
-from modelcheck.mutual.overlap import LOAD, STOP, Overlap
+from modelcheck.mutual.overlap import LOAD, STOP, UNLOAD, Overlap
 from modelcheck.mutual.positions import (
     EXCLUSIVE,
     MAY_BE_FREE,
@@ -241,6 +241,12 @@ class Situation:
         kept = [lock for lock, mask in held if not mask & MAY_BE_FREE]
         closed = [lock for lock in kept if any(lock in each.closed for each in gone)]
         return any(self.sharing.excludes(lock, root, other, shared) for lock in closed)
+
+    def is_seen_to(self, one: int, other: int) -> bool:
+        """Whether it is for the driver to see to that the second root has ended when the first begins: the role of that
+        says so, or it unloads the driver, and who stops a device has waited."""
+        unloads = self.roots[one].phase == UNLOAD
+        return self.overlap.awaits(one, other) or (unloads and other in self.ended.stopped)
 
     def has_waited(self, one: Access, other: Access) -> bool:
         """Whether a root that comes to an access has perhaps waited for the end of all runs of that of another one, or

@@ -224,26 +224,21 @@ def _refreshed(edge: Edge) -> Iterable[Cell]:
 def _liveness(graph: Graph, layout: Layout) -> list[int]:
     """For each location the key bits whose value can still matter; global cells always can, as far as one graph can
     tell."""
-    everywhere = 0
-    for cell in layout.keys:
-        if cell.is_global:
-            everywhere |= layout.key_mask(cell)
+    own = {cell: layout.key_mask(cell) for cell in layout.keys if not cell.is_global}
+    everywhere = sum(layout.key_mask(cell) for cell in layout.keys if cell.is_global)
     live = [everywhere] * graph.size
     for cell in graph.outputs:
-        if cell in layout.keys:
-            live[graph.exit] |= layout.key_mask(cell)
-    if all(cell.is_global for cell in layout.keys):
+        live[graph.exit] |= own.get(cell, 0)
+    if not own:
         return live
     effects: list[tuple[int, int, int, int]] = []
     into: list[list[int]] = [[] for _ in range(graph.size)]
     for edge in graph.edges:
         gen = kill = 0
         for cell in used_cells(edge):
-            if cell in layout.keys:
-                gen |= layout.key_mask(cell)
+            gen |= own.get(cell, 0)
         for cell in killed_cells(edge):
-            if cell in layout.keys:
-                kill |= layout.key_mask(cell)
+            kill |= own.get(cell, 0)
         into[edge.target].append(len(effects))
         effects.append((edge.source, edge.target, gen, ~kill))
     pending = list(range(graph.size))

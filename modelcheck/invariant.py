@@ -31,7 +31,8 @@ class Table:
 
 @dataclass(slots=True, eq=False)
 class Invariant:
-    """Tables for some roots, the variables they follow, and the obligations they are meant to prove."""
+    """Tables for some roots, the variables they follow (`loose`: saved levels only if they are among them), and the
+    obligations they are meant to prove."""
 
     roots: list[Root]
     tracked: frozenset[Cell]
@@ -40,6 +41,7 @@ class Invariant:
     starts: dict[Root, list[Table]]
     lives: dict[Root, Lives]
     obligations: frozenset[int]
+    loose: bool = False
 
 
 @dataclass(slots=True, eq=False)

@@ -49,11 +49,11 @@ MAX_ROUNDS = 60
 MAX_GUESSES = 6
 """Rounds after which nothing is guessed any more."""
 STEPS_PER_EDGE = 400
-SEEKING_STEPS = 1_000_000
-SEEKING_ROUNDS = 3
-"""For runs that break what could not be decided."""
 LEAST_STEPS = 200_000
 """Fixpoint steps for each edge, and for however few of them, where there are smaller groups to fall back on."""
+LOOSE_STEPS = 1_000_000
+LOOSE_ROUNDS = 3
+"""Where saved levels are followed only as they are asked for."""
 
 
 LIFE = {UNINITIALISED: "not initialised", INITIALISED: "initialised", FREED: "freed"}
@@ -62,13 +62,12 @@ LIFE = {UNINITIALISED: "not initialised", INITIALISED: "initialised", FREED: "fr
 @dataclass(frozen=True, slots=True)
 class Limits:
     """`steps`: fixpoint steps for each analysis. `milliseconds`: for each question to Z3. `horn_seconds`, `horn_total`:
-    for Spacer on one obligation, on all of them. `rounds`: fixpoints for one group of obligations."""
+    for Spacer on one obligation, on all of them."""
 
     steps: int = 50_000_000
     milliseconds: int = 60_000
     horn_seconds: float = 20.0
     horn_total: float = 120.0
-    rounds: int = MAX_ROUNDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +116,8 @@ class Analysis:
     """How paths were found to be possible."""
     only: frozenset[str] = frozenset()
     """The properties that are asked for; empty: all."""
-    loose: bool = False
-    """Saved levels are followed only where an obligation asks for them: what holds then is certified by nobody."""
+    loosens: bool = True
+    """Whether groups that are too much are tried without all saved levels."""
     _roots: dict[int, tuple[Root, ...]] = field(default_factory=dict)
     _strangers: dict[tuple[Root, ...], str] = field(default_factory=dict)
     """The callees of roots that no model knows, in words."""
@@ -152,7 +151,7 @@ class Analysis:
     def answers(self, questions: Sequence[Question], numbers: Sequence[int]) -> Analysis:
         """What comes of questions that are in the graphs, with their numbers: `Held` that a state is never met,
         `Broken` with a run that comes there."""
-        inner = Analysis(self.lowered, self.limits, shapes=self.shapes, models=self.models)
+        inner = Analysis(self.lowered, self.limits, shapes=self.shapes, models=self.models, loosens=False)
         inner.lives = self.lives
         by_root: dict[Root, set[int]] = {}
         for question, number in zip(questions, numbers, strict=True):
@@ -232,9 +231,11 @@ class Analysis:
         return suspects(fixpoint, fixpoint.alarms, self._joins, FIRST)
 
     def _find_base(self) -> None:
-        """For each root the invariant that follows most of what obligations asked for. If contexts may meet in ways
-        that speak against an order of the locks, once more all together where one follows less than that."""
-        current = [i for i in self.invariants if all(i.lives[root] == self.lives[root] for root in i.roots)]
+        """For each root the invariant that follows most of what obligations asked for, besides all saved levels. If
+        contexts may meet in ways that speak against an order of the locks, once more all together where one follows
+        less than that."""
+        kept = [invariant for invariant in self.invariants if not invariant.loose]
+        current = [i for i in kept if all(i.lives[root] == self.lives[root] for root in i.roots)]
         asked = frozenset(cell for invariant in current for cell in invariant.tracked)
         base: dict[Root, Invariant] = {}
         short: list[Root] = []
@@ -278,8 +279,7 @@ class Analysis:
         return made
 
     def _last_resort(self) -> None:
-        """Path-merged queries and then Spacer, for what the tables could not decide; but first runs that break it."""
-        self._seek()
+        """Path-merged queries and then Spacer, for what the tables could not decide."""
         self._merge()
         hopeful = self._hopeful()
         deadline = monotonic() + self.limits.horn_total
@@ -301,17 +301,6 @@ class Analysis:
         phases = self.lowered.questions.difference(self.lowered.ledger.timing.values())
         found = (n for n, decision in self.decisions.items() if isinstance(decision, Open) and decision.hopeful)
         return sorted(number for number in found if number not in phases)
-
-    def _seek(self) -> None:
-        """Finds runs where too many saved levels go together for a table of them: of most, a run needs to know none."""
-        numbers = set(self._hopeful())
-        if not numbers:
-            return
-        limits = replace(self.limits, steps=min(self.limits.steps, SEEKING_STEPS), rounds=SEEKING_ROUNDS)
-        inner = Analysis(self.lowered, limits, shapes=self.shapes, models=self.models, loose=True)
-        inner.lives, inner._roots = self.lives, self._roots
-        inner.decide(numbers, guessing=False)
-        self.decisions.update((n, d) for n, d in inner.decisions.items() if isinstance(d, Broken))
 
     def _merge(self) -> None:
         """Proves what it can of the open obligations by path-merged queries, all with the same roots together."""
@@ -420,15 +409,14 @@ class Analysis:
 
     # ---- refinement ----
 
-    def decide(self, obligations: set[int], guessed: frozenset[Cell] = frozenset(), guessing: bool = True) -> None:
-        """Decides these obligations. `guessed`: variables that may be worth following; `guessing`: whether more are
-        guessed.
+    def decide(self, obligations: set[int], guessed: frozenset[Cell] = frozenset()) -> None:
+        """Decides these obligations. `guessed`: variables that may be worth following.
 
         Those that need the same shared variables form a group and share fixpoints, which follow every variable that one
         of them needs: a local variable costs only where it lives. A group that is too much for one fixpoint is split.
         """
         agenda: dict[tuple[frozenset[Cell], int], _Group] = {
-            (frozenset(), 0): _Group(dict.fromkeys(obligations, frozenset()), guessed, guessing)
+            (frozenset(), 0): _Group(dict.fromkeys(obligations, frozenset()), guessed)
         }
         lanes = 0
         while agenda:
@@ -441,7 +429,9 @@ class Analysis:
                     group.guessed |= gave_up.wanted
                     agenda[key] = group
                     continue
-                parts = group.split() if group.tracked() else []  # too much already when nothing is followed
+                parts = group.split() if group.tracked() else self._by_roots(group)
+                if not parts and self.loosens and not group.loose:
+                    parts = [group.loosened()]
                 if not parts:
                     for number in group.needs:
                         self.decisions[number] = Open(gave_up.reason, hopeful=True)
@@ -450,10 +440,19 @@ class Analysis:
                     agenda[key[0], lanes] = part
                 continue
             for number, needed in group.needs.items():
-                lane = agenda.setdefault((_shared(needed), key[1]), _Group({}, guessing=group.guessing))
+                lane = agenda.setdefault((_shared(needed), key[1]), replace(group, needs={}, guessed=frozenset()))
                 lane.needs[number] = needed
                 lane.guessed |= group.guessed
                 lane.rounds = max(lane.rounds, group.rounds)
+
+    def _by_roots(self, group: _Group) -> list[_Group]:
+        """Groups of what the same roots come to, where something is too much already when nothing is followed: what one
+        root does is not the others' matter. None where it is one root's alone."""
+        together: dict[tuple[Root, ...], dict[int, frozenset[Cell]]] = {}
+        for number, needed in group.needs.items():
+            together.setdefault(self._roots.get(number, ()), {})[number] = needed
+        several = together.values() if len(together) > 1 else ()
+        return [replace(group, needs=needs) for needs in several]
 
     def _round(self, group: _Group) -> None:
         """One fixpoint; leaves in the group what is still open.
@@ -465,8 +464,8 @@ class Analysis:
         numbers = set(group.needs)
         met = {root for roots in {self._roots.get(number, ()) for number in numbers} for root in roots}
         roots = [root for root in self.lowered.roots if root in met]
-        budget = min(self.limits.steps, group.budget(roots)) if group.split() else self.limits.steps
-        fixpoint = Fixpoint(roots, tracked, budget, self.shapes, self._prepared, self.loose)
+        budget = min(self.limits.steps, group.budget(roots)) if group.loose or group.split() else self.limits.steps
+        fixpoint = Fixpoint(roots, tracked, budget, self.shapes, self._prepared, group.loose)
         for root in roots:
             fixpoint.run(root, self.lives[root])
         number = len(self.invariants)
@@ -514,7 +513,7 @@ class Analysis:
                 continue
             root = roots[moves[0].plan.layout.graph]
             more = self._alarm(fixpoint, root, moves, obligation)
-            if more and len(needed | more) <= MAX_TRACKED and group.rounds <= self.limits.rounds:
+            if more and len(needed | more) <= MAX_TRACKED and group.rounds <= group.most_rounds:
                 group.needs[obligation] = needed | more
                 found.setdefault(_shared(needed | more), set()).update(more - fixpoint.tracked)
                 continue
@@ -556,12 +555,14 @@ def _shared(needed: frozenset[Cell]) -> frozenset[Cell]:
 @dataclass(slots=True)
 class _Group:
     """Obligations that share a fixpoint. `needs`: the variables each asked for. `guessed`: more that may help, unless
-    `guessing` turned out to be too much."""
+    `guessing` turned out to be too much. `loose`: saved levels, too, are followed only as they are asked for."""
 
     needs: dict[int, frozenset[Cell]]
     guessed: frozenset[Cell] = frozenset()
     guessing: bool = True
     rounds: int = 0
+    most_rounds: int = MAX_ROUNDS
+    loose: bool = False
 
     def tracked(self) -> frozenset[Cell]:
         return self.guessed.union(*self.needs.values())
@@ -576,7 +577,7 @@ class _Group:
     def split(self) -> list[_Group]:
         """Smaller groups: without guesses, then with fewer needs at once; none when there is only one need."""
         if self.guessed:
-            return [_Group(self.needs, guessing=False, rounds=self.rounds)]
+            return [replace(self, guessed=frozenset(), guessing=False)]
         different = list(dict.fromkeys(self.needs.values()))
         if len(different) < 2:
             return []
@@ -585,10 +586,16 @@ class _Group:
             {n: needed for n, needed in self.needs.items() if needed in first},
             {n: needed for n, needed in self.needs.items() if needed not in first},
         )
-        return [_Group(half, guessing=False, rounds=self.rounds) for half in halves]
+        return [replace(self, needs=half, guessing=False) for half in halves]
+
+    def loosened(self) -> _Group:
+        """The same, where it is too much to follow all saved levels."""
+        return replace(self, guessing=False, loose=True, most_rounds=self.rounds + LOOSE_ROUNDS)
 
     def budget(self, roots: list[Root]) -> int:
-        """Steps for a group that can still be split."""
+        """Steps for a group that can still be split, or is loose."""
+        if self.loose:
+            return LOOSE_STEPS
         edges = sum(len(graph.edges) for graph in every_graph([root.graph for root in roots]))
         return max(LEAST_STEPS, STEPS_PER_EDGE * edges)
 
@@ -672,7 +679,14 @@ def _invariant(fixpoint: Fixpoint, lives: dict[Root, Lives], obligations: frozen
     starts = {root: [tables[a] for a in started] for root, started in fixpoint.starts.items()}
     used = {root: lives[root] for root in fixpoint.roots}
     return Invariant(
-        fixpoint.roots, fixpoint.tracked, fixpoint.layouts, list(tables.values()), starts, used, obligations
+        fixpoint.roots,
+        fixpoint.tracked,
+        fixpoint.layouts,
+        list(tables.values()),
+        starts,
+        used,
+        obligations,
+        fixpoint.loose,
     )
 
 

@@ -74,7 +74,8 @@ class Prepared:
 
 class Fixpoint:
     """The analysis of some roots with some variables followed. `shapes`: what operations were found to do, by others
-    too; `prepared`: what is used again if it is of the same roots and variables."""
+    too; `prepared`: what is used again if it is of the same roots and variables; `loose`: saved levels are followed
+    only where they are among these variables."""
 
     def __init__(
         self,
@@ -86,9 +87,10 @@ class Fixpoint:
         loose: bool = False,
     ) -> None:
         self.roots = roots
+        self.loose = loose
         self.tracked = passed_along([root.graph for root in roots], tracked)
         self.budget = budget
-        if prepared is None or (prepared.roots, prepared.tracked) != (roots, self.tracked):
+        if loose or prepared is None or (prepared.roots, prepared.tracked) != (roots, self.tracked):
             prepared = Prepared(roots, self.tracked, layouts([root.graph for root in roots], self.tracked, loose))
         self.prepared = prepared
         self.layouts = prepared.layouts

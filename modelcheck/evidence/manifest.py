@@ -129,6 +129,7 @@ def _invariant(invariant: Invariant, names: _Names) -> dict[str, Any]:
     numbers = {table: n for n, table in enumerate(invariant.tables)}
     return {
         "roots": [names.root_number[root] for root in invariant.roots],
+        "loose": invariant.loose,
         "tracked": sorted((names.cell_number[c] for c in invariant.tracked), key=repr),
         "obligations": sorted(invariant.obligations),
         "lives": [
@@ -290,7 +291,10 @@ def read_invariants(content: Mapping[str, Any], lowered: Lowered) -> list[Invari
 def _read_one(entry: Mapping[str, Any], names: _Names, count: int) -> Invariant:
     roots: list[Root] = [names.roots[n] for n in entry["roots"]]
     tracked = frozenset(names.cell(name) for name in entry["tracked"])
-    shapes = layouts([root.graph for root in roots], tracked)
+    loose = entry["loose"]
+    if not isinstance(loose, bool):
+        raise TypeError("`loose` is neither true nor false")
+    shapes = layouts([root.graph for root in roots], tracked, loose)
     tables = [_table(names.graphs[t["graph"]], t["states"], shapes) for t in entry["tables"]]
     for table, written in zip(tables, entry["tables"], strict=True):
         for edge, key, callee in written["calls"]:
@@ -302,7 +306,7 @@ def _read_one(entry: Mapping[str, Any], names: _Names, count: int) -> Invariant:
         raise ValueError("an obligation does not exist")
     if set(starts) != set(roots) or set(lives) != set(roots):
         raise ValueError("a root has no start")
-    return Invariant(roots, tracked, shapes, tables, starts, lives, obligations)
+    return Invariant(roots, tracked, shapes, tables, starts, lives, obligations, loose)
 
 
 def _table(graph: Graph, states: Sequence[Sequence[Sequence[str]]], shapes: Mapping[Graph, Layout]) -> Table:

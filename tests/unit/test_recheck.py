@@ -43,6 +43,21 @@ routine Read(Irp) as DRIVER_DISPATCH {
     if (size > 5) { KeReleaseSpinLock(&A, old); }
 }
 """
+THREE = range(3)
+LEVELS = f"""driver levels;
+import wdm;
+{"".join(f"lock L{n} : KSPIN_LOCK initialised; " for n in THREE)}
+routine Read(Irp) as DRIVER_DISPATCH {{
+    {"".join(f"KIRQL old{n}; bool flag{n} = *; " for n in THREE)}
+    while (*) {{
+        {"".join(f"if (flag{n}) {{ KeAcquireSpinLock(&L{n}, &old{n}); }} " for n in THREE)}
+        {"".join(f"if (flag{n}) {{ KeReleaseSpinLock(&L{n}, old{n}); }} " for n in reversed(THREE))}
+    }}
+}}
+routine Write(Irp) as DRIVER_DISPATCH {{ KIRQL old; KeAcquireSpinLock(&L0, &old); KeReleaseSpinLock(&L0, old); }}
+"""
+"""The levels that are saved with so many locks have more mixtures than a table has room for, if that is `LITTLE`."""
+LITTLE = 40
 TWO = """driver two;
 import wdm;
 lock A : KSPIN_LOCK initialised;
@@ -127,6 +142,39 @@ def test_what_was_proved_holds_in_another_solver(text: str, tmp_path: Path) -> N
     assert result.problem == ""
     assert result.proved > 0
     assert result.queries > 0
+
+
+def test_levels_are_followed_as_they_are_asked_for_where_all_are_too_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the routine where they are; the other one's are all followed."""
+    monkeypatch.setattr("modelcheck.engines.fixpoint.MAX_KEYS", LITTLE)
+    path = tmp_path / "model.drvm"
+    path.write_text(LEVELS, encoding="utf-8")
+    lowered = lower(load(path)[0])
+    analysis = Analysis(lowered, Limits())
+    analysis.run()
+    made = {root.routine: [i.loose for i in analysis.invariants if root in i.roots] for root in lowered.roots}
+    assert made["Read"]
+    assert all(made["Read"])
+    assert made["Write"] == [False]
+
+
+def loosened(content: dict[str, Any]) -> None:
+    """Says the contrary of each invariant: that it follows all saved levels, or only some."""
+    for entry in content["invariants"]:
+        entry["loose"] = not entry["loose"]
+
+
+def test_an_invariant_that_says_nothing_of_levels_is_no_proof_if_it_claims_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its states are packed otherwise than the claim has them."""
+    monkeypatch.setattr("modelcheck.engines.fixpoint.MAX_KEYS", LITTLE)
+    proofs = prove(tmp_path, LEVELS)
+    assert recheck(proofs)[0].problem == ""
+    change(proofs, loosened)
+    assert forge(proofs, monkeypatch)
 
 
 def test_a_changed_script_is_refused(tmp_path: Path) -> None:

@@ -279,7 +279,7 @@ class _Lives:
         disabled = self._turned(edge, False)
         if self.ends and any(not i.lasts for i in disabled):
             return _IDLE
-        code = certain(self.root, edge)
+        code = certain(self.root, edge) if self.stops else ()
         if begun == _BEGINNING and self.by is not None and disabled:
             begun = _RUNNING
             code = code[max((n for n, i in enumerate(code) if i in disabled), default=len(code)) :]

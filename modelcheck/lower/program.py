@@ -309,11 +309,12 @@ class _ProgramLowerer:
 
     def _hands_over(self, plan: _Plan) -> bool:
         """Whether a root can start something: it names it, or what the role or a kernel routine does enables it."""
-        blocks = [] if plan.role is None else [b for b in (plan.role.entry, plan.role.exit) if b is not None]
-        bodies = [(block, _externs(self.program, calls_in(block))) for block in blocks]
-        bodies += [(self.program.routines[name].body, self.externs[name]) for name in sorted(plan.routines)]
-        named = any(map(self._names, plan.routines))
-        return named or any(self._enables(body, called) for body, called in bodies)
+        if any(map(self._names, plan.routines)):
+            return True
+        bodies = [(self.program.routines[name].body, self.externs[name]) for name in sorted(plan.routines)]
+        blocks = () if plan.role is None else (plan.role.entry, plan.role.exit)
+        bodies += [(block, _externs(self.program, calls_in(block))) for block in blocks if block is not None]
+        return any(self._enables(body, called) for body, called in bodies)
 
     def _enables(self, body: s.Block, called: Iterable[s.Extern]) -> bool:
         """Whether a body, or a kernel routine that it calls, enables something by its own name."""

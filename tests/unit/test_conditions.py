@@ -132,3 +132,40 @@ def test_the_same_query_is_asked_once_for_all_that_rest_on_it() -> None:
         pool.add(InclusionQuery((1,), (2,)), invariant)
     checked = certify.certify(pool, 10_000)
     assert (checked.asked, sorted(checked.rejected)) == (1, [0, 2])
+
+
+SAVED = """
+var n : int 0..3 = 0 guarded by A;
+routine Other() as DPC { Take(&A); n = 3; n = *; Give(&A); }
+routine In() { if (n < 3) { n = n + 1; } }
+routine Count() { In(); In(); }
+routine R() as DPC {
+    KIRQL o; bool first = false;
+    Up(HIGH_LEVEL, &o); Take(&A); Count(); if (first) { n = 0; } assert n > 0; Give(&A); Down(o);
+}
+"""
+
+
+def test_what_is_followed_cannot_be_forgotten_at_one_place() -> None:
+    """The tables as they are, but a value said not to matter at one location where it does: behind it nobody may take
+    it for known, neither in an operation nor across a call."""
+    lowered = lower(resolve_text(MODEL + SAVED))
+    analysis = Analysis(lowered, Limits())
+    analysis.run()
+    ends = {root.graph for root in lowered.roots}
+    found = max((i for i in analysis.invariants if i.obligations), key=lambda i: len(i.tracked))
+    assert {cell.name.split()[-1] for cell in found.tracked} == {"n", "first"}
+    assert accepted(lowered, found)
+    forgotten = 0
+    for table in found.tables:
+        layout, graph = table.layout, table.graph
+        for location, states in enumerate(table.states):
+            live = layout.live[location]
+            for cell in (c for c in layout.keys if states and layout.key_mask(c) & live):
+                if graph in ends and location == graph.exit:
+                    continue
+                layout.live[location] = live & ~layout.key_mask(cell)
+                assert not accepted(lowered, found), f"{cell.name} at {location} of {graph.name}"
+                layout.live[location] = live
+                forgotten += 1
+    assert forgotten

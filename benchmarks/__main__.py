@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from benchmarks import report
-from benchmarks.measure import Bench
+from benchmarks.measure import SECONDS, Bench
 from benchmarks.parts import contexts, drivers, examples, peers, processes, tree
 from benchmarks.plots import draw
 
@@ -36,7 +36,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller sizes, within 90 s")
     parser.add_argument("--only", choices=PARTS, action="append", metavar="PART", help=f"of {', '.join(PARTS)}")
-    parser.add_argument("--limit", type=float, metavar="SECONDS", help="after which a peer gives up (default: 240)")
+    parser.add_argument(
+        "--limit",
+        type=float,
+        metavar="SECONDS",
+        help=f"after which a peer gives up, if no target asks for more (default: {SECONDS})",
+    )
     parser.add_argument("--largest", type=int, default=300_000, metavar="STATEMENTS", help="no larger drivers")
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="JSON of all runs, after each part; beside it .md and plots"
@@ -50,7 +55,7 @@ def main() -> int:
         README.write_text(report.fill(README.read_text(), tables))
         return 0
     started = time.perf_counter()
-    limit = options.limit or (1 if options.quick else 240)
+    limit = options.limit or (1 if options.quick else SECONDS)
     with tempfile.TemporaryDirectory() as name:
         bench = Bench(
             Path(name), options.quick, limit, options.largest, lambda told: print(report.line(told), flush=True)

@@ -7,6 +7,7 @@ comparison of times, except that one which gives up was slower than until then.
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -19,8 +20,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TARGETS = tomllib.loads((Path(__file__).parent / "targets.toml").read_text())
-SECONDS_FAULT, SECONDS_EXAMPLE = 60, 20
-"""At most, for a peer that looks for a fault; for one beside an example: there are many of them."""
+SECONDS, SECONDS_FAULT, SECONDS_EXAMPLE = 40, 20, 5
+"""After which a peer gives up; one that looks for a fault, one beside an example: there are many of them."""
+AMPLE = 1.25
+"""How much longer a peer is given than it takes to show that a target is reached: times differ."""
 LONG = 20
 """Seconds; what takes longer is run once."""
 MEGABYTES = 8192
@@ -207,6 +210,12 @@ class Bench:
             self.medians.append(medians[tool])
             self.told(medians[tool])
         return medians
+
+    def patience(self, name: str, own: float, most: float = math.inf) -> float:
+        """Seconds after which a peer gives up: the limit and no more than `most`, but long enough to show that the
+        targets of figures whose names begin so are reached, by one that takes `own` seconds."""
+        least = max((wanted.get("least", 0) for full, wanted in TARGETS.items() if full.startswith(name)), default=0)
+        return max(min(self.limit, most), AMPLE * own * least)
 
     def faster(self, name: str, own: Run, peer: Run) -> float | None:
         """How many times faster we are than a peer, as a figure; a lower bound if the peer gave up, none if a verdict

@@ -55,7 +55,8 @@ def asked(bench: Bench, text: str, expected: str, peers: tuple[str, ...]) -> dic
     analysis = Analysis(lowered, Limits())
     analysis.run()
     question = Question(lowered, analysis.lives)
-    tools = {ENGINE: lambda: engine(lowered, question.numbers)} | question.tools(peers, bench.limit, bench.folder)
+    seconds = dict.fromkeys(peers, bench.limit)
+    tools = {ENGINE: lambda: engine(lowered, question.numbers)} | question.tools(seconds, bench.folder)
     return bench.compare("asked", 1, expected, tools)
 
 
@@ -165,3 +166,10 @@ def test_all_parts_in_their_quick_form() -> None:
 def test_parts_and_targets() -> None:
     assert set(PARTS) == {"processes", "drivers", "peers", "contexts", "examples", "tree"}
     assert all(wanted.keys() <= {"most", "least"} for wanted in TARGETS.values())
+
+
+def test_a_peer_is_given_what_a_target_takes_to_show(bench: Bench) -> None:
+    name = "program of 3,000 statements: times faster than Spacer, one predicate a point"
+    assert bench.patience(name, own=1) > 800
+    assert bench.patience("one routine of 1,000 statements: times faster than Spacer, large blocks", own=1) > 300
+    assert bench.patience("one routine of 20 statements: times faster than Spacer", own=1, most=5) == 5

@@ -53,5 +53,5 @@ def beside(bench: Bench, real: Real) -> None:
         if question.numbers:
             peers = (spacer.BLOCKS, *UNROLLED) if bench.quick else (*SPACER, *UNROLLED)
             tools: dict[str, Callable[[], Answer]] = {ENGINE: partial(engine, lowered, question.numbers)}
-            tools |= question.tools(peers, min(bench.limit, SECONDS_EXAMPLE), bench.folder)
+            tools |= question.tools(dict.fromkeys(peers, min(bench.limit, SECONDS_EXAMPLE)), bench.folder)
             bench.compare(name, real.lines, expected, tools)

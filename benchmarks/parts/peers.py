@@ -11,7 +11,7 @@ import math
 import statistics
 from functools import partial
 
-from benchmarks.measure import SECONDS_FAULT, Bench, Run
+from benchmarks.measure import SECONDS_FAULT, Bench
 from benchmarks.own import ENGINE, certified, engine
 from benchmarks.peers.question import SPACER, UNROLLED, Question
 from benchmarks.workloads.drivers import PLACES, Driver, Shape, driver
@@ -27,63 +27,58 @@ def run(bench: Bench) -> None:
     faults(bench)
 
 
+Peers = tuple[str, ...]
+
+
 def beside(
-    bench: Bench, workload: str, model: Driver, peers: tuple[str, ...], most: float = math.inf
-) -> dict[str, Run]:
-    """The engine and peers in turn on a driver; a peer has `most` seconds at most."""
+    bench: Bench, subject: str, suffix: str, workload: str, model: Driver, peers: Peers, most: float = math.inf
+) -> tuple[dict[str, float | None], Peers]:
+    """The engine and peers in turn on a driver: how many times faster we are than each, and the peers to ask about
+    something larger. A peer has `most` seconds at most, unless a target about the subject asks for more."""
     lowered = lower(load(bench.file(model.text, "beside"))[0])
-    question = Question(lowered, certified(lowered).analysis.lives)  # the first run, which is not counted
-    tools = {ENGINE: partial(engine, lowered, question.numbers)} | question.tools(
-        peers, min(bench.limit, most), bench.folder
-    )
+    first = certified(lowered)  # is not counted
+    question = Question(lowered, first.analysis.lives)
+    figures = {name: f"{subject}: times faster than {name}" for name in peers}
+    seconds = {name: bench.patience(figure, first.seconds, most) for name, figure in figures.items()}
+    tools = {ENGINE: partial(engine, lowered, question.numbers)} | question.tools(seconds, bench.folder)
     expected = "unsafe" if model.faulty else "safe"
-    return bench.compare(workload, model.statements, expected, tools, 1 if bench.quick else 3)
-
-
-def still(peers: tuple[str, ...], done: dict[str, Run]) -> tuple[str, ...]:
-    """The peers to ask about something larger."""
-    return tuple(name for name in peers if name not in UNROLLED or done[name].state == "right")
+    done = bench.compare(workload, model.statements, expected, tools, 1 if bench.quick else 3)
+    ratios = {name: bench.faster(figure + suffix, done[ENGINE], done[name]) for name, figure in figures.items()}
+    return ratios, tuple(name for name in peers if name not in UNROLLED or done[name].state == "right")
 
 
 def routines(bench: Bench) -> None:
-    peers: tuple[str, ...] = (*SPACER, *UNROLLED)
+    peers: Peers = (*SPACER, *UNROLLED)
     for size in (20, 100) if bench.quick else (20, 50, 100, 300, 1_000, 3_000):
-        ratios: dict[str, list[float | None]] = {name: [] for name in SPACER}
+        subject = f"one routine of {size:,} statements"
+        found: list[dict[str, float | None]] = []
         for seed in range(5 if size == 1_000 else 1):
             model = driver(size, LOCKS if size > 50 else 2, seed, shape=Shape(routine=size))
-            done = beside(bench, "one routine" if seed == 0 else f"one routine, seed {seed}", model, peers)
+            suffix = f", seed {seed}" if size == 1_000 else ""
+            ratios, peers = beside(bench, subject, suffix, f"one routine{suffix}", model, peers)
+            found.append(ratios)
+        if len(found) > 1:
             for name in SPACER:
-                label = f"one routine of {size:,} statements, seed {seed}: times faster than {name}"
-                ratios[name].append(bench.faster(label, done[ENGINE], done[name]))
-            peers = still(peers, done)
-        for name, found in ratios.items():
-            known = [value for value in found if value is not None]
-            if len(found) > 1:
-                label = f"one routine of {size:,} statements: times faster than {name}, median"
+                known = [value for value in (ratios[name] for ratios in found) if value is not None]
+                label = f"{subject}: times faster than {name}, median"
                 bench.figure(label, statistics.median(known) if known else None, "x", f"of {len(known)} routines")
 
 
 def programs(bench: Bench) -> None:
     """Routines of 100 statements: one Horn system for all of them."""
-    peers: tuple[str, ...] = (*SPACER, *UNROLLED)
+    peers: Peers = (*SPACER, *UNROLLED)
     for size in (300,) if bench.quick else (300, 1_000, 3_000):
         for seed in range(3 if size == 1_000 else 1):
-            model = driver(size, LOCKS, seed)
-            done = beside(bench, "one program" if seed == 0 else f"one program, seed {seed}", model, peers)
-            for name in SPACER:
-                label = f"program of {size:,} statements: times faster than {name}"
-                bench.faster(label if seed == 0 else f"{label}, seed {seed}", done[ENGINE], done[name])
-            peers = still(peers, done)
+            suffix = f", seed {seed}" if seed else ""
+            subject = f"program of {size:,} statements"
+            _, peers = beside(bench, subject, suffix, f"one program{suffix}", driver(size, LOCKS, seed), peers)
 
 
 def faults(bench: Bench) -> None:
     """Right models are one thing; here one release is left out, early, in the middle, at the end."""
     for place in PLACES:
-        peers: tuple[str, ...] = (*SPACER, *UNROLLED)
+        peers: Peers = (*SPACER, *UNROLLED)
         for size in (50,) if bench.quick else (50, 100, 300, 1_000):
             model = driver(size, 2 if size == 50 else LOCKS, 1, fault=place, shape=Shape(routine=size))
-            done = beside(bench, f"one routine, a fault: {place}", model, peers, SECONDS_FAULT)
-            for name in peers:
-                label = f"one routine of {size:,} statements, a fault: {place}: times faster than {name}"
-                bench.faster(label, done[ENGINE], done[name])
-            peers = still(peers, done)
+            subject = f"one routine of {size:,} statements, a fault: {place}"
+            _, peers = beside(bench, subject, "", f"one routine, a fault: {place}", model, peers, SECONDS_FAULT)

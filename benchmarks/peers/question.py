@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from benchmarks.measure import Answer
@@ -35,12 +36,12 @@ class Question:
             system(lowered, root, (n for n in self.numbers if root in found[n]), lives[root]) for root in roots
         ]
 
-    def tools(self, names: Iterable[str], seconds: float, folder: Path) -> dict[str, Callable[[], Answer]]:
-        """How each of these peers is asked."""
-        ways: dict[str, Callable[[], Answer]] = {
-            spacer.BLOCKS: lambda: spacer.ask(self.systems, True, seconds, folder),
-            spacer.POINTS: lambda: spacer.ask(self.systems, False, seconds, folder),
-            bounded.NAME: lambda: bounded.ask(transitions.write(self.systems, self.asked, folder), seconds),
-            induction.NAME: lambda: induction.ask(transitions.write(self.systems, self.asked, folder), seconds),
+    def tools(self, seconds: Mapping[str, float], folder: Path) -> dict[str, Callable[[], Answer]]:
+        """How each of these peers is asked, by its name, with the seconds it has."""
+        ways: dict[str, Callable[[float], Answer]] = {
+            spacer.BLOCKS: partial(spacer.ask, self.systems, True, folder=folder),
+            spacer.POINTS: partial(spacer.ask, self.systems, False, folder=folder),
+            bounded.NAME: lambda most: bounded.ask(transitions.write(self.systems, self.asked, folder), most),
+            induction.NAME: lambda most: induction.ask(transitions.write(self.systems, self.asked, folder), most),
         }
-        return {name: ways[name] for name in names}
+        return {name: partial(ways[name], most) for name, most in seconds.items()}

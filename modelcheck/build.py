@@ -588,8 +588,9 @@ class Builder:
     def _role_name(self, role: Token) -> s.RoleName:
         return s.RoleName(str(role), self._span(role))
 
-    def role_phase(self, name: Token) -> tuple[str, Any]:
-        return "phase", str(name)
+    def role_phase(self, name: Token, then: Token | None) -> tuple[str, Any]:
+        again = then is not None and then.type == "AGAIN"
+        return "phase", (str(name), again, "" if again else str(then or ""))
 
     def role_continues(self, condition: s.Expr) -> tuple[str, Any]:
         return "continues", condition
@@ -607,6 +608,7 @@ class Builder:
         params = tuple(p for p in parts if p is not None and not isinstance(p, tuple))
         pairs = [p for p in parts if isinstance(p, tuple)]
         said: dict[str, Any] = dict(pairs)
+        phase, again, resumes = said.get("phase", (None, False, ""))
         return s.Role(
             str(name),
             params,
@@ -615,7 +617,9 @@ class Builder:
             single=said.get("single") is not None,
             among=said.get("single") or "",
             last=said.get("last", False),
-            phase=said.get("phase"),
+            phase=phase,
+            again=again,
+            resumes=resumes,
             continues=said.get("continues"),
             holds=tuple(lock for word, locks in pairs if word == "holds" for lock in locks),
             apart=tuple(role for word, roles in pairs if word == "apart" for role in roles),

@@ -185,6 +185,12 @@ class _Check:
         if item.phase is not None and item.phase not in PHASES:
             help_ = f"the phases are {', '.join(PHASES)}"
             self.error(Code.ROLE, f"there is no phase `{item.phase}`", item.span, help=help_)
+        if item.again and item.phase != "start":
+            self.error(Code.ROLE, "only a routine of `start` comes again", item.span)
+        if item.resumes and item.phase != "stop":
+            self.error(Code.ROLE, "only behind a routine of `stop` a device goes on", item.span)
+        elif item.resumes and not any(r.phase == "start" for r in self.program.roles.get(item.resumes, ())):
+            self.error(Code.ROLE, f"`{item.resumes}` is no role of the phase `start`", item.span)
         self._other_roles(item)
         for other in self.program.roles[item.name]:
             if other is item:

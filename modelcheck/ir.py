@@ -24,8 +24,9 @@ NO_TAG, ANY_TAG = 0, 1
 """Tag indices with a meaning of their own: acquired without a tag; held already at the start in a way every release
 fits."""
 UNINITIALISED, INITIALISED, FREED = 0, 1, 2
-RUN = 3
-"""The phase in which routines overlap with one another and with those that follow (`Root.phase`)."""
+START, RUN = 2, 3
+"""The phases in which devices are started, and in which routines overlap with one another and with those that follow
+(`Root.phase`)."""
 
 
 def hold(shared: bool, count: int, tag: int) -> int:
@@ -455,7 +456,14 @@ class Root:
     """The locks that each run of it holds for those who wait for its end."""
     early: dict[str, dict[int, tuple[int, ...]]] = field(default_factory=dict)
     """For each life cell the values it can have when the root starts before the earlier phases have ended, as it is
-    enabled that early: with the numbers of the questions whether it has, none where that is not asked."""
+    enabled that early, or when the device is started again: with the numbers of the questions whether it has, none
+    where that is not asked."""
+    resumes: str = ""
+    """The role with which a device goes on that it has stopped; "" if with none."""
+    again: bool = False
+    """It comes again, whether or not a routine stops the device."""
+    resumed: frozenset[str] = frozenset()
+    """The life cells that it may find as its device was left when that was stopped."""
 
 
 @dataclass(slots=True, eq=False)

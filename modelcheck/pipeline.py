@@ -615,9 +615,10 @@ class _Replays:
         uncounted = _uncounted(trace.choices)
         if uncounted is not None:
             return uncounted
-        guessed = self.written.guessed(trace, root)
-        if guessed:
-            return Undecided(f"it depends on which values others write to `{guessed}`, which is not known exactly")
+        about_its_life = obligation.code in (Property.B05, Property.B06)
+        unknown = self.written.doubt(trace, root, obligation.subject if about_its_life else "")
+        if unknown:
+            return Undecided(unknown)
         environment = self._environment(root)
         if self.machine is None:
             self.machine = Machine(self.lowered.program)
@@ -644,9 +645,9 @@ class _Replays:
             uncounted = _uncounted(trace.choices)
             if uncounted is not None:
                 return uncounted
-            guessed = self.written.guessed(trace, root)
-            if guessed:
-                return Undecided(f"it depends on which values others write to `{guessed}`, which is not known exactly")
+            unknown = self.written.doubt(trace, root)
+            if unknown:
+                return Undecided(unknown)
             environment = environments[actor.routine] = self._environment(root)
             actors.append(replace(actor, start=_whole_start(root, actor.start, environment.lives, seen)))
         odd = _seen_differently(actors, environments)

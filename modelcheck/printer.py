@@ -321,7 +321,8 @@ class _Printer:
         single = f"single {item.among}" if item.among else "single"
         said = [str(item.kind), single if item.single else "any number"]
         said += ["last"] if item.last else []
-        said += [] if item.phase is None else [f"phase {item.phase}"]
+        then = " again" if item.again else f" then {item.resumes}" if item.resumes else ""
+        said += [] if item.phase is None else [f"phase {item.phase}{then}"]
         said += [] if item.continues is None else [f"continues if {condition(item.continues)}"]
         for text in said:
             self.emit(f"{text};", self.layout.word(text, item.span.start, close))

@@ -867,9 +867,10 @@ class RoleName:
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """`among`: of all roles that say the same word one routine runs at a time; `apart`: none of those runs meanwhile;
-    `follows`: those of the same phase that have run before; `awaits`: those that the driver has seen the end of, in a
-    way that is not looked at (`any`: all)."""
+    """`among`: of all roles that say the same word one routine runs at a time; `again`: it comes again, whether or not
+    a routine stops the device; `resumes`: the role of `start` with which a device goes on that it has stopped, "" if
+    with none; `apart`: none of those runs meanwhile; `follows`: those of the same phase that have run before; `awaits`:
+    those that the driver has seen the end of, in a way that is not looked at (`any`: all)."""
 
     name: str
     params: tuple[Param, ...]
@@ -879,6 +880,8 @@ class Role:
     among: str
     last: bool
     phase: str | None
+    again: bool
+    resumes: str
     continues: Expr | None
     holds: tuple[Ref, ...]
     apart: tuple[RoleName, ...]

@@ -210,7 +210,10 @@ class Analysis:
         for (root, name, value), numbers in resting.items():
             if not any(isinstance(self.decisions[n], Broken) for n in root.early[name].get(value, ())):
                 lock = f"{name.removeprefix('life ')} is {LIFE[value]}"
-                reason = f"whether {root.routine} can run while {lock}, in a phase before its own, is not known"
+                when = "in a phase before its own"
+                if name in root.resumed:
+                    when = "when its device was stopped and goes on"
+                reason = f"whether {root.routine} can run while {lock}, {when}, is not known"
                 self.decisions.update(dict.fromkeys(numbers, Open(reason)))
 
     def _broken(self) -> list[tuple[int, Broken]]:
@@ -365,18 +368,24 @@ class Analysis:
 
     def _phases(self) -> None:
         """With which lives of locks each root starts: phase by phase, what the earlier ones can leave. Once more from
-        the beginning where what other devices have done since comes back to earlier phases."""
+        the beginning where what other devices have done since comes back to earlier phases, or where those who stop a
+        device that goes on turn out not to leave a lock freed, which is taken to be so until then."""
         roots = self.lowered.roots
+        left = {n for root in roots for n in root.outcomes.values()}
+        resumed = left & {n for r in roots for early in r.early.values() for ns in early.values() for n in ns}
         while True:
             known = dict(self.lives)
             turns = sorted({(root.phase, len(root.follows), root.follows) for root in roots})
             for phase, _, follows in turns:
-                self._phase([root for root in roots if root.phase == phase and root.follows == follows])
-            if known == self.lives or not any(root.devices for root in roots):
+                self._phase([root for root in roots if root.phase == phase and root.follows == follows], resumed)
+            repeated = any(root.devices for root in roots) or not resumed.isdisjoint(self.held)
+            if known == self.lives or not repeated:
                 break
 
-    def _phase(self, members: list[Root]) -> None:
-        self._ask({n for root in members for early in root.early.values() for ns in early.values() for n in ns})
+    def _phase(self, members: list[Root], later: set[int]) -> None:
+        """The roots of one phase that follow the same roles; `later`: questions for which the time comes."""
+        asked = {n for root in members for early in root.early.values() for ns in early.values() for n in ns}
+        self._ask(asked - later)
         while members:
             before = self._start(members[0])
             self.lives.update({root: starts_of(root, before, self.held) for root in members})

@@ -1,7 +1,8 @@
 """Which values of shared variables others really write: a run that rests on one is shown only if another writes it.
 
 Of a variable with a guard only what it is left with when the guard is released counts, and of several variables with
-the same guard only what they are left with together: who acquires it sees nothing in between (docs/language.md 4)."""
+the same guard only what they are left with together: who acquires it sees nothing in between (docs/language.md 4). What
+earlier phases have written and nobody changes meanwhile is seen together too, and with it how they have left locks."""
 
 from __future__ import annotations
 
@@ -10,13 +11,14 @@ from functools import cached_property
 from typing import TypeAlias
 
 from modelcheck import ir
-from modelcheck.engines.analyse import Analysis, Broken
+from modelcheck.engines.analyse import LIFE, Analysis, Broken
 from modelcheck.ir import Cell, Edge, Graph, Root, every_graph, instructions
 from modelcheck.lower import Lowered
 from modelcheck.lower.builder import really_written
 from modelcheck.lower.enabling import enabled_by, in_turn
 from modelcheck.mutual.overlap import LOAD, UNLOAD
 from modelcheck.mutual.questions import BEHIND, Place, Question, Questions, Test
+from modelcheck.record import dataclass
 from modelcheck.resolve import qualified
 from modelcheck.syntax import VarDecl
 from modelcheck.verdict import Choice, Trace
@@ -27,9 +29,35 @@ MOST_ASKED = 60
 """Questions that are asked about one combination of values."""
 
 Values: TypeAlias = tuple[tuple[str, int], ...]
-"""Shared variables with the values that somebody sees of them at once."""
-Seen: TypeAlias = tuple[Values, frozenset[Root]]
-"""With the roots that do not write them for whom sees it."""
+"""What somebody sees at once: shared variables with their values (`var x`), locks with their lives (`life L`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What somebody sees at once; `without`: the roots that do not write it for them; `ended`: it is as those leave it
+    who have ended by then."""
+
+    values: Values
+    without: frozenset[Root]
+    ended: bool = False
+
+    @property
+    def lives(self) -> Values:
+        return tuple((name, value) for name, value in self.values if name.startswith("life "))
+
+    @property
+    def variables(self) -> Values:
+        return tuple((name, value) for name, value in self.values if name.startswith("var "))
+
+    def unknown(self, root: Root) -> str:
+        """What is not known of it, if a root is who sees it."""
+        names = ", ".join(name.removeprefix("var ") for name, _ in self.variables)
+        locks = " and ".join(f"{name.removeprefix('life ')} is {LIFE[value]}" for name, value in self.lives)
+        if locks and names:
+            return f"whether `{names}` is ever so while {locks} is not known"
+        if locks:
+            return f"whether {locks} when {root.routine} starts is not known"
+        return f"it depends on which values others write to `{names}`, which is not known exactly"
 
 
 class Written:
@@ -40,9 +68,10 @@ class Written:
         self.analysis = analysis
         self.rests: dict[Seen, list[frozenset[Seen]]] = {}
         """Of what was asked about: for each run that leaves it so what that rests on itself."""
-        self.open: dict[Seen, list[Question]] = {}
-        """What can still be asked about it."""
+        self.open: dict[Seen, list[tuple[Question, bool]]] = {}
+        """What can still be asked about it; with whether that root is to do it all by itself."""
         self.shown: set[Seen] = set()
+        self.writes: dict[Root, frozenset[str]] = {}
 
     @cached_property
     def _late(self) -> set[str]:
@@ -50,24 +79,69 @@ class Written:
         enables = [(root.routine, enabled_by(root)) for root in self.lowered.roots]
         return in_turn(enables, frozenset[str]().union(*(routines for _, routines in enables)))
 
-    def guessed(self, trace: Trace, root: Root) -> str:
-        """A shared variable whose value in a run of a root nobody is known to write; "" if there is none."""
-        for seen in self._rests_on(trace, root):
+    def doubt(self, trace: Trace, root: Root, lock: str = "") -> str:
+        """Why it is not known that what a run of a root sees of shared variables is ever so, and at once the life of a
+        lock, if that is what it is about; "" if it is."""
+        for seen in self._rests_on(trace, root, [f"life {lock}"] if lock else []):
             if not self._is_shown(seen):
-                return ", ".join(dict.fromkeys(name.removeprefix("var ") for name, _ in seen[0]))
+                return seen.unknown(root)
         return ""
 
-    def _rests_on(self, trace: Trace, root: Root) -> list[Seen]:
-        """What a run of a root has seen of what others have written."""
-        if not any(self._shared(trace.choices)):
+    def _rests_on(self, trace: Trace, root: Root, names: Iterable[str]) -> list[Seen]:
+        """What a run of a root has seen of what others have written; of how they have left locks only those of
+        `names`."""
+        lives = self._lives(trace, root, names)
+        if not lives and not any(self._shared(trace.choices)):
             return []
         late = root.phase == UNLOAD or root.routine in self._late
         gone = frozenset(r for r in self.lowered.roots if r.phase == UNLOAD and not late)
         itself = frozenset({root}) if root.single or root.phase in (LOAD, UNLOAD) else frozenset()
-        start = [values for values in self._at_once(trace.start) if not self._are_declared(values)]
-        found: list[Seen] = [(values, gone) for values in start]
-        found += [(values, gone | itself) for step in trace.steps for values in self._at_once(step.choices)]
+        first: dict[str, Choice] = {}
+        for step in trace.steps:
+            for choice in self._shared(step.choices):
+                first.setdefault(choice.name, choice)
+        start = [c for c in self._shared(trace.start) if c.name not in first or first[c.name].own]
+        lasting = tuple(sorted((c.name, c.value) for c in start if not self._is_written_beside(root, c.name)))
+        found: list[Seen] = []
+        if not self._are_declared(lasting) or self._is_written_before(root, (*lives, *lasting)):
+            found.append(Seen((*lives, *lasting), gone, ended=True))
+        for values in self._at_once([c for c in start if self._is_written_beside(root, c.name)]):
+            if not self._are_declared(values) or (lives and self._is_written_before(root, values)):
+                found.append(Seen((*lives, *values), gone))
+        for step in trace.steps:
+            found += [Seen((*lives, *values), gone | itself) for values in self._at_once(step.choices)]
         return list(dict.fromkeys(found))
+
+    def _lives(self, trace: Trace, root: Root, names: Iterable[str]) -> Values:
+        """How a run of a root has found locks: of those of `names`, but where an earlier phase is still at work."""
+        chosen = {choice.name: choice.value for choice in trace.start}
+        lives = self.analysis.lives[root]
+        found = []
+        for name in sorted(name for name in names if name.startswith("life ")):
+            known = lives.get(name, ())
+            value = chosen.get(name, known[0] if len(known) == 1 else None)
+            early = value in root.early.get(name, ()) and name not in root.resumed
+            if value is not None and not early:
+                found.append((name, value))
+        return tuple(found)
+
+    def _is_written_beside(self, root: Root, name: str) -> bool:
+        cell = root.environment.cells.get(name)
+        return cell is not None and bool(cell.others)
+
+    def _is_written_before(self, root: Root, values: Values) -> bool:
+        """Whether a routine of an earlier phase than that of a root writes one of some variables."""
+        names = {name for name, _ in values}
+        return any(other.phase < root.phase and names & self._writes(other) for other in self.lowered.roots)
+
+    def _writes(self, root: Root) -> frozenset[str]:
+        """The variables and lives of locks that a root writes, by name."""
+        found = self.writes.get(root)
+        if found is None:
+            edges = [edge for graph in every_graph([root.graph]) for edge in graph.edges if edge.operation is not None]
+            cells = (edge.cells[register] for edge in edges for register in really_written(edge))
+            found = self.writes[root] = frozenset(cell.name for cell in cells if cell is not None)
+        return found
 
     def _shared(self, choices: Iterable[Choice]) -> Iterator[Choice]:
         """The choices of what others have written."""
@@ -100,29 +174,38 @@ class Written:
                 break
             here = pending.pop(0)
             if here not in self.open:
-                self.open[here] = self._questions(*here)
+                self.open[here] = self._questions(here)
             if here in self.shown:
                 continue
             if self.open[here]:
-                self._ask(here, self.open[here].pop(0))
+                self._ask(here, *self.open[here].pop(0))
             following = {other for rests in self.rests.get(here, ()) for other in rests} - reached
             reached |= following
-            pending += sorted(following, key=lambda other: other[0])
+            pending += sorted(following, key=lambda other: other.values)
             if self.open[here]:
                 pending.append(here)
         return seen in self.shown
 
-    def _ask(self, seen: Seen, question: Question) -> None:
-        """One more root: whether a run of it leaves the variables so, and what that rests on."""
+    def _ask(self, seen: Seen, question: Question, fresh: bool) -> None:
+        """One more root: whether a run of it leaves it so, and what that rests on; `fresh`: if variables are as
+        declared when it starts, and locks are not so by then."""
+        root = question.root
+        starts, lives = root.starts, self.analysis.lives[root]
+        if fresh:
+            root.starts = {name: self._at_first(name, values) for name, values in starts.items()}
+            others = {name: tuple(v for v in lives.get(name, ()) if v != value) for name, value in seen.lives}
+            self.analysis.lives[root] = {**lives, **{name: values for name, values in others.items() if values}}
         probes = Questions(self.lowered)
         numbers = probes.insert([question])
         try:
             decision = self.analysis.answers([question], numbers).decisions[numbers[0]]
         finally:
             probes.remove()
+            root.starts, self.analysis.lives[root] = starts, lives
         runs = self.rests.setdefault(seen, [])
         if isinstance(decision, Broken):
-            runs.append(frozenset(self._rests_on(decision.trace, question.root)))
+            names = [name for name, _ in seen.lives]
+            runs.append(frozenset(self._rests_on(decision.trace, root, names)))
             self._spread()
 
     def _spread(self) -> None:
@@ -133,7 +216,14 @@ class Written:
             found = not more <= self.shown
             self.shown |= more
 
+    def _at_first(self, name: str, values: Sequence[int]) -> Sequence[int]:
+        """Of the values of a variable the one that it is declared with, if there is one."""
+        declared = self._declared(name)
+        value = self.lowered.program.constant_of(declared.type, declared.value) if declared.value is not None else None
+        return values if value is None else (value,)
+
     def _are_declared(self, values: Values) -> bool:
+        """Whether variables have the values they are declared with."""
         program = self.lowered.program
         for name, value in values:
             declared = self._declared(name)
@@ -141,16 +231,34 @@ class Written:
                 return False
         return True
 
-    def _questions(self, values: Values, without: frozenset[Root]) -> list[Question]:
-        """What to ask the roots that can leave the variables so."""
-        return [
-            Question(root, places, tests)
-            for root in self.lowered.roots
-            if root not in without and (found := self._writing(root, values)) is not None
-            for places, tests in [found]
-        ]
+    def _questions(self, seen: Seen) -> list[tuple[Question, bool]]:
+        """What to ask the roots that can leave it so: at their end first whether they do so by themselves."""
+        found = []
+        for root in self.lowered.roots:
+            left = None if root in seen.without else self._leaving(root, seen)
+            if left is not None:
+                at_end = left[0][0].index != BEHIND
+                found += [(Question(root, *left), fresh) for fresh in ((True, False) if at_end else (False,))]
+        return sorted(found, key=lambda asked: not asked[1])
 
-    def _writing(self, root: Root, values: Values) -> tuple[tuple[Place, ...], tuple[Test, ...]] | None:
+    def _leaving(self, root: Root, seen: Seen) -> tuple[tuple[Place, ...], tuple[Test, ...]] | None:
+        """Where a root may have left it so; with what is asked there. Locks are seen as it leaves them when it has
+        ended; who does not change them may have written the variables at any time."""
+        writes = self._writes(root)
+        if not writes.isdisjoint(name for name, _ in (seen.values if seen.ended else seen.lives)):
+            return self._at_end(root, seen.values)
+        if not seen.ended and not writes.isdisjoint(name for name, _ in seen.variables):
+            return self._behind(root, seen.variables)
+        return None
+
+    def _at_end(self, root: Root, values: Values) -> tuple[tuple[Place, ...], tuple[Test, ...]]:
+        """Where a root has ended and the driver goes on, with all that it knows."""
+        cells = root.environment.cells
+        tests = tuple(Test(cells[name], value) for name, value in values if name in cells)
+        last = next(n for n, edge in enumerate(root.graph.edges) if edge.target == root.graph.exit)
+        return (Place(root.graph, last),), tests
+
+    def _behind(self, root: Root, values: Values) -> tuple[tuple[Place, ...], tuple[Test, ...]] | None:
         """Behind which edges of a root the variables can have these values because it has just written one of them,
         and are left so; with what is asked there."""
         cells = [root.environment.cells.get(name) for name, _ in values]

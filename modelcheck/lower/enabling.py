@@ -9,7 +9,7 @@ from typing import TypeGuard
 
 from modelcheck import ir
 from modelcheck.devices import device_of
-from modelcheck.ir import RUN, Cell, Edge, Graph, Root, Sort, every_graph, instructions
+from modelcheck.ir import RUN, START, Cell, Edge, Graph, Root, Sort, every_graph, instructions
 from modelcheck.lower.builder import Builder, constants
 from modelcheck.lower.scope import Ledger
 from modelcheck.record import replace
@@ -196,6 +196,40 @@ def _note(roots: Iterable[Root], cell: Cell, value: int, numbers: tuple[int, ...
         early = root.early.setdefault(cell.name, {})
         known = early.get(value, numbers)  # where it was not asked once, it is possible
         early[value] = tuple(dict.fromkeys((*known, *numbers))) if known and numbers else ()
+
+
+def goes_on(stop: Root, roots: Iterable[Root]) -> list[Root]:
+    """The roots with which a device goes on that a root has stopped, those first that others of them follow."""
+    if not stop.resumes:
+        return []
+    alike = (root for root in roots if root.phase == START and root.among == stop.among)
+    found = [root for root in alike if stop.resumes in (root.role, *root.follows)]
+    return sorted(found, key=lambda root: len(root.follows))
+
+
+def note_resumed(roots: list[Root]) -> None:
+    """Notes for each root which locks it may find freed since its device was stopped and goes on: who begins that, up
+    to those who change the lock, and if nobody does all who come behind. That a lock is left so is the question with
+    which life those leave it who stop the device."""
+    for stop in (root for root in roots if root.resumes):
+        freed: dict[str, tuple[int, ...]] = {}
+        for other in roots:
+            if other.phase == stop.phase and other.role in stop.follows and other.among == stop.among:
+                freed |= {name: (*freed.get(name, ()), n) for (name, v), n in other.outcomes.items() if v == ir.FREED}
+        freed |= {name: (number,) for (name, value), number in stop.outcomes.items() if value == ir.FREED}
+        for name, numbers in freed.items():
+            beginning = goes_on(stop, roots)
+            changing = [len(root.follows) for root in beginning if (name, ir.FREED) in root.outcomes]
+            _note_resumed([r for r in beginning if len(r.follows) <= min(changing, default=len(roots))], name, numbers)
+            if not changing:
+                _note_resumed([root for root in roots if root.phase in (RUN, stop.phase)], name, numbers)
+
+
+def _note_resumed(roots: list[Root], name: str, numbers: tuple[int, ...]) -> None:
+    for root in roots:
+        if name in root.environment.cells:
+            _note([root], root.environment.cells[name], ir.FREED, numbers)
+            root.resumed |= {name}
 
 
 _AS_FOUND = 3

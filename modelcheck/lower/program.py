@@ -19,7 +19,7 @@ from modelcheck.ir import Cell, Check, Edge, Environment, Graph, Root, Sort, Ter
 from modelcheck.kinds import Kinds
 from modelcheck.lower.builder import Builder, constants, really_written
 from modelcheck.lower.control import GraphLowerer
-from modelcheck.lower.enabling import note_early
+from modelcheck.lower.enabling import note_early, note_resumed
 from modelcheck.lower.evaluate import TRUE, arithmetic, both, states_costs
 from modelcheck.lower.kernel import KernelCalls, mentions_irql
 from modelcheck.lower.routine import all_locks
@@ -502,6 +502,7 @@ class _ProgramLowerer:
         if plan.role is not None:
             root.among, root.apart = plan.role.among, frozenset(other.name for other in plan.role.apart)
             root.last = plan.role.last
+            root.again, root.resumes = plan.role.again, plan.role.resumes
             root.awaits = frozenset(other.name for other in plan.role.awaits)
             root.follows = following(self.program.roles, role)
             root.comes_back = role if comes_back(self.program, plan.role) else ""
@@ -535,6 +536,7 @@ class _ProgramLowerer:
             self._balance(root)
             self._freed_at_end(root)
         note_early(self.lowered.roots, self.ledger, self.operations)
+        note_resumed(self.lowered.roots)
         self.lowered.questions.update(
             n for r in self.lowered.roots for e in r.early.values() for ns in e.values() for n in ns
         )

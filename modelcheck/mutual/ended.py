@@ -130,6 +130,11 @@ class Ended:
             known = self._at[root, site, device, freed] = _Paths(self, root, device).within(edge, here)
         return known
 
+    def at_end(self, root: int, device: str = "") -> Gone:
+        """The same where a root has ended."""
+        graph = self.roots[root].graph
+        return self._states(root, device, "").get(graph, {}).get(graph.exit, NOTHING)
+
     def is_end(self, root: int, site: Site) -> bool:
         """Whether a root has ended at one of its places: what it still does there is to have freed a lock."""
         graph, end = self.graphs[site.graph], self.roots[root].end
@@ -173,7 +178,7 @@ class Ended:
         found = set[int]()
         for index, root in enumerate(self.roots):
             if root.phase == STOP:
-                gone = self._states(index, "", "").get(root.graph, {}).get(root.graph.exit, NOTHING)
+                gone = self.at_end(index)
                 found |= gone.waited | gone.perhaps
         return frozenset(found)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from modelcheck.devices import device_of, plain
-from modelcheck.ir import Cell, Root
+from modelcheck.ir import START, Cell, Root
 from modelcheck.lower import every_graph
-from modelcheck.lower.enabling import after_enabling, enabled, enabled_by, in_turn
+from modelcheck.lower.enabling import after_enabling, enabled, enabled_by, goes_on, in_turn
 from modelcheck.mutual.positions import Site
 from modelcheck.source import Span
 from modelcheck.verdict import DISPATCH_LEVEL
 
-LOAD, ADD, START, STOP, UNLOAD = 0, 1, 2, 4, 5
+LOAD, ADD, STOP, UNLOAD = 0, 1, 4, 5
 
 
 class Overlap:
@@ -111,14 +111,14 @@ class Overlap:
     def _has_begun(self, root: int, sites: Iterable[Site], other: int) -> bool:
         """Whether the other root may have been started, on one device, when a context of `root`, of an early phase, is
         at one of the sites."""
-        if self.roots[root].phase != LOAD and self.roots[other].routine not in self._waits_for(root):
+        if self.roots[root].phase != LOAD and self.roots[other].routine not in self.begun_by(root):
             return True
         name = self.roots[other].routine
         begins = [r.routine for r in self.roots if name in self._in_turn({r.routine})]
         places = set[tuple[int, int]]().union(*(self._after_enabling(root, first) for first in begins))
         return any((site.graph, site.edge) in places for site in sites)
 
-    def _waits_for(self, root: int) -> frozenset[str]:
+    def begun_by(self, root: int) -> frozenset[str]:
         """The routines that do not begin before a root, which runs once, has enabled them."""
         known = self._begun_by.get(root)
         if known is None:
@@ -129,6 +129,17 @@ class Overlap:
             begun = self._in_turn({routine}) - self._in_turn(free) - {routine}
             known = self._begun_by[root] = frozenset(begun if once else ())
         return known
+
+    def resumed_by(self, root: int) -> list[int]:
+        """The roots behind which a device goes on with a root, of the phase `start`, again."""
+        r = self.roots[root]
+        return [
+            number
+            for number, stop in enumerate(self.roots)
+            if stop.resumes
+            and r in goes_on(stop, self.roots)
+            and (not r.devices or not stop.devices or bool(self.common(root, number)))
+        ]
 
     def enabling(self, root: int, other: int) -> set[Span]:
         """The statements of a root that enable the other one themselves."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 from modelcheck.invariant import Base, every_table
-from modelcheck.ir import Cell, Edge, Graph, Root, Sort
+from modelcheck.ir import START, Cell, Edge, Graph, Root, Sort
 from modelcheck.lower import Lowered, every_graph
 from modelcheck.lower.builder import really_written
 from modelcheck.mutual.ended import THE_ONE, Ended
@@ -201,10 +201,41 @@ class Situation:
     def never_at_once(self, first: int, second: int, sites: tuple[Sequence[Site], Sequence[Site]], shared: str) -> bool:
         """Whether contexts of two roots at these sites are kept off the device of what both are about (`shared`: data
         or a lock). A lock that is initialised and freed is that of one device, also where none is declared."""
-        kept_off = self.overlap.kept_off(first, second, sites)
+        left = self._is_left_running(first, second, shared) or self._is_left_running(second, first, shared)
+        where = None if left else sites
+        kept_off = self.overlap.kept_off(first, second, where)
         if self.sharing.keeps_off(kept_off, first, second, shared):
             return True
-        return self._is_of_the_one(shared) and self.overlap.kept_apart(first, second, sites)
+        return self._is_of_the_one(shared) and self.overlap.kept_apart(first, second, where)
+
+    def _is_left_running(self, start: int, other: int, shared: str) -> bool:
+        """Whether the other root, which only a root that starts a device enables, may still be there when the device is
+        started again: nobody stops it, or not all who do, or come before those, have waited for the end of its runs."""
+        if self.roots[start].phase != START or self.roots[other].routine not in self.overlap.begun_by(start):
+            return False
+        stopping = self.overlap.resumed_by(start)
+        if self.roots[start].again and not stopping:
+            return True
+        for stop in stopping:
+            first = self.roots[stop].follows
+            stops = [stop, *(n for n, r in enumerate(self.roots) if r.phase == STOP and r.role in first)]
+            if not any(self._has_ended(number, other, shared) for number in stops):
+                return True
+        return False
+
+    def _has_ended(self, root: int, other: int, shared: str) -> bool:
+        """Whether all runs of another root have ended when a root has."""
+        return any(
+            self.ended.have_ended(self.ended.at_end(root, device), other)
+            for device in self._devices(root, other, shared)
+        )
+
+    def _devices(self, root: int, other: int, shared: str) -> list[str]:
+        """What to ask for whose end a root waits: as for anybody, and where both are on one device."""
+        device = self.overlap.common(root, other)
+        if device and self.sharing.keeps_off(device, root, other, shared):
+            return ["", device]
+        return ["", THE_ONE] if self._is_of_the_one(shared) else [""]
 
     def is_lock(self, name: str) -> bool:
         """Whether what two contexts are about is a lock, or one of a family."""
@@ -230,12 +261,7 @@ class Situation:
         its runs have been waited for, or a lock has been closed. `shared`: the data or lock that both are about."""
         if not self.ended.waits(root):
             return False
-        gone = [self.ended.at(root, sites, "", shared)]
-        device = self.overlap.common(root, other)
-        if device and self.sharing.keeps_off(device, root, other, shared):
-            gone.append(self.ended.at(root, sites, device, shared))
-        elif self._is_of_the_one(shared):
-            gone.append(self.ended.at(root, sites, THE_ONE, shared))
+        gone = [self.ended.at(root, sites, device, shared) for device in self._devices(root, other, shared)]
         if any(self.ended.have_ended(each, other) for each in gone):
             return True
         kept = [lock for lock, mask in held if not mask & MAY_BE_FREE]

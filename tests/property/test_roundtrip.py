@@ -113,8 +113,14 @@ def runs(depth: int) -> st.SearchStrategy[Any]:
 
 
 def roles(depth: int) -> st.SearchStrategy[Any]:
-    """The word of a role stands only behind `single`."""
-    return by_annotations(s.Role, depth).map(lambda role: role if role.single else replace(role, among=""))
+    """The word of a role stands only behind `single`; behind a phase, that it comes again or what goes on there."""
+
+    def fitting(role: s.Role) -> s.Role:
+        again = role.again and role.phase is not None
+        resumes = "" if again or role.phase is None else role.resumes
+        return replace(role, among=role.among if role.single else "", again=again, resumes=resumes)
+
+    return by_annotations(s.Role, depth).map(fitting)
 
 
 def value_params(depth: int) -> st.SearchStrategy[Any]:
@@ -156,7 +162,6 @@ SPECIAL: dict[type[Any], Any] = {
     ),
     s.Import: lambda _: build(s.Import, name=NAMES, is_path=st.booleans()),
     s.Unary: lambda d: build(s.Unary, op=st.sampled_from(s.UnaryOp), operand=of(s.Expr, d - 1)),
-    s.ValueParam: lambda d: build(s.ValueParam, type=of(s.Type, d), name=NAMES, by_ref=st.booleans()),
 }
 
 MODELS = st.lists(of(s.Item, DEPTH), max_size=4).map(lambda items: s.Model(tuple(items), NOWHERE))

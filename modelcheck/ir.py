@@ -24,9 +24,9 @@ NO_TAG, ANY_TAG = 0, 1
 """Tag indices with a meaning of their own: acquired without a tag; held already at the start in a way every release
 fits."""
 UNINITIALISED, INITIALISED, FREED = 0, 1, 2
-START, RUN = 2, 3
-"""The phases in which devices are started, and in which routines overlap with one another and with those that follow
-(`Root.phase`)."""
+START, RUN, STOP = 2, 3, 4
+"""The phases in which devices are started, in which routines overlap with one another and with those that follow, and
+in which devices are stopped (`Root.phase`)."""
 
 
 def hold(shared: bool, count: int, tag: int) -> int:

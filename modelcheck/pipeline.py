@@ -675,7 +675,7 @@ class _Replays:
             for same in self.by_routine[root.routine]:
                 written, left = self._surroundings(same)
                 others |= written
-                lives |= left
+                lives |= {name: values | lives.get(name, frozenset()) for name, values in left.items()}
             found = Environment(root.starts, others, lives)
             self.environments[root.routine] = found
         return found

@@ -374,6 +374,8 @@ def _match_role(program: Program, role: s.Role, use: s.RoleUse) -> RoleArguments
                 lock = None if ref is None else program.locks.get(qualified(ref))
                 if ref is None or lock is None or kind_name not in (None, lock.kind):
                     return None
+                if not _is_one_lock(program, lock, ref):
+                    return None
                 arguments[name] = ref
             case s.ObjectParam(object_kind, name):
                 if ref is None or not _is_object(program, object_kind, ref):
@@ -382,6 +384,14 @@ def _match_role(program: Program, role: s.Role, use: s.RoleUse) -> RoleArguments
             case s.RestParam():
                 return None
     return arguments
+
+
+def _is_one_lock(program: Program, lock: s.LockDecl, ref: s.Ref) -> bool:
+    """Whether a reference names a lock, of a family by an index that is a constant and in range."""
+    indices = [program.constant(part.value) for part in ref.selectors if isinstance(part, s.Index)]
+    if lock.size is None:
+        return not indices
+    return len(indices) == 1 and indices[0] is not None and 0 <= indices[0] < lock.size
 
 
 def _is_object(program: Program, kind: s.ObjectKind, ref: s.Ref) -> bool:

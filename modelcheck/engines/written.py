@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from modelcheck import ir
 from modelcheck.engines.analyse import LIFE, Analysis, Broken
-from modelcheck.ir import Cell, Edge, Graph, Root, every_graph, instructions
+from modelcheck.ir import FREED, INITIALISED, UNINITIALISED, Cell, Edge, Graph, Root, every_graph, instructions
 from modelcheck.lower import Lowered
 from modelcheck.lower.builder import really_written
 from modelcheck.lower.enabling import enabled_by, in_turn
@@ -27,6 +27,9 @@ MOST_PLACES = 200
 """Places at which one root is asked whether it leaves a variable so."""
 MOST_ASKED = 60
 """Questions that are asked about one combination of values."""
+
+_PLAUSIBLE = (INITIALISED, UNINITIALISED, FREED)
+"""The lives that a lock may have had before, the one first that needs least."""
 
 Values: TypeAlias = tuple[tuple[str, int], ...]
 """What somebody sees at once: shared variables with their values (`var x`), locks with their lives (`life L`)."""
@@ -103,10 +106,11 @@ class Written:
         start = [c for c in self._shared(trace.start) if c.name not in first or first[c.name].own]
         lasting = tuple(sorted((c.name, c.value) for c in start if not self._is_written_beside(root, c.name)))
         found: list[Seen] = []
-        if not self._are_declared(lasting) or self._is_written_before(root, (*lives, *lasting)):
+        resumed = any(name in root.resumed and value in root.early[name] for name, value in lives)
+        if resumed or not self._are_declared(lasting) or self._is_written_before(root, (*lives, *lasting)):
             found.append(Seen((*lives, *lasting), gone, ended=True))
         for values in self._at_once([c for c in start if self._is_written_beside(root, c.name)]):
-            if not self._are_declared(values) or (lives and self._is_written_before(root, values)):
+            if resumed or not self._are_declared(values) or (lives and self._is_written_before(root, values)):
                 found.append(Seen((*lives, *values), gone))
         for step in trace.steps:
             found += [Seen((*lives, *values), gone | itself) for values in self._at_once(step.choices)]
@@ -130,7 +134,7 @@ class Written:
         return cell is not None and bool(cell.others)
 
     def _is_written_before(self, root: Root, values: Values) -> bool:
-        """Whether a routine of an earlier phase than that of a root writes one of some variables."""
+        """Whether a routine of an earlier phase than that of a root writes one of these."""
         names = {name for name, _ in values}
         return any(other.phase < root.phase and names & self._writes(other) for other in self.lowered.roots)
 
@@ -193,8 +197,8 @@ class Written:
         starts, lives = root.starts, self.analysis.lives[root]
         if fresh:
             root.starts = {name: self._at_first(name, values) for name, values in starts.items()}
-            others = {name: tuple(v for v in lives.get(name, ()) if v != value) for name, value in seen.lives}
-            self.analysis.lives[root] = {**lives, **{name: values for name, values in others.items() if values}}
+            others = {name: [v for v in _PLAUSIBLE if v in lives.get(name, ()) and v != so] for name, so in seen.lives}
+            self.analysis.lives[root] = {**lives, **{name: (values[0],) for name, values in others.items() if values}}
         probes = Questions(self.lowered)
         numbers = probes.insert([question])
         try:

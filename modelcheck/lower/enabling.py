@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from functools import reduce
 from operator import or_
 from typing import TypeGuard
 
 from modelcheck import ir
 from modelcheck.devices import device_of
-from modelcheck.ir import RUN, START, Cell, Edge, Graph, Root, Sort, every_graph, instructions
+from modelcheck.ir import RUN, START, STOP, Cell, Edge, Graph, Root, Sort, every_graph, instructions
 from modelcheck.lower.builder import Builder, constants
 from modelcheck.lower.scope import Ledger
 from modelcheck.record import replace
@@ -110,7 +110,9 @@ class _Early:
                 alive = _Lives(root, routine, stops, cells, by, alone and self.one_interrupt).while_enabled()
                 for so, places in alive.items():
                     found[so] = list(dict.fromkeys((*found.get(so, ()), *places)))
-            exact = alone and sum(map(len, found.values())) <= MOST_PLACES
+            # who begins himself again is exactly there from his beginning on, if nobody ends that
+            lasting = begun == {routine} and not any(_ends(edge, routine, later) for edge in _edges(root))
+            exact = (alone or lasting) and sum(map(len, found.values())) <= MOST_PLACES
             for (cell, value), places in found.items():
                 numbers: tuple[int, ...] = ()
                 if exact and value != ir.INITIALISED:
@@ -202,33 +204,51 @@ def goes_on(stop: Root, roots: Iterable[Root]) -> list[Root]:
     """The roots with which a device goes on that a root has stopped, those first that others of them follow."""
     if not stop.resumes:
         return []
-    alike = (root for root in roots if root.phase == START and root.among == stop.among)
-    found = [root for root in alike if stop.resumes in (root.role, *root.follows)]
+    stopped = {device for _, device in stop.devices}
+    found = [
+        root
+        for root in roots
+        if root.phase == START
+        and root.among == stop.among
+        and stop.resumes in (root.role, *root.follows)
+        and (not stopped or not root.devices or any(device in stopped for _, device in root.devices))
+    ]
     return sorted(found, key=lambda root: len(root.follows))
 
 
-def note_resumed(roots: list[Root]) -> None:
-    """Notes for each root which locks it may find freed since its device was stopped and goes on: who begins that, up
-    to those who change the lock, and if nobody does all who come behind. That a lock is left so is the question with
-    which life those leave it who stop the device."""
-    for stop in (root for root in roots if root.resumes):
-        freed: dict[str, tuple[int, ...]] = {}
-        for other in roots:
-            if other.phase == stop.phase and other.role in stop.follows and other.among == stop.among:
-                freed |= {name: (*freed.get(name, ()), n) for (name, v), n in other.outcomes.items() if v == ir.FREED}
-        freed |= {name: (number,) for (name, value), number in stop.outcomes.items() if value == ir.FREED}
-        for name, numbers in freed.items():
-            beginning = goes_on(stop, roots)
+def note_resumed(roots: list[Root], freeable: Container[str]) -> None:
+    """Notes for each root how it may find locks since its device goes on: as they were left by those who stopped it,
+    or by those before them. Those with which it goes on, up to those who change a lock, may find it freed, or, where
+    that can be freed (`freeable`, by the names of life cells), initialised; freed it may be found by all who come
+    behind, if none of those changes it. That it is left so are the questions with which life somebody leaves it."""
+    stops = [(stop, goes_on(stop, roots)) for stop in roots if stop.resumes]
+    resumed = {id(root) for _, beginning in stops for root in beginning}
+    alone = [root for root in roots if root.again and id(root) not in resumed]
+    before = [root for root in roots if START <= root.phase <= RUN]
+    for stop, beginning in [*stops, *((None, [root]) for root in alone)]:
+        stopping = [] if stop is None else [*(r for r in roots if _comes_before(r, stop)), stop]
+        for name in sorted({name for root in (*stopping, *before) for name, _ in root.outcomes}):
+            leaving = [root for root in stopping if (name, ir.FREED) in root.outcomes]
             changing = [len(root.follows) for root in beginning if (name, ir.FREED) in root.outcomes]
-            _note_resumed([r for r in beginning if len(r.follows) <= min(changing, default=len(roots))], name, numbers)
-            if not changing:
-                _note_resumed([root for root in roots if root.phase in (RUN, stop.phase)], name, numbers)
+            first = [root for root in beginning if len(root.follows) <= min(changing, default=len(roots))]
+            for value in (ir.FREED, ir.INITIALISED) if name in freeable else (ir.FREED,):
+                left_so = (root.outcomes.get((name, value)) for root in leaving or before)
+                numbers = tuple(number for number in left_so if number is not None)
+                if leaving or changing:
+                    _note_resumed(first, name, value, numbers)
+                if leaving and not changing and value == ir.FREED:
+                    _note_resumed([root for root in roots if root.phase in (RUN, STOP)], name, value, numbers)
 
 
-def _note_resumed(roots: list[Root], name: str, numbers: tuple[int, ...]) -> None:
-    for root in roots:
+def _comes_before(root: Root, stop: Root) -> bool:
+    """Whether a root stops the device too, and before another one."""
+    return root.phase == stop.phase and root.role in stop.follows and root.among == stop.among
+
+
+def _note_resumed(roots: list[Root], name: str, value: int, numbers: tuple[int, ...]) -> None:
+    for root in roots if numbers else ():
         if name in root.environment.cells:
-            _note([root], root.environment.cells[name], ir.FREED, numbers)
+            _note([root], root.environment.cells[name], value, numbers)
             root.resumed |= {name}
 
 
@@ -368,6 +388,14 @@ def _either(one: dict[int, int], other: dict[int, int]) -> dict[int, int]:
 def _starting(edge: Edge, routine: str, on: bool = True) -> list[ir.Enable]:
     """Where an edge lets a routine begin, or no longer."""
     return [i for i in instructions(edge.code) if isinstance(i, ir.Enable) and i.on is on and i.routine == routine]
+
+
+def _ends(edge: Edge, routine: str, runs: Iterable[Root]) -> bool:
+    """Whether an edge may disable a routine, or wait for the end of its runs."""
+    if _starting(edge, routine, on=False):
+        return True
+    held = frozenset[str]().union(*(run.running for run in runs))
+    return not held.isdisjoint(acquired(edge, instructions(edge.code)))
 
 
 def _join(states: dict[int, int], location: int, state: int) -> bool:

@@ -43,7 +43,7 @@ from modelcheck.walk import (
 _T = TypeVar("_T")
 
 PHASES = ("load", "add", "start", "run", "stop", "unload")
-LOAD, ADD, START, RUN = (PHASES.index(phase) for phase in ("load", "add", "start", "run"))
+LOAD, ADD, START, RUN, UNLOAD = (PHASES.index(phase) for phase in ("load", "add", "start", "run", "unload"))
 MAX_LISTED = 256
 MAX_STRANGERS = 3
 _DEFERRED_ROLES = {
@@ -135,7 +135,7 @@ class _ProgramLowerer:
         self.interference: dict[tuple[int | None, str], dict[str, Sequence[int]]] = {}
         """What the routines that overlap write: all of them, or without the plan that is single, by its identity; to
         members of a device that is added, nothing."""
-        self.starts: dict[int, dict[str, Sequence[int]]] = {}
+        self.starts: dict[tuple[int, str, str], dict[str, Sequence[int]]] = {}
         """For each phase the values of shared variables at its start."""
         self.tags: dict[str, dict[str | None, int]] = {}
         self.timed = states_costs(program)
@@ -253,6 +253,8 @@ class _ProgramLowerer:
     def _role_argument(self, role: s.Role, name: str, argument: s.Ref) -> Binding:
         param = next(p for p in role.params if not isinstance(p, s.RestParam) and p.name == name)
         members = ".".join((argument.name, *(m.name for m in argument.selectors if isinstance(m, s.Member))))
+        indices = [self.program.constant(m.value) for m in argument.selectors if isinstance(m, s.Index)]
+        members += "".join(f"[{index}]" for index in indices)
         return Lock(members) if isinstance(param, s.LockParam) else Object(members)
 
     def _clause_plans(self, routine: s.Routine) -> list[_Plan]:
@@ -378,9 +380,14 @@ class _ProgramLowerer:
         beside = ADD if self.program.devices else RUN
         names = sorted(frozenset[str]().union(*(plan.routines for plan in plans if plan.phase >= beside)))
         externs = {id(e): e for name in names for e in self.externs[name]}.values()
+        return self._kinds_freed(externs)
+
+    def _kinds_freed(self, externs: Iterable[s.Extern]) -> frozenset[str]:
+        """The kinds of locks that some of these kernel routines free, but for what can be closed."""
         found = set[str | None]()
         for extern in externs:
-            frees = {stmt.lock.name for stmt in every_statement(extern.body or s.Block(())) if isinstance(stmt, s.Free)}
+            stmts = every_statement(extern.body) if extern.body is not None else ()
+            frees = {stmt.lock.name for stmt in stmts if isinstance(stmt, s.Free)}
             found |= {p.kind for p in extern.params if isinstance(p, s.LockParam) and p.name in frees}
         kinds = self.program.lock_kinds
         return frozenset(k for k in kinds if not kinds[k].closes and not found.isdisjoint({None, k}))
@@ -467,9 +474,12 @@ class _ProgramLowerer:
     def _starts(
         self, plan: _Plan, plans: list[_Plan], writes: dict[str, dict[str, _Written]]
     ) -> dict[str, Sequence[int]]:
-        """Values of shared variables when a root starts: declared, or written in its own or an earlier phase."""
-        if plan.phase in self.starts:
-            return dict(self.starts[plan.phase])
+        """Values of shared variables when a root starts: declared, or written in its own or an earlier phase; by itself
+        only if it may have run before. Nobody has been on a device that is added."""
+        once, added = plan.routine.name if plan.phase in (LOAD, UNLOAD) else "", self._added(plan)
+        known = self.starts.get((plan.phase, once, added))
+        if known is not None:
+            return dict(known)
         starts: dict[str, _Written] = {}
         for name, declared in self.program.variables.items():
             low, high = type_range(self.program, declared.type)
@@ -480,12 +490,12 @@ class _ProgramLowerer:
                 value = self.program.constant_of(declared.type, declared.value)
                 start.values.add(low if value is None else value)
         for other in plans:
-            if other.phase <= plan.phase or (other.phase > RUN and plan.phase >= RUN):
+            if other.routine.name != once and (other.phase <= plan.phase or min(other.phase, plan.phase) >= RUN):
                 told = self._written(other, writes)
                 for name, start in starts.items():
-                    if plain(name) in told:
+                    if plain(name) in told and not (added and device_of(name) == added):
                         start.add(told[plain(name)])
-        found = self.starts[plan.phase] = {name: start.all() for name, start in starts.items()}
+        found = self.starts[plan.phase, once, added] = {name: start.all() for name, start in starts.items()}
         return dict(found)
 
     # ---- harnesses ----
@@ -536,10 +546,16 @@ class _ProgramLowerer:
             self._balance(root)
             self._freed_at_end(root)
         note_early(self.lowered.roots, self.ledger, self.operations)
-        note_resumed(self.lowered.roots)
+        note_resumed(self.lowered.roots, self._freeable())
         self.lowered.questions.update(
             n for r in self.lowered.roots for e in r.early.values() for ns in e.values() for n in ns
         )
+
+    def _freeable(self) -> frozenset[str]:
+        """The life cells of locks of the kinds that some kernel routine frees; what can be closed begins anew then."""
+        kinds = self._kinds_freed(e for table in self.program.externs.values() for e in table)
+        locks = self.program.locks
+        return frozenset(f"life {n}" for n in all_locks(self.program) if locks[n.partition("[")[0]].kind in kinds)
 
     def _balance(self, root: Root) -> None:
         """B03: every lock the root touches is free at its end."""

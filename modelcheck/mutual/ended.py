@@ -16,9 +16,10 @@ from operator import and_
 
 from modelcheck import ir
 from modelcheck.devices import device_of, plain
-from modelcheck.ir import FREED, INITIALISED, Edge, Graph, Root, Sort, every_graph
+from modelcheck.ir import FREED, INITIALISED, STOP, Edge, Graph, Root, Sort, every_graph
 from modelcheck.lower.enabling import acquired, called_out, is_no_run, written_lives
-from modelcheck.mutual.overlap import STOP, Overlap
+from modelcheck.lower.routine import all_locks
+from modelcheck.mutual.overlap import Overlap
 from modelcheck.mutual.positions import MAY_BE_FREE, Facts, Held, Site, Starter
 from modelcheck.record import dataclass, replace
 from modelcheck.resolve import Program
@@ -81,7 +82,7 @@ class Ended:
             for lock in root.running:
                 self.running.setdefault(lock, set()).add(index)
         kinds = {name for name, kind in program.lock_kinds.items() if kind.closes}
-        self.closing = {name for name, lock in program.locks.items() if lock.kind in kinds}
+        self.closing = {name for name in all_locks(program) if program.locks[name.partition("[")[0]].kind in kinds}
         self.doubtful = frozenset(filter(program.is_doubtful, self.running))
         self.enabling: dict[Starter, dict[int, list[Held]]] = {}
         """For each thing that starts a routine the roots that enable it, with what they may hold there."""

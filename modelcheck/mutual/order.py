@@ -235,8 +235,9 @@ def before_setting(root: int, event: str, facts: Facts, roots: list[Root]) -> li
 
 
 def signaller(event: str, facts: Facts, roots: list[Root], overlap: Overlap) -> int | None:
-    """The root that is taken to set an event: one that can be there whenever it is waited for, also while the driver is
-    unloaded, of which there is any number if possible, and that waits for least."""
+    """The root that is taken to set an event: one that can be there whenever it is waited for, though there is one
+    device only, and also while the driver is unloaded, of which there is any number if possible, and that waits for
+    least."""
     waiting = {p.root for p in facts.positions if p.sort == "event" and p.wanted == event}
     beside = [u for u, r in enumerate(roots) if r.phase == UNLOAD and any(overlap.meet(u, other) for other in waiting)]
     able = [
@@ -244,7 +245,7 @@ def signaller(event: str, facts: Facts, roots: list[Root], overlap: Overlap) -> 
         for root, signals in enumerate(facts.signals)
         if event in signals
         and roots[root].phase != LOAD
-        and all(overlap.meet(root, other) and not overlap.kept_off(root, other) for other in waiting)
+        and all(overlap.meet(root, other) and not overlap.kept_apart(root, other) for other in waiting)
         and all(overlap.meet(root, other) for other in beside if other != root)
         and (roots[root].phase != UNLOAD or surely_sets(roots[root], event))
     ]

@@ -12,7 +12,7 @@ from modelcheck.mutual.positions import Site
 from modelcheck.source import Span
 from modelcheck.verdict import DISPATCH_LEVEL
 
-LOAD, ADD, STOP, UNLOAD = 0, 1, 4, 5
+LOAD, ADD, UNLOAD = 0, 1, 5
 
 
 class Overlap:
@@ -132,14 +132,7 @@ class Overlap:
 
     def resumed_by(self, root: int) -> list[int]:
         """The roots behind which a device goes on with a root, of the phase `start`, again."""
-        r = self.roots[root]
-        return [
-            number
-            for number, stop in enumerate(self.roots)
-            if stop.resumes
-            and r in goes_on(stop, self.roots)
-            and (not r.devices or not stop.devices or bool(self.common(root, number)))
-        ]
+        return [n for n, stop in enumerate(self.roots) if self.roots[root] in goes_on(stop, self.roots)]
 
     def enabling(self, root: int, other: int) -> set[Span]:
         """The statements of a root that enable the other one themselves."""

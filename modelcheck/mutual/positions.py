@@ -299,9 +299,10 @@ class _Reader:
             done.add(mark)
             for index, irql, own in found:
                 masks = {c: m for c, m in held.items() if c not in edge.cells} | own
+                if irql is not None or holds.irql is not None:  # elsewhere the level is that of who has called
+                    seen.levels.add(level if irql is None else irql)
+                    seen.hold(level if irql is None else irql, masks)
                 irql = level if irql is None else irql
-                seen.levels.add(irql)
-                seen.hold(irql, masks)
                 listed = tuple(sorted((lock_of(c), m) for c, m in masks.items()))
                 self.instruction(watch.listed[index], edge, Site(numbered, number, index), irql, listed, seen)
 

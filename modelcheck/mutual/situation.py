@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 from modelcheck.invariant import Base, every_table
-from modelcheck.ir import START, Cell, Edge, Graph, Root, Sort
+from modelcheck.ir import START, STOP, Cell, Edge, Graph, Root, Sort
 from modelcheck.lower import Lowered, every_graph
 from modelcheck.lower.builder import really_written
 from modelcheck.mutual.ended import THE_ONE, Ended
 from modelcheck.mutual.order import Node, Order, before_setting, build, signaller, surely_sets
-from modelcheck.mutual.overlap import LOAD, STOP, UNLOAD, Overlap
+from modelcheck.mutual.overlap import LOAD, UNLOAD, Overlap
 from modelcheck.mutual.positions import (
     EXCLUSIVE,
     MAY_BE_FREE,

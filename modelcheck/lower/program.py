@@ -135,7 +135,7 @@ class _ProgramLowerer:
         self.interference: dict[tuple[int | None, str], dict[str, Sequence[int]]] = {}
         """What the routines that overlap write: all of them, or without the plan that is single, by its identity; to
         members of a device that is added, nothing."""
-        self.starts: dict[tuple[int, str, str], dict[str, Sequence[int]]] = {}
+        self.starts: dict[tuple[int, str, str, frozenset[int]], dict[str, Sequence[int]]] = {}
         """For each phase the values of shared variables at its start."""
         self.tags: dict[str, dict[str | None, int]] = {}
         self.timed = states_costs(program)
@@ -292,17 +292,29 @@ class _ProgramLowerer:
         if not self._is_beside(plan):
             return Environment()
         once = plan.single or plan.phase == LOAD
-        key = (id(plan) if once else None, self._added(plan))
+        key = (id(plan) if once or any(self._apart(plan, other) for other in plans) else None, self._added(plan))
         shared = self.interference.get(key)
         if shared is None:
             total: dict[str, _Written] = {}
             for other in plans:
                 if self._is_beside(other) and not (other is plan and once):
+                    away = (self._added(other), self._added(plan), self._apart(plan, other))
                     for name, written in self._written(other, writes).items():
-                        if device_of(name) not in (self._added(other), self._added(plan)) or not device_of(name):
+                        if device_of(name) not in away or not device_of(name):
                             total.setdefault(name, _Written()).add(written)
             shared = self.interference[key] = {name: written.all() for name, written in total.items()}
         return Environment(writes=dict(shared))
+
+    def _apart(self, plan: _Plan, other: _Plan) -> str:
+        """A device that two roots are given and on which, as their roles say, they never are at once, if it cannot be
+        told from others that they touch; else ""."""
+        if not (plan.devices and other.devices and plan.role and other.role) or plan is other or named(self.program):
+            return ""
+        mine, theirs = ([plain(device) for _, device in each.devices] for each in (plan, other))
+        shared = (device for device in (mine[0], theirs[0]) if mine.count(device) == theirs.count(device) == 1)
+        alike = plan.single and other.single and plan.role.among == other.role.among != ""
+        said = {r.name for r in plan.role.apart}, {r.name for r in other.role.apart}
+        return next(shared, "") if alike or other.role.name in said[0] or plan.role.name in said[1] else ""
 
     def _is_beside(self, plan: _Plan) -> bool:
         """Whether anybody runs beside a root whom what it writes concerns: other devices of the driver, and in the
@@ -475,9 +487,11 @@ class _ProgramLowerer:
         self, plan: _Plan, plans: list[_Plan], writes: dict[str, dict[str, _Written]]
     ) -> dict[str, Sequence[int]]:
         """Values of shared variables when a root starts: declared, or written in its own or an earlier phase; by itself
-        only if it may have run before. Nobody has been on a device that is added."""
+        only if it may have run before. Nobody has been on a device that is added; on one that is started also those
+        may have been who are kept apart from it."""
         once, added = plan.routine.name if plan.phase in (LOAD, UNLOAD) else "", self._added(plan)
-        known = self.starts.get((plan.phase, once, added))
+        apart = frozenset(id(other) for other in plans if plan.phase == START and self._apart(plan, other))
+        known = self.starts.get((plan.phase, once, added, apart))
         if known is not None:
             return dict(known)
         starts: dict[str, _Written] = {}
@@ -490,12 +504,13 @@ class _ProgramLowerer:
                 value = self.program.constant_of(declared.type, declared.value)
                 start.values.add(low if value is None else value)
         for other in plans:
-            if other.routine.name != once and (other.phase <= plan.phase or min(other.phase, plan.phase) >= RUN):
+            before = other.phase <= plan.phase or min(other.phase, plan.phase) >= RUN
+            if id(other) in apart or (before and other.routine.name != once):
                 told = self._written(other, writes)
                 for name, start in starts.items():
                     if plain(name) in told and not (added and device_of(name) == added):
                         start.add(told[plain(name)])
-        found = self.starts[plan.phase, once, added] = {name: start.all() for name, start in starts.items()}
+        found = self.starts[plan.phase, once, added, apart] = {name: start.all() for name, start in starts.items()}
         return dict(found)
 
     # ---- harnesses ----

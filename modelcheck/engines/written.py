@@ -38,11 +38,12 @@ Values: TypeAlias = tuple[tuple[str, int], ...]
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What somebody sees at once; `without`: the roots that do not write it for them; `ended`: it is as those leave it
-    who have ended by then."""
+    who have ended by then; `by`: those who can have left locks so, if not all."""
 
     values: Values
     without: frozenset[Root]
     ended: bool = False
+    by: frozenset[Root] = frozenset()
 
     @property
     def lives(self) -> Values:
@@ -107,13 +108,14 @@ class Written:
         lasting = tuple(sorted((c.name, c.value) for c in start if not self._is_written_beside(root, c.name)))
         found: list[Seen] = []
         resumed = any(name in root.resumed and value in root.early[name] for name, value in lives)
+        by = self._left_by(root, lives) if resumed else frozenset[Root]()
         if resumed or not self._are_declared(lasting) or self._is_written_before(root, (*lives, *lasting)):
-            found.append(Seen((*lives, *lasting), gone, ended=True))
+            found.append(Seen((*lives, *lasting), gone, True, by))
         for values in self._at_once([c for c in start if self._is_written_beside(root, c.name)]):
             if resumed or not self._are_declared(values) or (lives and self._is_written_before(root, values)):
-                found.append(Seen((*lives, *values), gone))
+                found.append(Seen((*lives, *values), gone, False, by))
         for step in trace.steps:
-            found += [Seen((*lives, *values), gone | itself) for values in self._at_once(step.choices)]
+            found += [Seen((*lives, *values), gone | itself, False, by) for values in self._at_once(step.choices)]
         return list(dict.fromkeys(found))
 
     def _lives(self, trace: Trace, root: Root, names: Iterable[str]) -> Values:
@@ -128,6 +130,11 @@ class Written:
             if value is not None and not early:
                 found.append((name, value))
         return tuple(found)
+
+    def _left_by(self, root: Root, lives: Values) -> frozenset[Root]:
+        """The roots that have left locks so when the device of a root goes on."""
+        asked = {number for name, value in lives for number in root.early.get(name, {}).get(value, ())}
+        return frozenset(other for other in self.lowered.roots if not asked.isdisjoint(other.outcomes.values()))
 
     def _is_written_beside(self, root: Root, name: str) -> bool:
         cell = root.environment.cells.get(name)
@@ -249,6 +256,8 @@ class Written:
         """Where a root may have left it so; with what is asked there. Locks are seen as it leaves them when it has
         ended; who does not change them may have written the variables at any time."""
         writes = self._writes(root)
+        if seen.by and root not in seen.by and not writes.isdisjoint(name for name, _ in seen.lives):
+            return None
         if not writes.isdisjoint(name for name, _ in (seen.values if seen.ended else seen.lives)):
             return self._at_end(root, seen.values)
         if not seen.ended and not writes.isdisjoint(name for name, _ in seen.variables):

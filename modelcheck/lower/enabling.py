@@ -218,9 +218,10 @@ def goes_on(stop: Root, roots: Iterable[Root]) -> list[Root]:
 
 def note_resumed(roots: list[Root], freeable: Container[str]) -> None:
     """Notes for each root how it may find locks since its device goes on: as they were left by those who stopped it,
-    or by those before them. Those with which it goes on, up to those who change a lock, may find it freed, or, where
-    that can be freed (`freeable`, by the names of life cells), initialised; freed it may be found by all who come
-    behind, if none of those changes it. That it is left so are the questions with which life somebody leaves it."""
+    or by those before them. Those with which it goes on, up to those who change a lock, may find it freed; or
+    initialised, if it can be freed (`freeable`, by the names of life cells) and nobody who stops frees it: one who does
+    may know by a flag when not to. Freed it may be found by all who come behind, if none of those changes it. That it
+    is left so are the questions with which life somebody leaves it."""
     stops = [(stop, goes_on(stop, roots)) for stop in roots if stop.resumes]
     resumed = {id(root) for _, beginning in stops for root in beginning}
     alone = [root for root in roots if root.again and id(root) not in resumed]
@@ -231,7 +232,7 @@ def note_resumed(roots: list[Root], freeable: Container[str]) -> None:
             leaving = [root for root in stopping if (name, ir.FREED) in root.outcomes]
             changing = [len(root.follows) for root in beginning if (name, ir.FREED) in root.outcomes]
             first = [root for root in beginning if len(root.follows) <= min(changing, default=len(roots))]
-            for value in (ir.FREED, ir.INITIALISED) if name in freeable else (ir.FREED,):
+            for value in (ir.FREED, ir.INITIALISED) if name in freeable and not leaving else (ir.FREED,):
                 left_so = (root.outcomes.get((name, value)) for root in leaving or before)
                 numbers = tuple(number for number in left_so if number is not None)
                 if leaving or changing:

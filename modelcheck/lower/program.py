@@ -292,7 +292,8 @@ class _ProgramLowerer:
         if not self._is_beside(plan):
             return Environment()
         once = plan.single or plan.phase == LOAD
-        key = (id(plan) if once or any(self._apart(plan, other) for other in plans) else None, self._added(plan))
+        own = once or (plan.devices and any(self._apart(plan, other) for other in plans))
+        key = (id(plan) if own else None, self._added(plan))
         shared = self.interference.get(key)
         if shared is None:
             total: dict[str, _Written] = {}
@@ -490,7 +491,8 @@ class _ProgramLowerer:
         only if it may have run before. Nobody has been on a device that is added; on one that is started also those
         may have been who are kept apart from it."""
         once, added = plan.routine.name if plan.phase in (LOAD, UNLOAD) else "", self._added(plan)
-        apart = frozenset(id(other) for other in plans if plan.phase == START and self._apart(plan, other))
+        beside = plans if plan.phase == START and plan.devices else ()
+        apart = frozenset(id(other) for other in beside if self._apart(plan, other))
         known = self.starts.get((plan.phase, once, added, apart))
         if known is not None:
             return dict(known)

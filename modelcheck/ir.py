@@ -476,6 +476,8 @@ class Environment:
     writes: dict[str, Sequence[int]] = field(default_factory=dict)
     fixed: dict[str, int] = field(default_factory=dict)
     early: bool = False
+    again: bool = False
+    """The roots come again, when others have used what they find."""
 
 
 def instructions(code: Iterable[Instruction]) -> Iterator[Instruction]:

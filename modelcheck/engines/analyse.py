@@ -368,8 +368,8 @@ class Analysis:
 
     def _phases(self) -> None:
         """With which lives of locks each root starts: phase by phase, what the earlier ones can leave. Once more from
-        the beginning where what other devices have done since comes back to earlier phases, or where those who stop a
-        device that goes on turn out not to leave a lock freed, which is taken to be so until then."""
+        the beginning where what other devices have done since comes back to earlier phases, or where somebody turns out
+        to leave a lock so that a device which goes on finds it."""
         roots = self.lowered.roots
         left = {n for root in roots for n in root.outcomes.values()}
         resumed = left & {n for r in roots for early in r.early.values() for ns in early.values() for n in ns}
@@ -378,17 +378,19 @@ class Analysis:
             turns = sorted({(root.phase, len(root.follows), root.follows) for root in roots})
             for phase, _, follows in turns:
                 self._phase([root for root in roots if root.phase == phase and root.follows == follows], resumed)
-            repeated = any(root.devices for root in roots) or not resumed.isdisjoint(self.held)
+            repeated = any(root.devices for root in roots) or not resumed <= self.held
             if known == self.lives or not repeated:
                 break
 
     def _phase(self, members: list[Root], later: set[int]) -> None:
-        """The roots of one phase that follow the same roles; `later`: questions for which the time comes."""
+        """The roots of one phase that follow the same roles; `later`: questions for which the time comes, until which
+        the answer is taken to be never."""
         asked = {n for root in members for early in root.early.values() for ns in early.values() for n in ns}
         self._ask(asked - later)
         while members:
             before = self._start(members[0])
-            self.lives.update({root: starts_of(root, before, self.held) for root in members})
+            never = self.held | (later - self.decisions.keys())
+            self.lives.update({root: starts_of(root, before, never) for root in members})
             for root in members:
                 self._end(root)
             if self._start(members[0]) == before:

@@ -740,7 +740,8 @@ class Evaluator(ABC):
 
     def end_life(self, lock: str, frame: Frame, span: Span) -> None:
         """`free L`"""
-        self._uses(lock, freed=not self.state.environment.early or self._outlives_devices(lock))
+        alone = self.state.environment.early and not self.state.environment.again
+        self._uses(lock, freed=not alone or self._outlives_devices(lock))
         hold = self.builder.register(self.state.hold(lock))
         life = self.builder.register(self.state.life(lock))
         free = negate(ir.IsHeld(hold, None))

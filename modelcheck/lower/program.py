@@ -163,7 +163,8 @@ class _ProgramLowerer:
             environment = self._environment(plan, plans, writes)
             environment.fixed = fixed
             environment.early = plan.phase < RUN
-            key = (environment.early, *sorted(environment.writes.items(), key=lambda item: item[0]))
+            environment.again = plan.role is not None and plan.role.again
+            key = (environment.early, environment.again, *sorted(environment.writes.items(), key=lambda item: item[0]))
             unit = units.get(repr(key))
             if unit is None:
                 state = State(self.program, environment, self.tags, self.timed)
@@ -391,7 +392,8 @@ class _ProgramLowerer:
         """The kinds of locks of which some may be freed by roots that others run beside; but for what can be closed,
         which others go on asking for."""
         beside = ADD if self.program.devices else RUN
-        names = sorted(frozenset[str]().union(*(plan.routines for plan in plans if plan.phase >= beside)))
+        freeing = (p for p in plans if p.phase >= beside or (p.role is not None and p.role.again))
+        names = sorted(frozenset[str]().union(*(plan.routines for plan in freeing)))
         externs = {id(e): e for name in names for e in self.externs[name]}.values()
         return self._kinds_freed(externs)
 

@@ -7,7 +7,7 @@ longer alarms is proposed as proved, with the fixpoint's tables as invariant.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import TypeAlias
 
@@ -148,11 +148,13 @@ class Analysis:
         self._confirm_lives()
         self._confirm_early()
 
-    def answers(self, questions: Sequence[Question], numbers: Sequence[int]) -> Analysis:
+    def answers(
+        self, questions: Sequence[Question], numbers: Sequence[int], lives: Mapping[Root, Lives] | None = None
+    ) -> Analysis:
         """What comes of questions that are in the graphs, with their numbers: `Held` that a state is never met,
-        `Broken` with a run that comes there."""
+        `Broken` with a run that comes there. `lives`: with which lives of locks roots start, if not as found."""
         inner = Analysis(self.lowered, self.limits, shapes=self.shapes, models=self.models, loosens=False)
-        inner.lives = self.lives
+        inner.lives = self.lives if lives is None else {**self.lives, **lives}
         by_root: dict[Root, set[int]] = {}
         for question, number in zip(questions, numbers, strict=True):
             inner._roots[number] = (question.root,)

@@ -200,23 +200,25 @@ class Written:
     def _ask(self, seen: Seen, question: Question, fresh: bool) -> None:
         """One more root: whether a run of it leaves it so, and what that rests on; `fresh`: if variables are as
         declared when it starts, and locks are not so by then."""
-        root = question.root
-        starts, lives = root.starts, self.analysis.lives[root]
+        root, lives = question.root, self.analysis.lives[question.root]
+        starts = root.starts
         if fresh:
             root.starts = {name: self._at_first(name, values) for name, values in starts.items()}
             others = {name: [v for v in _PLAUSIBLE if v in lives.get(name, ()) and v != so] for name, so in seen.lives}
-            self.analysis.lives[root] = {**lives, **{name: (values[0],) for name, values in others.items() if values}}
+            lives = {**lives, **{name: (values[0],) for name, values in others.items() if values}}
         probes = Questions(self.lowered)
         numbers = probes.insert([question])
         try:
-            decision = self.analysis.answers([question], numbers).decisions[numbers[0]]
+            decision = self.analysis.answers([question], numbers, {root: lives}).decisions[numbers[0]]
         finally:
             probes.remove()
-            root.starts, self.analysis.lives[root] = starts, lives
+            root.starts = starts
         runs = self.rests.setdefault(seen, [])
         if isinstance(decision, Broken):
             names = [name for name, _ in seen.lives]
-            runs.append(frozenset(self._rests_on(decision.trace, root, names)))
+            untold = self._untold(root, seen) if question.places[0].index != BEHIND else ()
+            rests = self._rests_on(decision.trace, root, names)
+            runs.append(frozenset(rests if self._are_declared(untold) else [*rests, Seen(untold, seen.without, True)]))
             self._spread()
 
     def _spread(self) -> None:
@@ -259,10 +261,16 @@ class Written:
         if seen.by and root not in seen.by and not writes.isdisjoint(name for name, _ in seen.lives):
             return None
         if not writes.isdisjoint(name for name, _ in (seen.values if seen.ended else seen.lives)):
-            return self._at_end(root, seen.values)
+            names = {name for name, _ in self._untold(root, seen)}
+            later = (other for other in self.lowered.roots if other is not root and other.phase >= root.phase)
+            return None if any(names & self._writes(other) for other in later) else self._at_end(root, seen.values)
         if not seen.ended and not writes.isdisjoint(name for name, _ in seen.variables):
             return self._behind(root, seen.variables)
         return None
+
+    def _untold(self, root: Root, seen: Seen) -> Values:
+        """The variables that a root knows nothing of: they are as those have left them who have ended before."""
+        return tuple((name, value) for name, value in seen.variables if name not in root.environment.cells)
 
     def _at_end(self, root: Root, values: Values) -> tuple[tuple[Place, ...], tuple[Test, ...]]:
         """Where a root has ended and the driver goes on, with all that it knows."""

@@ -216,6 +216,12 @@ def goes_on(stop: Root, roots: Iterable[Root]) -> list[Root]:
     return sorted(found, key=lambda root: len(root.follows))
 
 
+def stopping(stop: Root, roots: Iterable[Root]) -> list[Root]:
+    """The roots that stop a device before another one does, and that one."""
+    before = (r for r in roots if r.phase == stop.phase and r.role in stop.follows and r.among == stop.among)
+    return [*before, stop]
+
+
 def note_resumed(roots: list[Root], freeable: Container[str]) -> None:
     """Notes for each root how it may find locks since its device goes on: as they were left by those who stopped it,
     or by those before them. Those with which it goes on, up to those who change a lock, may find it freed; or
@@ -227,9 +233,9 @@ def note_resumed(roots: list[Root], freeable: Container[str]) -> None:
     alone = [root for root in roots if root.again and id(root) not in resumed]
     before = [root for root in roots if START <= root.phase <= RUN]
     for stop, beginning in [*stops, *((None, [root]) for root in alone)]:
-        stopping = [] if stop is None else [*(r for r in roots if _comes_before(r, stop)), stop]
-        for name in sorted({name for root in (*stopping, *before) for name, _ in root.outcomes}):
-            leaving = [root for root in stopping if (name, ir.FREED) in root.outcomes]
+        stopped = [] if stop is None else stopping(stop, roots)
+        for name in sorted({name for root in (*stopped, *before) for name, _ in root.outcomes}):
+            leaving = [root for root in stopped if (name, ir.FREED) in root.outcomes]
             changing = [len(root.follows) for root in beginning if (name, ir.FREED) in root.outcomes]
             first = [root for root in beginning if len(root.follows) <= min(changing, default=len(roots))]
             for value in (ir.FREED, ir.INITIALISED) if name in freeable and not leaving else (ir.FREED,):
@@ -239,11 +245,6 @@ def note_resumed(roots: list[Root], freeable: Container[str]) -> None:
                     _note_resumed(first, name, value, numbers)
                 if leaving and not changing and value == ir.FREED:
                     _note_resumed([root for root in roots if root.phase in (RUN, STOP)], name, value, numbers)
-
-
-def _comes_before(root: Root, stop: Root) -> bool:
-    """Whether a root stops the device too, and before another one."""
-    return root.phase == stop.phase and root.role in stop.follows and root.among == stop.among
 
 
 def _note_resumed(roots: list[Root], name: str, value: int, numbers: tuple[int, ...]) -> None:

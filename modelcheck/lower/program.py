@@ -7,6 +7,7 @@ the end. Its start state is open: any level of the role, any value that shared v
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -307,10 +308,14 @@ class _ProgramLowerer:
             shared = self.interference[key] = {name: written.all() for name, written in total.items()}
         return Environment(writes=dict(shared))
 
+    @cached_property
+    def _names_devices(self) -> bool:
+        return named(self.program)
+
     def _apart(self, plan: _Plan, other: _Plan) -> str:
         """A device that two roots are given and on which, as their roles say, they never are at once, if it cannot be
         told from others that they touch; else ""."""
-        if not (plan.devices and other.devices and plan.role and other.role) or plan is other or named(self.program):
+        if not (plan.devices and other.devices and plan.role and other.role) or plan is other or self._names_devices:
             return ""
         mine, theirs = ([plain(device) for _, device in each.devices] for each in (plan, other))
         shared = (device for device in (mine[0], theirs[0]) if mine.count(device) == theirs.count(device) == 1)
@@ -355,7 +360,7 @@ class _ProgramLowerer:
         """The device that a root adds to the driver, the first it is given: nobody else is on it. "" if there is none,
         or somebody can be, or it cannot be told from others the root touches."""
         devices = [plain(device) for _, device in plan.devices]
-        if plan.phase != ADD or not devices or devices.count(devices[0]) > 1 or named(self.program):
+        if plan.phase != ADD or not devices or devices.count(devices[0]) > 1 or self._names_devices:
             return ""
         return "" if self._hands_over(plan) else devices[0]
 
@@ -491,9 +496,9 @@ class _ProgramLowerer:
     ) -> dict[str, Sequence[int]]:
         """Values of shared variables when a root starts: declared, or written in its own or an earlier phase; by itself
         only if it may have run before. Nobody has been on a device that is added; on one that is started also those
-        may have been who are kept apart from it."""
+        may have been who are kept apart from it, as on a second one that who adds is given."""
         once, added = plan.routine.name if plan.phase in (LOAD, UNLOAD) else "", self._added(plan)
-        beside = plans if plan.phase == START and plan.devices else ()
+        beside = plans if plan.phase < RUN and plan.devices else ()
         apart = frozenset(id(other) for other in beside if self._apart(plan, other))
         known = self.starts.get((plan.phase, once, added, apart))
         if known is not None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from modelcheck.devices import device_of, plain
 from modelcheck.ir import START, Cell, Root
 from modelcheck.lower import every_graph
-from modelcheck.lower.enabling import after_enabling, enabled, enabled_by, goes_on, in_turn
+from modelcheck.lower.enabling import after_enabling, enabled, enabled_by, goes_on, in_turn, stopping
 from modelcheck.mutual.positions import Site
 from modelcheck.source import Span
 from modelcheck.verdict import DISPATCH_LEVEL
@@ -35,6 +35,7 @@ class Overlap:
         self.with_unload = [root.routine in by_any for root in roots]
         self._places: dict[tuple[int, str], set[tuple[int, int]]] = {}
         self._begun_by: dict[int, frozenset[str]] = {}
+        self._resumed_by: dict[int, list[int]] = {}
         self._partners = _partners(roots)
 
     def meet(self, first: int, second: int) -> bool:
@@ -132,7 +133,15 @@ class Overlap:
 
     def resumed_by(self, root: int) -> list[int]:
         """The roots behind which a device goes on with a root, of the phase `start`, again."""
-        return [n for n, stop in enumerate(self.roots) if self.roots[root] in goes_on(stop, self.roots)]
+        known = self._resumed_by.get(root)
+        if known is None:
+            stops = [n for n, stop in enumerate(self.roots) if self.roots[root] in goes_on(stop, self.roots)]
+            known = self._resumed_by[root] = stops
+        return known
+
+    def stopping(self, stop: int) -> list[int]:
+        """The roots that stop a device before one does, and that one."""
+        return [self.roots.index(root) for root in stopping(self.roots[stop], self.roots)]
 
     def enabling(self, root: int, other: int) -> set[Span]:
         """The statements of a root that enable the other one themselves."""

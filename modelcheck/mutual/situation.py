@@ -213,15 +213,10 @@ class Situation:
         started again: nobody stops it, or not all who do, or come before those, have waited for the end of its runs."""
         if self.roots[start].phase != START or self.roots[other].routine not in self.overlap.begun_by(start):
             return False
-        stopping = self.overlap.resumed_by(start)
-        if self.roots[start].again and not stopping:
+        stops = self.overlap.resumed_by(start)
+        if self.roots[start].again and not stops:
             return True
-        for stop in stopping:
-            first = self.roots[stop].follows
-            stops = [stop, *(n for n, r in enumerate(self.roots) if r.phase == STOP and r.role in first)]
-            if not any(self._has_ended(number, other, shared) for number in stops):
-                return True
-        return False
+        return not all(any(self._has_ended(n, other, shared) for n in self.overlap.stopping(stop)) for stop in stops)
 
     def _has_ended(self, root: int, other: int, shared: str) -> bool:
         """Whether all runs of another root have ended when a root has."""
